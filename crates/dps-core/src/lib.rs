@@ -1,1 +1,17 @@
-//! x
+//! The decisions: who a device is, whether it may come in, and where it lives.
+//!
+//! There is no runtime, no clock and no randomness here: time and random bytes come in as a [`Moment`], storage and hubs
+//! through the traits of [`ports`]. No wire word either: a front end turns what is decided here into topics, bodies and
+//! codes.
+
+pub mod allocation;
+pub mod attestation;
+pub mod enrollment;
+pub mod instance;
+pub mod moment;
+pub mod ports;
+pub mod refusal;
+pub mod register;
+pub mod registration;
+
+pub use moment::Moment;

@@ -1,0 +1,185 @@
+//! Enrollment entries: who may come in, and with what settings. Spec: DPS-REG-1 to DPS-REG-3, DPS-REG-18.
+
+use std::fmt;
+use std::str::FromStr;
+
+use dps_proto::ids::{BadId, DeviceId, ETag, EnrollmentGroupId, HubName, RegistrationId};
+use dps_proto::key::KeyPair;
+use jiff::Timestamp;
+
+/// Most symmetric-key groups of an instance that have no `registrationIdPrefix`. Spec: DPS-REG-3.
+pub const OPEN_GROUPS_MAX: usize = 1_000;
+
+/// An entry for exactly one device.
+#[derive(Debug, Clone)]
+pub struct IndividualEnrollment {
+    /// The device it is for.
+    pub registration_id: RegistrationId,
+    /// The device id to use at the hub, where it is not the registration id. Spec: DPS-REG-18.
+    pub device_id: Option<DeviceId>,
+    /// How the device proves itself.
+    pub attestation: Attestation,
+    /// What groups have as well.
+    pub settings: EntrySettings,
+}
+
+/// An entry for every device that holds a key derived from the group's.
+#[derive(Debug, Clone)]
+pub struct EnrollmentGroup {
+    /// Names the group.
+    pub id: EnrollmentGroupId,
+    /// If set, only registration ids that begin with it are tried. Spec: DPS-REG-2.
+    pub registration_id_prefix: Option<RegistrationIdPrefix>,
+    /// How its devices prove themselves.
+    pub attestation: GroupAttestation,
+    /// What individual enrollments have as well.
+    pub settings: EntrySettings,
+}
+
+/// How one device proves itself: a closed choice.
+#[derive(Debug, Clone)]
+pub enum Attestation {
+    /// By a SAS token signed with either key.
+    SymmetricKey(KeyPair),
+    /// By one of these certificates, kept as the text that was given.
+    X509 {
+        /// PEM, or Base64 of DER.
+        primary: Box<str>,
+        /// The certificate to change over to.
+        secondary: Option<Box<str>>,
+    },
+    /// By a TPM that holds this endorsement key.
+    Tpm {
+        /// TPM2B_PUBLIC of the endorsement key.
+        endorsement_key: Box<[u8]>,
+    },
+}
+
+/// How the devices of a group prove themselves. A TPM group has no spelling: there is none.
+#[derive(Debug, Clone)]
+pub enum GroupAttestation {
+    /// By a SAS token signed with a key derived from either key.
+    SymmetricKey(KeyPair),
+}
+
+/// What individual enrollments and groups have in common.
+#[derive(Debug, Clone)]
+pub struct EntrySettings {
+    /// Whether devices may come in by this entry.
+    pub provisioning_status: ProvisioningStatus,
+    /// How a hub is chosen; the instance's default where absent.
+    pub allocation_policy: Option<AllocationPolicy>,
+    /// Hubs to choose from; every linked hub where empty.
+    pub hubs: Vec<HubName>,
+    /// JSON object with `tags` and `properties.desired`, given to a device that is new at its hub.
+    pub initial_twin: Option<TwinDocument>,
+    /// Whether the device is made as an IoT Edge device.
+    pub iot_edge: bool,
+    /// What happens to an assignment at the next registration; absent is Azure's default for new entries.
+    pub reprovision_policy: Option<ReprovisionPolicy>,
+    /// Version of the entry; a new one at each write. Spec: DPS-STORE-4.
+    pub etag: ETag,
+    /// First creation.
+    pub created_at: Timestamp,
+    /// Last write.
+    pub updated_at: Timestamp,
+}
+
+/// Whether an entry admits devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProvisioningStatus {
+    /// It does.
+    Enabled,
+    /// It refuses them, by name. Spec: DPS-REG-5.
+    Disabled,
+}
+
+/// How a hub is chosen for a new device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllocationPolicy {
+    /// Spread over the hubs by their weights. Spec: DPS-REG-16.
+    Hashed,
+    /// The one hub that the entry names.
+    Static,
+}
+
+/// Whether a device may move, and whether its data moves along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReprovisionPolicy {
+    /// Judge the hub anew at each registration.
+    pub update_hub_assignment: bool,
+    /// Carry the twin along when it moves.
+    pub migrate_device_data: bool,
+}
+
+/// A JSON object as text; checked to be one where it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TwinDocument(pub Box<str>);
+
+/// The beginning of a registration id, folded to lower case. Spec: DPS-REG-2.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RegistrationIdPrefix(Box<str>);
+
+impl RegistrationIdPrefix {
+    /// The folded text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `id` begins with it, ignoring ASCII case.
+    pub fn matches(&self, id: &RegistrationId) -> bool {
+        id.folded().starts_with(&*self.0)
+    }
+}
+
+impl FromStr for RegistrationIdPrefix {
+    type Err = BadId;
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        // A prefix is one exactly where adding a letter makes a registration id.
+        match format!("{text}a").parse::<RegistrationId>() {
+            _ if text.is_empty() => Err(BadId::Length(0)),
+            Err(BadId::Length(characters)) => Err(BadId::Length(characters - 1)),
+            Err(why) => Err(why),
+            Ok(_) => Ok(Self(text.to_ascii_lowercase().into())),
+        }
+    }
+}
+
+impl fmt::Display for RegistrationIdPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Names an entry of either kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum EntryRef {
+    /// The individual enrollment with this registration id.
+    Individual(RegistrationId),
+    /// The enrollment group with this id.
+    Group(EnrollmentGroupId),
+}
+
+impl fmt::Display for EntryRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Individual(id) => write!(f, "individual enrollment {id}"),
+            Self::Group(id) => write!(f, "enrollment group {id}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DPS-REG-2
+    #[test]
+    fn a_prefix_matches_the_ids_that_begin_with_it_ignoring_case() {
+        let prefix: RegistrationIdPrefix = "Line-7.".parse().unwrap();
+        assert!(prefix.matches(&"LINE-7.press".parse().unwrap()));
+        assert!(!prefix.matches(&"line-8.press".parse().unwrap()));
+        assert_eq!("".parse::<RegistrationIdPrefix>(), Err(BadId::Length(0)));
+        assert_eq!("a/".parse::<RegistrationIdPrefix>(), Err(BadId::Character('/')));
+    }
+}

@@ -1,0 +1,258 @@
+//! What the decisions need from outside: a store, hubs, a place for long computations.
+//!
+//! Storage is named for use cases, one transaction each. The futures need no runtime: the simulation drives them by hand.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
+use dps_proto::key::KeyPair;
+use jiff::Timestamp;
+
+use crate::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment, TwinDocument};
+use crate::registration::Registration;
+
+/// Where enrollments, records and the devices of local hubs are kept. Spec: DPS-STORE-1 to DPS-STORE-10.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The secret of an instance; `fresh` becomes it if the instance is new.
+    async fn open_instance(
+        &self,
+        scope: &IdScope,
+        fresh: InstanceSecret,
+    ) -> Result<InstanceSecret, StoreError>;
+
+    /// The ID scopes of all instances that were ever opened, in the order of their creation.
+    async fn id_scopes(&self) -> Result<Vec<IdScope>, StoreError>;
+
+    /// What is known of a registration id, all seen at one point in time.
+    async fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> Result<LookUp, StoreError>;
+
+    /// The groups that a device with this id may belong to, all seen at one point in time. Spec: DPS-REG-2.
+    async fn candidate_groups(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+    ) -> Result<CandidateGroups, StoreError>;
+
+    /// Writes a record and what its hub wants written, all or nothing. `Ok(Commit::Done)` means durable.
+    /// Spec: DPS-STORE-2, DPS-STORE-4, DPS-STORE-5.
+    async fn commit(&self, write: RegistrationWrite) -> Result<Commit, StoreError>;
+
+    /// Deletes a record. The device's identity at its hub stays.
+    async fn delete_registration(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+        condition: Condition,
+    ) -> Result<(), WriteError>;
+
+    /// Creates or replaces an individual enrollment; its etag and dates are stored as given, `created_at` only at creation.
+    async fn put_individual_enrollment(
+        &self,
+        scope: &IdScope,
+        enrollment: IndividualEnrollment,
+        condition: Condition,
+    ) -> Result<(), WriteError>;
+
+    /// Deletes an individual enrollment; the record of its device stays.
+    async fn delete_individual_enrollment(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+        condition: Condition,
+    ) -> Result<(), WriteError>;
+
+    /// The enrollment group of that id.
+    async fn enrollment_group(
+        &self,
+        scope: &IdScope,
+        id: &EnrollmentGroupId,
+    ) -> Result<Option<Arc<EnrollmentGroup>>, StoreError>;
+
+    /// Creates or replaces an enrollment group, as [`Store::put_individual_enrollment`] does. Spec: DPS-REG-3.
+    async fn put_enrollment_group(
+        &self,
+        scope: &IdScope,
+        group: EnrollmentGroup,
+        condition: Condition,
+    ) -> Result<(), WriteError>;
+
+    /// Deletes an enrollment group; the records of its devices stay.
+    async fn delete_enrollment_group(
+        &self,
+        scope: &IdScope,
+        id: &EnrollmentGroupId,
+        condition: Condition,
+    ) -> Result<(), WriteError>;
+
+    /// The device of that id at a local hub.
+    async fn hub_device(
+        &self,
+        scope: &IdScope,
+        hub: &HubName,
+        device_id: &DeviceId,
+    ) -> Result<Option<StoredHubDevice>, StoreError>;
+
+    /// Up to `limit` devices of a local hub whose ids come after `after`, in the order of their ids.
+    async fn hub_devices(
+        &self,
+        scope: &IdScope,
+        hub: &HubName,
+        after: Option<&DeviceId>,
+        limit: u32,
+    ) -> Result<Vec<StoredHubDevice>, StoreError>;
+}
+
+/// What is known of a registration id.
+#[derive(Debug, Clone, Default)]
+pub struct LookUp {
+    /// Its individual enrollment.
+    pub individual_enrollment: Option<Arc<IndividualEnrollment>>,
+    /// Its record.
+    pub registration: Option<Registration>,
+    /// The group that the record came from, if it came from one that still exists.
+    pub registration_group: Option<Arc<EnrollmentGroup>>,
+}
+
+/// The groups that a device may belong to. Spec: DPS-REG-2.
+#[derive(Debug, Clone)]
+pub struct CandidateGroups {
+    /// Those whose prefix matches, longest prefix first.
+    pub prefixed: Vec<Arc<EnrollmentGroup>>,
+    /// Those without a prefix, oldest first; at most [`crate::enrollment::OPEN_GROUPS_MAX`].
+    pub open: Arc<[Arc<EnrollmentGroup>]>,
+}
+
+/// A record to write, and what must still hold for it. Spec: DPS-STORE-4.
+#[derive(Debug, Clone)]
+pub struct RegistrationWrite {
+    /// The whole new record.
+    pub registration: Registration,
+    /// The etag of the record it replaces; `None` if there must be none.
+    pub replaces: Option<ETag>,
+    /// The entry it was decided on, and the etag it must still have; `None` where the decision needs no entry.
+    /// Spec: DPS-REG-13.
+    pub decided_on: Option<(EntryRef, ETag)>,
+    /// What the hub wants written along. Spec: DPS-STORE-5.
+    pub hub_writes: Vec<HubWrite>,
+}
+
+/// What became of a [`RegistrationWrite`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// It is durable.
+    Done,
+    /// The record or the entry has changed meanwhile: nothing was written; decide again.
+    Outdated,
+}
+
+/// On what condition an entry or record is written. Spec: DPS-STORE-10.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Whatever is there.
+    Always,
+    /// Only if there is none.
+    IfAbsent,
+    /// Only if it has this etag.
+    IfMatches(ETag),
+}
+
+/// Why a write did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// [`Condition::IfAbsent`], and there is one.
+    #[error("it exists already")]
+    Exists,
+    /// A deletion, or [`Condition::IfMatches`], and there is none.
+    #[error("it does not exist")]
+    Missing,
+    /// [`Condition::IfMatches`], and it has another etag.
+    #[error("it has changed since it was read")]
+    Changed,
+    /// One symmetric-key group without prefix too many. Spec: DPS-REG-3.
+    #[error(
+        "the instance has {0} enrollment groups without a registrationIdPrefix, the most it may have; \
+         give this one a registrationIdPrefix"
+    )]
+    TooManyOpenGroups(usize),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why the store could not answer. The text is for the log.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// It may work again later: disk full, locked, closed.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// What is stored cannot be read: a wrong sealing key, a damaged file.
+    #[error("what is stored cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// A hub that devices are assigned to. Spec: DPS-REG-17.
+pub trait Hub: Send + Sync {
+    /// What has to happen so that the device lives at this hub with these keys.
+    fn place(&self, device: HubDevice) -> Placement;
+}
+
+/// How a device comes to live at a hub.
+#[derive(Debug)]
+pub enum Placement {
+    /// By writes that go into the commit of the record.
+    Writes(Vec<HubWrite>),
+    /// By asking someone outside: the record is kept as `assigning` until
+    /// [`crate::register::Registrar::finish`] is called.
+    Outside,
+}
+
+/// A write that belongs to a hub kept in this store.
+#[derive(Debug, Clone)]
+pub enum HubWrite {
+    /// Make the device, or give it these keys; a twin that it has already is left alone. Spec: DPS-REG-17.
+    PutDevice(Box<HubDevice>),
+}
+
+/// A device as its hub should know it.
+#[derive(Debug, Clone)]
+pub struct HubDevice {
+    /// The service instance.
+    pub id_scope: IdScope,
+    /// The hub.
+    pub hub: HubName,
+    /// The device's id there.
+    pub device_id: DeviceId,
+    /// The record it belongs to.
+    pub registration_id: RegistrationId,
+    /// What it authenticates with.
+    pub keys: KeyPair,
+    /// Whether it is an IoT Edge device.
+    pub iot_edge: bool,
+    /// Its twin, if it is new.
+    pub initial_twin: Option<TwinDocument>,
+}
+
+/// A device of a local hub as the store keeps it.
+#[derive(Debug, Clone)]
+pub struct StoredHubDevice {
+    /// What it was last given; `initial_twin` is the twin that it has.
+    pub device: HubDevice,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When its keys were last given.
+    pub updated_at: Timestamp,
+}
+
+/// Where a search of many groups runs, and what keeps such searches from taking the node. Spec: DPS-REG-4.
+#[async_trait]
+pub trait SearchPool: Send + Sync {
+    /// Charges `signatures` (HMAC computations), then runs the job to its end. [`PoolBusy`] if the budget is spent.
+    async fn run(&self, signatures: u32, job: Box<dyn FnOnce() + Send>) -> Result<(), PoolBusy>;
+}
+
+/// So much work waits already that this search may not begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the pool for group searches is busy")]
+pub struct PoolBusy;

@@ -1,0 +1,109 @@
+//! Why a device is refused. Spec: DPS-REG-1 to DPS-REG-8, DPS-BODY-10.
+//!
+//! Refusals know nothing of codes: a front end turns them into what its devices know. They hold what a person needs to
+//! find the cause, and never a key, a token or a signature.
+
+use dps_proto::ids::{EnrollmentGroupId, IdScope};
+use dps_proto::sas::MalformedToken;
+use jiff::Timestamp;
+
+use crate::enrollment::EntryRef;
+use crate::ports::StoreError;
+
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No service instance has this ID scope.
+    #[error("no service instance has the ID scope {0}")]
+    UnknownIdScope(IdScope),
+    /// The credential does not prove the device.
+    #[error(transparent)]
+    Unproven(#[from] Unproven),
+    /// The individual enrollment wants a TPM, and this credential is none. Spec: DPS-REG-7.
+    #[error("the individual enrollment wants TPM attestation, which this transport does not carry")]
+    TpmWanted,
+    /// The device comes in by another group than before, and the instance forbids that. Spec: DPS-REG-8.
+    #[error(
+        "the device's record belongs to enrollment group {from}; {to} may not claim it (claim_across_groups)"
+    )]
+    ClaimedAcrossGroups {
+        /// The group of the record.
+        from: EnrollmentGroupId,
+        /// The group whose key verified.
+        to: EnrollmentGroupId,
+    },
+    /// The poll names no operation of this device. Spec: DPS-ID-5.
+    #[error(transparent)]
+    NoSuchOperation(#[from] NoSuchOperation),
+    /// Too many group searches wait. Spec: DPS-REG-4.
+    #[error("too many searches for enrollment groups wait already")]
+    Busy,
+    /// Other writes to the same record kept coming first.
+    #[error("the record changed each of the {0} times it was about to be written")]
+    Contended(u32),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a credential does not prove the device.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unproven {
+    /// No credential was presented.
+    #[error("the device presented neither a SAS token nor a certificate")]
+    NoCredential,
+    /// The password is no SAS token.
+    #[error("the password is no SAS token: {0}")]
+    Malformed(#[source] MalformedToken),
+    /// The token is about something else. Spec: DPS-SAS-3.
+    #[error("the token is for sr={received:?}, decoded and ignoring case it should be {expected:?}")]
+    OtherResource {
+        /// `sr` as received.
+        received: String,
+        /// What it should decode to.
+        expected: String,
+    },
+    /// The token was no longer valid. Spec: DPS-SAS-6, DPS-REG-6.
+    #[error("the token expired at {expired_at}, five minutes or more before {judged_at}")]
+    Expired {
+        /// `se`.
+        expired_at: Timestamp,
+        /// The service's clock, or on a poll the time when the operation began.
+        judged_at: Timestamp,
+    },
+    /// No key of the entry that counts made the signature.
+    #[error("the signature is not that of a key of {0}")]
+    WrongKey(EntryRef),
+    /// No individual enrollment has the id, and no group's derived key made the signature.
+    #[error(
+        "there is no individual enrollment with this registration id, and the signature is not that of a key derived \
+         from one of the {groups_tried} enrollment groups tried"
+    )]
+    NoEntry {
+        /// How many groups were tried.
+        groups_tried: usize,
+    },
+    /// The token was signed with a group's key instead of the key derived from it. Spec: DPS-SAS-9.
+    #[error(
+        "the token is signed with the key of enrollment group {0} itself; a device signs with the key derived from it: \
+         Base64(HMAC-SHA256(group key, registration id))"
+    )]
+    GroupKeyUsedDirectly(EnrollmentGroupId),
+    /// The individual enrollment wants a certificate. Spec: DPS-REG-1.
+    #[error("{0} wants an X.509 certificate, not a SAS token")]
+    CertificateWanted(EntryRef),
+}
+
+/// Why a poll finds no operation. Spec: DPS-ID-5, DPS-REG-19.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoSuchOperation {
+    /// The text is no operation id.
+    #[error("the operation id is not of the form 5.{{16 hex digits}}.{{guid}}")]
+    Malformed,
+    /// It was not issued to this device by this instance.
+    #[error("the operation id was not issued to this device")]
+    NotThisDevices,
+    /// The device has no record.
+    #[error("the device has no record")]
+    NoRecord,
+}

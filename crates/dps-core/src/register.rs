@@ -1,0 +1,348 @@
+//! The registrar: what a register and a poll do. Spec: DPS-REG-6, DPS-REG-9 to DPS-REG-20.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use dps_proto::ids::{EnrollmentGroupId, IdScope, OperationId, RegistrationId};
+use dps_proto::key::KeyPair;
+use uuid::Uuid;
+
+use crate::allocation;
+use crate::attestation::{self, Admission, DeviceClaim, Entry};
+use crate::enrollment::{EntryRef, ProvisioningStatus};
+use crate::instance::{ClaimAcrossGroups, ServiceInstance};
+use crate::moment::Moment;
+use crate::ports::{
+    Commit, HubDevice, HubWrite, LookUp, Placement, RegistrationWrite, SearchPool, Store, StoreError,
+};
+use crate::refusal::{NoSuchOperation, Refusal};
+use crate::registration::{Assignment, Failure, HubCredential, Operation, Registration, State, Substatus};
+
+/// How often a decision is made again because its record or entry changed before the write.
+const DECISIONS_MAX: u32 = 16;
+
+/// Judges devices and keeps their records. One for all service instances and all transports.
+pub struct Registrar {
+    store: Arc<dyn Store>,
+    pool: Arc<dyn SearchPool>,
+    instances: HashMap<IdScope, ServiceInstance>,
+}
+
+/// What became of a register.
+#[derive(Debug, Clone)]
+pub enum Registered {
+    /// An operation is under way; the device polls it. Spec: DPS-REG-9.
+    Accepted {
+        /// For the polls.
+        operation_id: OperationId,
+        /// The record as it is now.
+        registration: Registration,
+        /// The group the device came from, where it has moved to another. Spec: DPS-REG-8.
+        claimed_from: Option<EnrollmentGroupId>,
+    },
+    /// The entry is disabled; the record says so. Spec: DPS-REG-20.
+    Disabled {
+        /// The record as it is now.
+        registration: Registration,
+    },
+}
+
+/// What a poll finds.
+#[derive(Debug, Clone)]
+pub struct Polled {
+    /// As the device gave it.
+    pub operation_id: OperationId,
+    /// The device's current state. Spec: DPS-REG-14.
+    pub registration: Registration,
+}
+
+/// What a completion by a hub outside came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// The record holds the outcome.
+    Recorded,
+    /// The operation is no longer the record's, or no longer assigning: nothing was written.
+    Superseded,
+}
+
+/// What to write for a register, and what to tell.
+struct Decision {
+    write: RegistrationWrite,
+    told: Registered,
+}
+
+impl Registrar {
+    /// A registrar for these instances.
+    pub fn new(
+        store: Arc<dyn Store>,
+        pool: Arc<dyn SearchPool>,
+        instances: impl IntoIterator<Item = ServiceInstance>,
+    ) -> Self {
+        let instances = instances.into_iter().map(|instance| (instance.id_scope.clone(), instance)).collect();
+        Self { store, pool, instances }
+    }
+
+    /// Whether a service instance has this ID scope. Spec: DPS-MQTT-4.
+    pub fn knows(&self, scope: &IdScope) -> bool {
+        self.instances.contains_key(scope)
+    }
+
+    /// Registers a device: judges it, decides its hub, and makes the record durable before it returns. Spec: DPS-REG-12.
+    pub async fn register(&self, device: &DeviceClaim, moment: Moment) -> Result<Registered, Refusal> {
+        let instance = self.instance(&device.id_scope)?;
+        for _ in 0..DECISIONS_MAX {
+            let look_up = self.store.look_up(&device.id_scope, &device.registration_id).await?;
+            let attested =
+                attestation::attest(&*self.store, &*self.pool, device, &look_up, moment.now).await?;
+            let before = look_up.registration.as_ref();
+            let decision = match attested.admission {
+                Admission::Disabled => disable(device, before, &attested.entry, moment),
+                Admission::Admitted { keys, credential } => {
+                    if let Some(joined) = join(instance, before) {
+                        return Ok(joined);
+                    }
+                    assign(instance, device, before, (&attested.entry, keys, credential), moment)?
+                }
+            };
+            match self.store.commit(decision.write).await? {
+                Commit::Done => return Ok(decision.told),
+                Commit::Outdated => {}
+            }
+        }
+        Err(Refusal::Contended(DECISIONS_MAX))
+    }
+
+    /// Tells the device's current state to whoever proves to be that device and names an operation of it.
+    /// Spec: DPS-REG-6, DPS-REG-14.
+    pub async fn poll(
+        &self,
+        device: &DeviceClaim,
+        operation_id: &str,
+        moment: Moment,
+    ) -> Result<Polled, Refusal> {
+        let instance = self.instance(&device.id_scope)?;
+        let look_up = self.store.look_up(&device.id_scope, &device.registration_id).await?;
+        // A token may run out while a device polls; it must have been good when the operation began. An older operation
+        // of the device began earlier still, so the current one's time is never too lenient.
+        let judged_at = match &look_up.registration {
+            Some(registration) => registration.operation.began_at.min(moment.now),
+            None => moment.now,
+        };
+        let attested = attestation::attest(&*self.store, &*self.pool, device, &look_up, judged_at).await?;
+
+        let operation_id: OperationId = operation_id.parse().map_err(|_| NoSuchOperation::Malformed)?;
+        if !operation_id.belongs_to(&instance.secret, &device.id_scope, &device.registration_id) {
+            return Err(NoSuchOperation::NotThisDevices.into());
+        }
+        let registration = look_up.registration.ok_or(NoSuchOperation::NoRecord)?;
+        let registration = match attested.admission {
+            Admission::Admitted { .. } => registration,
+            // Told, not written: a poll changes nothing.
+            Admission::Disabled => registration.disabled(),
+        };
+        Ok(Polled { operation_id, registration })
+    }
+
+    /// Ends an operation whose hub had to be asked outside ([`Placement::Outside`]): `outcome` says whether the target
+    /// took the device. Safe to call again; a newer operation is never touched.
+    pub async fn finish(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+        operation: Uuid,
+        outcome: Result<Substatus, Failure>,
+        moment: Moment,
+    ) -> Result<Finished, Refusal> {
+        for _ in 0..DECISIONS_MAX {
+            let look_up = self.store.look_up(scope, id).await?;
+            let Some(before) = &look_up.registration else { return Ok(Finished::Superseded) };
+            let State::Assigning { target, last } = before.state.clone() else {
+                return Ok(Finished::Superseded);
+            };
+            if before.operation.guid != operation {
+                return Ok(Finished::Superseded);
+            }
+            let entry = entry_of(&look_up, &before.entry);
+            let state = match (&entry, outcome) {
+                (None, _) => State::Failed { failure: Failure::EnrollmentGone, last },
+                (Some(entry), _) if entry.settings().provisioning_status == ProvisioningStatus::Disabled => {
+                    State::Disabled { last }
+                }
+                (Some(_), Ok(substatus)) => State::Assigned { assignment: target, substatus },
+                (Some(_), Err(failure)) => State::Failed { failure, last },
+            };
+            let write = RegistrationWrite {
+                replaces: Some(before.etag.clone()),
+                registration: Registration {
+                    etag: moment.etag(),
+                    updated_at: before.updated_at.max(moment.now),
+                    state,
+                    ..before.clone()
+                },
+                decided_on: entry.as_ref().map(Entry::version),
+                hub_writes: Vec::new(),
+            };
+            match self.store.commit(write).await? {
+                Commit::Done => return Ok(Finished::Recorded),
+                Commit::Outdated => {}
+            }
+        }
+        Err(Refusal::Contended(DECISIONS_MAX))
+    }
+
+    /// The record of a device, for whoever manages the instance.
+    pub async fn registration(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+    ) -> Result<Option<Registration>, StoreError> {
+        Ok(self.store.look_up(scope, id).await?.registration)
+    }
+
+    fn instance(&self, scope: &IdScope) -> Result<&ServiceInstance, Refusal> {
+        self.instances.get(scope).ok_or_else(|| Refusal::UnknownIdScope(scope.clone()))
+    }
+}
+
+/// Spec: DPS-REG-10.
+fn join(instance: &ServiceInstance, before: Option<&Registration>) -> Option<Registered> {
+    let registration = before?;
+    matches!(registration.state, State::Assigning { .. }).then(|| Registered::Accepted {
+        operation_id: operation_id(instance, registration),
+        registration: registration.clone(),
+        claimed_from: None,
+    })
+}
+
+/// Decides for a device that an enabled entry admits. Spec: DPS-REG-11, DPS-REG-15 to DPS-REG-18.
+fn assign(
+    instance: &ServiceInstance,
+    device: &DeviceClaim,
+    before: Option<&Registration>,
+    (entry, keys, credential): (&Entry, KeyPair, HubCredential),
+    moment: Moment,
+) -> Result<Decision, Refusal> {
+    let claimed_from = claim(instance, before, entry)?;
+    let current = before.and_then(Registration::assignment);
+    let current_hub = current.map(|assignment| &assignment.hub);
+    let chosen = allocation::decide(instance, entry.settings(), current_hub, &device.registration_id);
+    let (state, hub_writes) = match chosen {
+        None => (State::Failed { failure: Failure::NoUsableHub, last: current.cloned() }, Vec::new()),
+        Some(linked) => {
+            let stays = current.filter(|assignment| assignment.hub == linked.name);
+            let registration_id = first_spelling(device, before);
+            // A device keeps the id it is known by at its hub, whatever the entry says now.
+            let device_id = match stays {
+                Some(assignment) => assignment.device_id.clone(),
+                None => entry.device_id(registration_id),
+            };
+            let substatus = match (current, stays) {
+                (None, _) => Substatus::InitialAssignment,
+                (Some(_), Some(_)) => Substatus::ReprovisionedToInitialAssignment,
+                (Some(_), None) => Substatus::DeviceDataReset,
+            };
+            let placement = linked.hub.place(HubDevice {
+                id_scope: instance.id_scope.clone(),
+                hub: linked.name.clone(),
+                device_id: device_id.clone(),
+                registration_id: registration_id.clone(),
+                keys,
+                iot_edge: entry.settings().iot_edge,
+                initial_twin: entry.settings().initial_twin.clone(),
+            });
+            let assignment = Assignment { hub: linked.name.clone(), device_id, credential };
+            match placement {
+                Placement::Writes(writes) => (State::Assigned { assignment, substatus }, writes),
+                Placement::Outside => {
+                    (State::Assigning { target: assignment, last: current.cloned() }, Vec::new())
+                }
+            }
+        }
+    };
+    let registration = record(device, before, entry, state, moment);
+    let told = Registered::Accepted {
+        operation_id: operation_id(instance, &registration),
+        registration: registration.clone(),
+        claimed_from,
+    };
+    Ok(Decision { write: write(registration, before, entry, hub_writes), told })
+}
+
+/// Decides for a device whose entry is disabled. Spec: DPS-REG-11, DPS-REG-20.
+fn disable(device: &DeviceClaim, before: Option<&Registration>, entry: &Entry, moment: Moment) -> Decision {
+    let state = State::Disabled { last: before.and_then(Registration::assignment).cloned() };
+    let registration = record(device, before, entry, state, moment);
+    let told = Registered::Disabled { registration: registration.clone() };
+    Decision { write: write(registration, before, entry, Vec::new()), told }
+}
+
+/// The record with a new operation in it.
+fn record(
+    device: &DeviceClaim,
+    before: Option<&Registration>,
+    entry: &Entry,
+    state: State,
+    moment: Moment,
+) -> Registration {
+    Registration {
+        id_scope: device.id_scope.clone(),
+        registration_id: first_spelling(device, before).clone(),
+        entry: entry.name(),
+        created_at: before.map_or(moment.now, |record| record.created_at),
+        // A wall clock may step back; a record's dates do not.
+        updated_at: before.map_or(moment.now, |record| record.updated_at.max(moment.now)),
+        etag: moment.etag(),
+        operation: Operation { guid: moment.guid(), began_at: moment.now },
+        state,
+    }
+}
+
+fn write(
+    registration: Registration,
+    before: Option<&Registration>,
+    entry: &Entry,
+    hub_writes: Vec<HubWrite>,
+) -> RegistrationWrite {
+    let replaces = before.map(|record| record.etag.clone());
+    RegistrationWrite { registration, replaces, decided_on: Some(entry.version()), hub_writes }
+}
+
+/// The spelling of the registration id that the record was made with. Spec: DPS-ID-2.
+fn first_spelling<'a>(device: &'a DeviceClaim, before: Option<&'a Registration>) -> &'a RegistrationId {
+    before.map_or(&device.registration_id, |record| &record.registration_id)
+}
+
+/// Spec: DPS-REG-8.
+fn claim(
+    instance: &ServiceInstance,
+    before: Option<&Registration>,
+    entry: &Entry,
+) -> Result<Option<EnrollmentGroupId>, Refusal> {
+    let (Some(EntryRef::Group(from)), EntryRef::Group(to)) =
+        (before.map(|record| &record.entry), entry.name())
+    else {
+        return Ok(None);
+    };
+    match instance.claim_across_groups {
+        _ if *from == to => Ok(None),
+        ClaimAcrossGroups::Allow => Ok(Some(from.clone())),
+        ClaimAcrossGroups::Refuse => Err(Refusal::ClaimedAcrossGroups { from: from.clone(), to }),
+    }
+}
+
+/// The entry a record came from, if it still exists.
+fn entry_of(look_up: &LookUp, name: &EntryRef) -> Option<Entry> {
+    match name {
+        EntryRef::Individual(_) => look_up.individual_enrollment.clone().map(Entry::Individual),
+        EntryRef::Group(_) => look_up.registration_group.clone().map(Entry::Group),
+    }
+}
+
+fn operation_id(instance: &ServiceInstance, registration: &Registration) -> OperationId {
+    OperationId::derive(
+        &instance.secret,
+        &registration.id_scope,
+        &registration.registration_id,
+        registration.operation.guid,
+    )
+}

@@ -1,0 +1,133 @@
+//! A device's record. Spec: DPS-REG-10, DPS-REG-11, DPS-REG-14.
+
+use dps_proto::ids::{DeviceId, ETag, HubName, IdScope, RegistrationId};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::enrollment::EntryRef;
+
+/// What the service knows of one device: one record for each registration id of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// The service instance.
+    pub id_scope: IdScope,
+    /// The device, in the spelling it first registered with.
+    pub registration_id: RegistrationId,
+    /// The entry it last came in by, or was last told `disabled` under.
+    pub entry: EntryRef,
+    /// First creation.
+    pub created_at: Timestamp,
+    /// Last write.
+    pub updated_at: Timestamp,
+    /// Version of the record. Spec: DPS-ID-6.
+    pub etag: ETag,
+    /// The latest operation.
+    pub operation: Operation,
+    /// How that operation stands.
+    pub state: State,
+}
+
+/// One run of the assignment; its id is derived from the guid. Spec: DPS-ID-4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operation {
+    /// The random part of the operation id.
+    pub guid: Uuid,
+    /// When it began: polls judge the token's expiry by it. Spec: DPS-REG-6.
+    pub began_at: Timestamp,
+}
+
+/// How the latest operation stands. Every state but the assigned one may remember where the device lives. Spec: DPS-REG-11.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// A hub outside is being asked.
+    Assigning {
+        /// Where the device is to live.
+        target: Assignment,
+        /// The last good assignment.
+        last: Option<Assignment>,
+    },
+    /// The device has a hub.
+    Assigned {
+        /// Where it lives.
+        assignment: Assignment,
+        /// What the operation did to its data.
+        substatus: Substatus,
+    },
+    /// The operation ended without one.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// The last good assignment.
+        last: Option<Assignment>,
+    },
+    /// The entry was disabled.
+    Disabled {
+        /// The last good assignment.
+        last: Option<Assignment>,
+    },
+}
+
+/// Where a device lives, and with which credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// The hub.
+    pub hub: HubName,
+    /// The device id there.
+    pub device_id: DeviceId,
+    /// What the hub identity was given.
+    pub credential: HubCredential,
+}
+
+/// What the identity at the hub authenticates with. Spec: DPS-REG-17.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HubCredential {
+    /// The keys of the individual enrollment.
+    EnrollmentKeys,
+    /// Keys derived from both group keys over this spelling of the registration id.
+    DerivedKeys {
+        /// The spelling that verified.
+        spelling: Box<str>,
+    },
+}
+
+/// What an operation did to the device's data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Substatus {
+    /// First assignment.
+    InitialAssignment,
+    /// The device stayed where it was. Spec: DPS-BODY-7.
+    ReprovisionedToInitialAssignment,
+    /// It moved and its data moved along.
+    DeviceDataMigrated,
+    /// It moved and began anew.
+    DeviceDataReset,
+}
+
+/// Why an operation ended without a hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No linked hub may take the device. Spec: DPS-REG-15.
+    #[error("no linked hub may take the device")]
+    NoUsableHub,
+    /// The entry was deleted before a hub outside had answered.
+    #[error("the enrollment was deleted while the hub was asked")]
+    EnrollmentGone,
+}
+
+impl Registration {
+    /// Where the device lives, whatever became of the latest operation. Spec: DPS-REG-11.
+    pub fn assignment(&self) -> Option<&Assignment> {
+        match &self.state {
+            State::Assigned { assignment, .. } => Some(assignment),
+            State::Assigning { last, .. } | State::Failed { last, .. } | State::Disabled { last } => {
+                last.as_ref()
+            }
+        }
+    }
+
+    /// The record of a device that is told `disabled`, whether or not it is written so.
+    pub(crate) fn disabled(mut self) -> Self {
+        self.state = State::Disabled { last: self.assignment().cloned() };
+        self
+    }
+}
