@@ -66,9 +66,6 @@ pub struct OperationStatus<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrationState<'a> {
-    /// How the device proved itself, where it did so with a group's key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub symmetric_key: Option<SymmetricKeyState<'a>>,
     /// The id in its first spelling.
     pub registration_id: &'a str,
     /// First creation of the record.
@@ -104,15 +101,6 @@ pub struct AssignmentState<'a> {
     pub assigned_hub: &'a str,
     /// The device id at that hub.
     pub device_id: &'a str,
-}
-
-/// Which group a symmetric-key device came through.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SymmetricKeyState<'a> {
-    /// Absent for an individual enrollment.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub enrollment_group_id: Option<&'a str>,
 }
 
 /// The status words a device may be told, exactly so spelled.

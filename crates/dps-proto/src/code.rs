@@ -17,6 +17,8 @@ impl ErrorCode {
     pub const HUB_NOT_FOUND: Self = Self(401_001);
     /// The credential does not prove the device.
     pub const UNAUTHORIZED: Self = Self(401_002);
+    /// No such enrollment. Stands in `registrationState` here.
+    pub const ENROLLMENT_NOT_FOUND: Self = Self(404_201);
     /// No such operation of this device.
     pub const OPERATION_NOT_FOUND: Self = Self(404_203);
     /// Too much work is waiting.

@@ -1,1 +1,16 @@
-//! x
+//! Front ends: what turns bytes from a socket into questions for [`dps_core::register::Registrar`], and its decisions into
+//! bytes.
+//!
+//! A register message passes [`listen`] (accept, TLS) and [`mqtt::connection`] (the only loop that touches the socket) on its
+//! way in; [`render`] and [`fault`] are the only files that know both what was decided and what a device is told.
+
+pub mod admin;
+pub mod enrollment_json;
+pub mod fault;
+pub mod limits;
+pub mod listen;
+pub mod moments;
+pub mod mqtt;
+pub mod render;
+pub mod search_pool;
+pub mod tls;

@@ -1,0 +1,191 @@
+//! Refusals, as devices read them: the one place where a refusal becomes an error code, for every transport.
+//! Spec: DPS-BODY-9, DPS-BODY-10, DPS-MQTT-20.
+
+use bytes::Bytes;
+use dps_core::refusal::Refusal;
+use dps_core::registration::Failure;
+use dps_core::ports::StoreError;
+use dps_proto::api_version::BadApiVersion;
+use dps_proto::body::{BadRegisterBody, ErrorBody, to_bytes};
+use dps_proto::code::{ErrorCode, TrackingId};
+use dps_proto::date;
+use jiff::Timestamp;
+
+/// What a transport sends back for one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP-like status.
+    pub status: u16,
+    /// On 202, 429 and 5xx only.
+    pub retry_after_s: Option<u32>,
+    /// JSON.
+    pub body: Bytes,
+}
+
+/// How a request came in: some texts name the transports that would work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// MQTT over TLS.
+    Mqtt,
+}
+
+impl Transport {
+    /// The word for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+        }
+    }
+}
+
+/// Why a request is not answered with what it asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestFault {
+    /// Spec: DPS-MQTT-19.
+    #[error(transparent)]
+    ApiVersion(#[from] BadApiVersion),
+    /// Spec: DPS-MQTT-17.
+    #[error(transparent)]
+    Body(#[from] BadRegisterBody),
+    /// The registrar refused it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It took longer than a device should wait.
+    #[error("the request was not decided in time")]
+    TimedOut,
+}
+
+/// The answer to a refused request. The cause stays here: log it under the same tracking id. Spec: DPS-BODY-10.
+pub fn answer(
+    fault: &RequestFault,
+    transport: Transport,
+    tracking_id: TrackingId,
+    now: Timestamp,
+    retry_after_s: u32,
+) -> Answer {
+    let (code, message) = of_request(fault, transport);
+    let body = ErrorBody {
+        error_code: code.value(),
+        tracking_id: tracking_id.to_string(),
+        message,
+        timestamp_utc: date::format(now),
+    };
+    let status = code.status();
+    // On any other status some clients would take it for an invitation to register again.
+    let retry_after_s = (status == 429 || status >= 500).then_some(retry_after_s);
+    Answer { status, retry_after_s, body: to_bytes(&body) }
+}
+
+/// The code and the text of a refused request.
+pub fn of_request(fault: &RequestFault, transport: Transport) -> (ErrorCode, &'static str) {
+    match fault {
+        RequestFault::ApiVersion(_) => (ErrorCode::BAD_REQUEST, "The api-version is missing or malformed."),
+        RequestFault::Body(BadRegisterBody::Json(_)) => {
+            (ErrorCode::BAD_REQUEST, "The request body is not a registration in JSON.")
+        }
+        RequestFault::Body(BadRegisterBody::OtherRegistrationId(_)) => {
+            (ErrorCode::INVALID_ARGUMENT, "Invalid RegistrationId")
+        }
+        RequestFault::Refused(refusal) => of_refusal(refusal, transport),
+        RequestFault::TimedOut => (ErrorCode::UNAVAILABLE, UNAVAILABLE),
+    }
+}
+
+/// The code and the text that stand in the record of a failed operation. Spec: DPS-BODY-5.
+pub fn of_failure(failure: Failure) -> (ErrorCode, &'static str) {
+    match failure {
+        Failure::NoUsableHub => (ErrorCode::HUB_NOT_FOUND, "IoTHub not found."),
+        Failure::EnrollmentGone => (ErrorCode::ENROLLMENT_NOT_FOUND, "Enrollment not found"),
+    }
+}
+
+const UNAUTHORIZED: &str = "Unauthorized";
+const UNAVAILABLE: &str = "The service is not available. Try again later.";
+
+fn of_refusal(refusal: &Refusal, transport: Transport) -> (ErrorCode, &'static str) {
+    match refusal {
+        Refusal::UnknownIdScope(_) | Refusal::Unproven(_) | Refusal::ClaimedAcrossGroups { .. } => {
+            (ErrorCode::UNAUTHORIZED, UNAUTHORIZED)
+        }
+        Refusal::TpmWanted => match transport {
+            // Azure refuses TPM over MQTT too, without saying so. Spec: DPS-REG-7.
+            Transport::Mqtt => {
+                (ErrorCode::UNAUTHORIZED, "TPM attestation is not supported over MQTT; use HTTPS or AMQP.")
+            }
+        },
+        Refusal::NoSuchOperation(_) => (ErrorCode::OPERATION_NOT_FOUND, "Operation not found."),
+        Refusal::Busy => (ErrorCode::THROTTLED, "Operations are being throttled for this tenant."),
+        Refusal::Contended(_) | Refusal::Store(StoreError::Unavailable(_)) => {
+            (ErrorCode::UNAVAILABLE, UNAVAILABLE)
+        }
+        Refusal::Store(StoreError::Unreadable(_)) => (ErrorCode::INTERNAL, "Internal server error."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dps_core::refusal::{NoSuchOperation, Unproven};
+
+    use super::*;
+
+    fn refused(refusal: Refusal) -> RequestFault {
+        RequestFault::Refused(refusal)
+    }
+
+    /// DPS-BODY-9, DPS-BODY-10, DPS-ID-5, DPS-REG-4, DPS-REG-7
+    #[test]
+    fn every_refusal_keeps_the_code_that_devices_already_know() {
+        let id: dps_proto::ids::EnrollmentGroupId = "g".parse().unwrap();
+        let entry = dps_core::enrollment::EntryRef::Group(id.clone());
+        let rows = [
+            (RequestFault::ApiVersion(BadApiVersion), 400_000, "The api-version is missing or malformed."),
+            (BadRegisterBody::Json("x".into()).into(), 400_000, "The request body is not a registration in JSON."),
+            (BadRegisterBody::OtherRegistrationId("x".into()).into(), 400_004, "Invalid RegistrationId"),
+            (refused(Refusal::UnknownIdScope("0ne0".parse().unwrap())), 401_002, "Unauthorized"),
+            (refused(Unproven::NoCredential.into()), 401_002, "Unauthorized"),
+            (refused(Unproven::WrongKey(entry.clone()).into()), 401_002, "Unauthorized"),
+            (refused(Unproven::CertificateWanted(entry).into()), 401_002, "Unauthorized"),
+            (refused(Unproven::GroupKeyUsedDirectly(id.clone()).into()), 401_002, "Unauthorized"),
+            (refused(Refusal::ClaimedAcrossGroups { from: id.clone(), to: id }), 401_002, "Unauthorized"),
+            (
+                refused(Refusal::TpmWanted),
+                401_002,
+                "TPM attestation is not supported over MQTT; use HTTPS or AMQP.",
+            ),
+            (refused(NoSuchOperation::NoRecord.into()), 404_203, "Operation not found."),
+            (refused(Refusal::Busy), 429_001, "Operations are being throttled for this tenant."),
+            (refused(StoreError::Unreadable("x".into()).into()), 500_000, "Internal server error."),
+            (refused(StoreError::Unavailable("x".into()).into()), 503_000, UNAVAILABLE),
+            (refused(Refusal::Contended(1)), 503_000, UNAVAILABLE),
+            (RequestFault::TimedOut, 503_000, UNAVAILABLE),
+        ];
+        for (fault, code, message) in rows {
+            let (got, text) = of_request(&fault, Transport::Mqtt);
+            assert_eq!((got.value(), text), (code, message), "{fault}");
+        }
+    }
+
+    /// DPS-BODY-5, DPS-REG-15
+    #[test]
+    fn every_failure_keeps_its_code() {
+        assert_eq!(of_failure(Failure::NoUsableHub), (ErrorCode::HUB_NOT_FOUND, "IoTHub not found."));
+        assert_eq!(of_failure(Failure::EnrollmentGone).0.value(), 404_201);
+    }
+
+    /// DPS-BODY-1, DPS-BODY-9, DPS-MQTT-20
+    #[test]
+    fn a_refusal_has_the_members_that_clients_read_and_retry_after_where_they_may_retry() {
+        let tracking_id = TrackingId::from_random([0xAA; 16]);
+        let now = Timestamp::new(1_586_496_262, 471_852_600).unwrap();
+        let told = |fault| answer(&fault, Transport::Mqtt, tracking_id, now, 3);
+        let unauthorized = told(refused(Unproven::NoCredential.into()));
+        assert_eq!((unauthorized.status, unauthorized.retry_after_s), (401, None));
+        assert_eq!(
+            String::from_utf8_lossy(&unauthorized.body),
+            r#"{"errorCode":401002,"trackingId":"aaaaaaaa-aaaa-4aaa-aaaa-aaaaaaaaaaaa","message":"Unauthorized","timestampUtc":"2020-04-10T05:24:22.4718526Z"}"#
+        );
+        assert_eq!(told(refused(Refusal::Busy)).retry_after_s, Some(3));
+        assert_eq!(told(RequestFault::TimedOut).retry_after_s, Some(3));
+        assert_eq!(told(refused(NoSuchOperation::NoRecord.into())).retry_after_s, None);
+    }
+}

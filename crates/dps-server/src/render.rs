@@ -1,0 +1,232 @@
+//! What was decided, as devices read it. Spec: DPS-BODY-2 to DPS-BODY-7, DPS-REG-9, DPS-REG-20.
+
+use dps_core::register::{Polled, Registered};
+use dps_core::registration::{Registration, State, Substatus};
+use dps_proto::api_version::ApiVersion;
+use dps_proto::body::{AssignmentState, OperationStatus, RegistrationState, Status, to_bytes};
+use dps_proto::date;
+
+use crate::fault::{self, Answer};
+
+/// The api-version that brought `reprovisionedToInitialAssignment`. Spec: DPS-BODY-7.
+const FULL_SUBSTATUS_SINCE: &str = "2019-04-15";
+
+/// The answer to a register.
+pub fn registered(registered: &Registered, api_version: &ApiVersion, retry_after_s: u32) -> Answer {
+    match registered {
+        Registered::Accepted { operation_id, .. } => {
+            let body = OperationStatus {
+                operation_id: operation_id.to_string(),
+                status: Status::Assigning,
+                registration_state: None,
+            };
+            Answer { status: 202, retry_after_s: Some(retry_after_s), body: to_bytes(&body) }
+        }
+        Registered::Disabled { registration } => {
+            let body = OperationStatus {
+                operation_id: String::new(),
+                status: Status::Disabled,
+                registration_state: Some(state(registration, api_version)),
+            };
+            Answer { status: 200, retry_after_s: None, body: to_bytes(&body) }
+        }
+    }
+}
+
+/// The answer to a poll.
+pub fn polled(polled: &Polled, api_version: &ApiVersion, retry_after_s: u32) -> Answer {
+    let status = status(&polled.registration.state);
+    let body = OperationStatus {
+        operation_id: polled.operation_id.to_string(),
+        status,
+        registration_state: Some(state(&polled.registration, api_version)),
+    };
+    let (status, retry_after_s) =
+        if status == Status::Assigning { (202, Some(retry_after_s)) } else { (200, None) };
+    Answer { status, retry_after_s, body: to_bytes(&body) }
+}
+
+fn status(state: &State) -> Status {
+    match state {
+        State::Assigning { .. } => Status::Assigning,
+        State::Assigned { .. } => Status::Assigned,
+        State::Failed { .. } => Status::Failed,
+        State::Disabled { .. } => Status::Disabled,
+    }
+}
+
+fn state<'r>(registration: &'r Registration, api_version: &ApiVersion) -> RegistrationState<'r> {
+    let bare = RegistrationState {
+        registration_id: registration.registration_id.as_str(),
+        created_date_time_utc: None,
+        assignment: None,
+        status: status(&registration.state),
+        substatus: None,
+        error_code: None,
+        error_message: None,
+        last_updated_date_time_utc: None,
+        etag: None,
+    };
+    let updated = Some(date::format(registration.updated_at));
+    let etag = Some(registration.etag.as_str());
+    match &registration.state {
+        // Small clients have room for little more than this while they wait.
+        State::Assigning { .. } => bare,
+        State::Assigned { assignment, substatus } => RegistrationState {
+            created_date_time_utc: Some(date::format(registration.created_at)),
+            assignment: Some(AssignmentState {
+                assigned_hub: assignment.hub.as_str(),
+                device_id: assignment.device_id.as_str(),
+            }),
+            substatus: Some(substatus_word(*substatus, api_version)),
+            last_updated_date_time_utc: updated,
+            etag,
+            ..bare
+        },
+        State::Failed { failure, .. } => {
+            let (code, message) = fault::of_failure(*failure);
+            RegistrationState {
+                created_date_time_utc: Some(date::format(registration.created_at)),
+                error_code: Some(code.value()),
+                error_message: Some(message),
+                last_updated_date_time_utc: updated,
+                etag,
+                ..bare
+            }
+        }
+        State::Disabled { .. } => RegistrationState { last_updated_date_time_utc: updated, etag, ..bare },
+    }
+}
+
+/// Spec: DPS-BODY-7.
+fn substatus_word(substatus: Substatus, api_version: &ApiVersion) -> &'static str {
+    match substatus {
+        Substatus::ReprovisionedToInitialAssignment if api_version.reaches(FULL_SUBSTATUS_SINCE) => {
+            "reprovisionedToInitialAssignment"
+        }
+        Substatus::InitialAssignment | Substatus::ReprovisionedToInitialAssignment => "initialAssignment",
+        Substatus::DeviceDataMigrated => "deviceDataMigrated",
+        Substatus::DeviceDataReset => "deviceDataReset",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dps_core::enrollment::EntryRef;
+    use dps_core::registration::{Assignment, Failure, HubCredential, Operation};
+    use dps_proto::ids::{ETag, InstanceSecret, OperationId};
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn assignment(hub: &str) -> Assignment {
+        Assignment {
+            hub: hub.parse().unwrap(),
+            device_id: "sensor-7".parse().unwrap(),
+            credential: HubCredential::EnrollmentKeys,
+        }
+    }
+
+    fn polled_in(state: State) -> Polled {
+        let (scope, id) = ("0ne00000000".parse().unwrap(), "sensor-7".parse().unwrap());
+        let guid = "b1e02da8-c3a0-4ff2-a121-7ea7a6b7f550".parse().unwrap();
+        Polled {
+            operation_id: OperationId::derive(&InstanceSecret::new([7; 32]), &scope, &id, guid),
+            registration: Registration {
+                id_scope: scope,
+                registration_id: id,
+                entry: EntryRef::Group("line-7".parse().unwrap()),
+                created_at: Timestamp::new(1_661_983_370, 516_335_200).unwrap(),
+                updated_at: Timestamp::new(1_661_983_370, 737_067_600).unwrap(),
+                etag: ETag::generate([0x11; 16], 1_661_983_370),
+                operation: Operation { guid, began_at: Timestamp::UNIX_EPOCH },
+                state,
+            },
+        }
+    }
+
+    #[track_caller]
+    fn answers(state: State, version: &str, status: u16, retry_after_s: Option<u32>, expected: &str) {
+        let answer = polled(&polled_in(state), &version.parse().unwrap(), 3);
+        assert_eq!((answer.status, answer.retry_after_s), (status, retry_after_s));
+        assert_eq!(String::from_utf8_lossy(&answer.body), expected);
+    }
+
+    const OPERATION: &str = r#"{"operationId":"5.a7a4f5b6463a4d17.b1e02da8-c3a0-4ff2-a121-7ea7a6b7f550","#;
+    const DATES: &str = r#""lastUpdatedDateTimeUtc":"2022-08-31T22:02:50.7370676Z","etag":"IjExMTExMTExLTExMTEtMTExMS0xMTExLTYzMGZkYThhMDAwMCI="}}"#;
+
+    /// DPS-BODY-1, DPS-BODY-4, DPS-BODY-6, DPS-BODY-7, DPS-REG-9
+    #[test]
+    fn an_assigned_device_reads_what_captures_show() {
+        let assigned = |substatus| State::Assigned { assignment: assignment("hub.localhost"), substatus };
+        let text = |word: &str| {
+            format!(
+                r#"{OPERATION}"status":"assigned","registrationState":{{"registrationId":"sensor-7","createdDateTimeUtc":"2022-08-31T22:02:50.5163352Z","assignedHub":"hub.localhost","deviceId":"sensor-7","status":"assigned","substatus":"{word}",{DATES}"#
+            )
+        };
+        answers(assigned(Substatus::InitialAssignment), "2019-03-31", 200, None, &text("initialAssignment"));
+        let again = Substatus::ReprovisionedToInitialAssignment;
+        answers(assigned(again), "2019-03-31", 200, None, &text("initialAssignment"));
+        answers(assigned(again), "2021-06-01", 200, None, &text("reprovisionedToInitialAssignment"));
+        answers(assigned(Substatus::DeviceDataReset), "2019-03-31", 200, None, &text("deviceDataReset"));
+    }
+
+    /// DPS-BODY-3
+    #[test]
+    fn a_waiting_device_reads_its_id_and_status_alone() {
+        let state = State::Assigning { target: assignment("hub.localhost"), last: None };
+        let text = format!(
+            r#"{OPERATION}"status":"assigning","registrationState":{{"registrationId":"sensor-7","status":"assigning"}}}}"#
+        );
+        answers(state, "2019-03-31", 202, Some(3), &text);
+    }
+
+    /// DPS-BODY-5, DPS-REG-15
+    #[test]
+    fn a_failed_operation_reads_its_code_in_an_answer_of_status_200() {
+        let state = State::Failed { failure: Failure::NoUsableHub, last: None };
+        let text = format!(
+            r#"{OPERATION}"status":"failed","registrationState":{{"registrationId":"sensor-7","createdDateTimeUtc":"2022-08-31T22:02:50.5163352Z","status":"failed","errorCode":401001,"errorMessage":"IoTHub not found.",{DATES}"#
+        );
+        answers(state, "2019-03-31", 200, None, &text);
+    }
+
+    /// DPS-REG-20
+    #[test]
+    fn a_disabled_device_reads_so_at_register_and_at_a_poll() {
+        let disabled = polled_in(State::Disabled { last: Some(assignment("hub.localhost")) });
+        let version = "2019-03-31".parse().unwrap();
+        let rest = format!(
+            r#""status":"disabled","registrationState":{{"registrationId":"sensor-7","status":"disabled",{DATES}"#
+        );
+        let at_register = Registered::Disabled { registration: disabled.registration.clone() };
+        let answer = registered(&at_register, &version, 3);
+        assert_eq!((answer.status, answer.retry_after_s), (200, None));
+        assert_eq!(String::from_utf8_lossy(&answer.body), format!(r#"{{"operationId":"",{rest}"#));
+        answers(disabled.registration.state, "2019-03-31", 200, None, &format!("{OPERATION}{rest}"));
+    }
+
+    /// DPS-BODY-2, DPS-REG-9
+    #[test]
+    fn an_accepted_register_is_a_202_with_no_state_in_it() {
+        let Polled { operation_id, registration } =
+            polled_in(State::Assigned { assignment: assignment("h.x"), substatus: Substatus::InitialAssignment });
+        let accepted = Registered::Accepted { operation_id, registration, claimed_from: None };
+        let answer = registered(&accepted, &"2019-03-31".parse().unwrap(), 3);
+        assert_eq!((answer.status, answer.retry_after_s), (202, Some(3)));
+        assert_eq!(String::from_utf8_lossy(&answer.body), format!(r#"{OPERATION}"status":"assigning"}}"#));
+    }
+
+    /// DPS-BODY-8
+    #[test]
+    fn the_assigned_answer_fits_the_smallest_client() {
+        let hub = "a-hub-with-rather-a-long-name.westeurope.devices.example.com";
+        let mut polled = polled_in(State::Assigned {
+            assignment: assignment(hub),
+            substatus: Substatus::ReprovisionedToInitialAssignment,
+        });
+        polled.registration.registration_id = "sn-007-888-abc-mac-a1-b2-c3-d4-e5-f6".parse().unwrap();
+        let answer = super::polled(&polled, &"2021-06-01".parse().unwrap(), 3);
+        assert!(answer.body.len() <= 512, "{}", answer.body.len());
+    }
+}
