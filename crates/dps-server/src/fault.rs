@@ -2,9 +2,9 @@
 //! Spec: DPS-BODY-9, DPS-BODY-10, DPS-MQTT-20.
 
 use bytes::Bytes;
+use dps_core::ports::StoreError;
 use dps_core::refusal::Refusal;
 use dps_core::registration::Failure;
-use dps_core::ports::StoreError;
 use dps_proto::api_version::BadApiVersion;
 use dps_proto::body::{BadRegisterBody, ErrorBody, to_bytes};
 use dps_proto::code::{ErrorCode, TrackingId};
@@ -139,7 +139,11 @@ mod tests {
         let entry = dps_core::enrollment::EntryRef::Group(id.clone());
         let rows = [
             (RequestFault::ApiVersion(BadApiVersion), 400_000, "The api-version is missing or malformed."),
-            (BadRegisterBody::Json("x".into()).into(), 400_000, "The request body is not a registration in JSON."),
+            (
+                BadRegisterBody::Json("x".into()).into(),
+                400_000,
+                "The request body is not a registration in JSON.",
+            ),
             (BadRegisterBody::OtherRegistrationId("x".into()).into(), 400_004, "Invalid RegistrationId"),
             (refused(Refusal::UnknownIdScope("0ne0".parse().unwrap())), 401_002, "Unauthorized"),
             (refused(Unproven::NoCredential.into()), 401_002, "Unauthorized"),

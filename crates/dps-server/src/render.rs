@@ -209,8 +209,10 @@ mod tests {
     /// DPS-BODY-2, DPS-REG-9
     #[test]
     fn an_accepted_register_is_a_202_with_no_state_in_it() {
-        let Polled { operation_id, registration } =
-            polled_in(State::Assigned { assignment: assignment("h.x"), substatus: Substatus::InitialAssignment });
+        let Polled { operation_id, registration } = polled_in(State::Assigned {
+            assignment: assignment("h.x"),
+            substatus: Substatus::InitialAssignment,
+        });
         let accepted = Registered::Accepted { operation_id, registration, claimed_from: None };
         let answer = registered(&accepted, &"2019-03-31".parse().unwrap(), 3);
         assert_eq!((answer.status, answer.retry_after_s), (202, Some(3)));

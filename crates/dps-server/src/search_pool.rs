@@ -46,7 +46,11 @@ impl SearchThreads {
                 }
             })?;
         }
-        Ok(Self { budget: Arc::new(Semaphore::new(signatures as usize)), budget_signatures: signatures, jobs })
+        Ok(Self {
+            budget: Arc::new(Semaphore::new(signatures as usize)),
+            budget_signatures: signatures,
+            jobs,
+        })
     }
 }
 

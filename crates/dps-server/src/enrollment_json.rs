@@ -1,0 +1,378 @@
+//! Enrollments and groups in the service API's JSON shapes. Spec: DPS-DEV-9.
+//!
+//! Read member by member rather than by derive, so that an error names the path of the member that is wrong.
+
+use dps_core::Moment;
+use dps_core::enrollment::{
+    AllocationPolicy, Attestation, EnrollmentGroup, EntrySettings, GroupAttestation, IndividualEnrollment,
+    ProvisioningStatus, ReprovisionPolicy, TwinDocument,
+};
+use dps_proto::ids::ETag;
+use dps_proto::key::{KeyPair, SymmetricKey};
+use serde_json::{Map, Value};
+
+/// An entry of either kind.
+#[derive(Debug, Clone)]
+pub enum EnrollmentEntry {
+    /// It had a `registrationId`.
+    Individual(IndividualEnrollment),
+    /// It had an `enrollmentGroupId`.
+    Group(EnrollmentGroup),
+}
+
+/// A member that is missing or wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {why}")]
+pub struct BadMember {
+    /// Such as `attestation.symmetricKey.primaryKey`.
+    pub path: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// Reads one entry as it is created: missing keys are made, dates and etag are new, read-only members are ignored.
+pub fn read(json: &Value, moment: Moment) -> Result<EnrollmentEntry, BadMember> {
+    let object = json.as_object().ok_or_else(|| bad("entry", "must be a JSON object"))?;
+    let entry = Members { object, path: String::new() };
+    match (entry.present("registrationId"), entry.present("enrollmentGroupId")) {
+        (Some(_), None) => individual(&entry, moment).map(EnrollmentEntry::Individual),
+        (None, Some(_)) => group(&entry, moment).map(EnrollmentEntry::Group),
+        (Some(_), Some(_)) => Err(bad("registrationId", "must not stand beside enrollmentGroupId")),
+        (None, None) => {
+            Err(bad("registrationId", "is missing, and so is enrollmentGroupId: one of them names the entry"))
+        }
+    }
+}
+
+fn individual(entry: &Members<'_>, moment: Moment) -> Result<IndividualEnrollment, BadMember> {
+    let attestation = entry.object("attestation")?.ok_or_else(|| entry.missing("attestation"))?;
+    let attestation = match attestation.required_text("type")? {
+        "symmetricKey" => Attestation::SymmetricKey(key_pair(&attestation)?),
+        "x509" => x509(&attestation)?,
+        "tpm" => tpm(&attestation)?,
+        other => {
+            return Err(attestation.wrong("type", format!("{other:?} is none of symmetricKey, x509, tpm")));
+        }
+    };
+    Ok(IndividualEnrollment {
+        registration_id: entry.required("registrationId")?,
+        device_id: entry.parsed("deviceId")?,
+        attestation,
+        settings: settings(entry, moment)?,
+    })
+}
+
+fn group(entry: &Members<'_>, moment: Moment) -> Result<EnrollmentGroup, BadMember> {
+    let attestation = entry.object("attestation")?.ok_or_else(|| entry.missing("attestation"))?;
+    let attestation = match attestation.required_text("type")? {
+        "symmetricKey" => GroupAttestation::SymmetricKey(key_pair(&attestation)?),
+        "tpm" => return Err(attestation.wrong("type", "a group cannot have TPM attestation")),
+        "x509" => return Err(attestation.wrong("type", "X.509 groups are not supported yet")),
+        other => return Err(attestation.wrong("type", format!("{other:?} is none of symmetricKey, x509"))),
+    };
+    Ok(EnrollmentGroup {
+        id: entry.required("enrollmentGroupId")?,
+        registration_id_prefix: entry.parsed("registrationIdPrefix")?,
+        attestation,
+        settings: settings(entry, moment)?,
+    })
+}
+
+fn settings(entry: &Members<'_>, moment: Moment) -> Result<EntrySettings, BadMember> {
+    let provisioning_status = match entry.text("provisioningStatus")? {
+        None | Some("enabled") => ProvisioningStatus::Enabled,
+        Some("disabled") => ProvisioningStatus::Disabled,
+        Some(other) => {
+            return Err(
+                entry.wrong("provisioningStatus", format!("{other:?} is neither enabled nor disabled"))
+            );
+        }
+    };
+    let allocation_policy = match entry.text("allocationPolicy")? {
+        None => None,
+        Some("hashed") => Some(AllocationPolicy::Hashed),
+        Some("static") => Some(AllocationPolicy::Static),
+        Some(other @ ("custom" | "geoLatency")) => {
+            return Err(entry
+                .wrong("allocationPolicy", format!("{other} is not supported yet; use hashed or static")));
+        }
+        Some(other) => {
+            return Err(entry.wrong(
+                "allocationPolicy",
+                format!("{other:?} is none of hashed, static, geoLatency, custom"),
+            ));
+        }
+    };
+    let legacy_hub = entry.parsed("iotHubHostName")?;
+    let mut hubs = entry.list("iotHubs")?;
+    hubs.extend(legacy_hub.filter(|_| entry.present("iotHubs").is_none()));
+    let iot_edge = match entry.object("capabilities")? {
+        Some(capabilities) => capabilities.flag("iotEdge")?.unwrap_or(false),
+        None => false,
+    };
+    let reprovision_policy = match entry.object("reprovisionPolicy")? {
+        Some(policy) => Some(ReprovisionPolicy {
+            update_hub_assignment: policy.flag("updateHubAssignment")?.unwrap_or(true),
+            migrate_device_data: policy.flag("migrateDeviceData")?.unwrap_or(true),
+        }),
+        None => None,
+    };
+    let initial_twin = entry.object("initialTwin")?.map(|twin| TwinDocument(twin.to_json().into()));
+    Ok(EntrySettings {
+        provisioning_status,
+        allocation_policy,
+        hubs,
+        initial_twin,
+        iot_edge,
+        reprovision_policy,
+        etag: ETag::generate(half(moment.random, 0), moment.now.as_second()),
+        created_at: moment.now,
+        updated_at: moment.now,
+    })
+}
+
+fn key_pair(attestation: &Members<'_>) -> Result<KeyPair, BadMember> {
+    let given = attestation.object("symmetricKey")?;
+    let key = |name: &str| -> Result<SymmetricKey, BadMember> {
+        match &given {
+            Some(keys) if !keys.text(name)?.unwrap_or_default().is_empty() => keys.required_secret(name),
+            _ => generated_key(),
+        }
+    };
+    Ok(KeyPair { primary: key("primaryKey")?, secondary: key("secondaryKey")? })
+}
+
+/// 64 random bytes, as Azure makes them.
+fn generated_key() -> Result<SymmetricKey, BadMember> {
+    let mut bytes = vec![0; SymmetricKey::BYTES_MAX];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| bad("attestation.symmetricKey", "no key could be made"))?;
+    SymmetricKey::from_bytes(bytes).map_err(|why| bad("attestation.symmetricKey", why.to_string()))
+}
+
+fn x509(attestation: &Members<'_>) -> Result<Attestation, BadMember> {
+    let x509 = attestation.object("x509")?.ok_or_else(|| attestation.missing("x509"))?;
+    let certificates =
+        x509.object("clientCertificates")?.ok_or_else(|| x509.missing("clientCertificates"))?;
+    let certificate = |name| -> Result<Option<Box<str>>, BadMember> {
+        let Some(holder) = certificates.object(name)? else { return Ok(None) };
+        Ok(Some(holder.required_text("certificate")?.into()))
+    };
+    let primary = certificate("primary")?.ok_or_else(|| certificates.missing("primary"))?;
+    Ok(Attestation::X509 { primary, secondary: certificate("secondary")? })
+}
+
+fn tpm(attestation: &Members<'_>) -> Result<Attestation, BadMember> {
+    use base64::Engine as _;
+    let tpm = attestation.object("tpm")?.ok_or_else(|| attestation.missing("tpm"))?;
+    let endorsement_key = base64::engine::general_purpose::STANDARD
+        .decode(tpm.required_text("endorsementKey")?)
+        .map_err(|_| tpm.wrong("endorsementKey", "is not Base64"))?;
+    Ok(Attestation::Tpm { endorsement_key: endorsement_key.into() })
+}
+
+fn half(random: [u8; 32], from: usize) -> [u8; 16] {
+    std::array::from_fn(|at| random[from + at])
+}
+
+fn bad(path: &str, why: impl Into<String>) -> BadMember {
+    BadMember { path: path.to_owned(), why: why.into() }
+}
+
+/// The members of one object, and where it stands.
+struct Members<'v> {
+    object: &'v Map<String, Value>,
+    path: String,
+}
+
+impl<'v> Members<'v> {
+    /// A null member counts as absent, as clients send it so.
+    fn present(&self, name: &str) -> Option<&'v Value> {
+        self.object.get(name).filter(|value| !value.is_null())
+    }
+
+    fn object(&self, name: &str) -> Result<Option<Members<'v>>, BadMember> {
+        match self.present(name) {
+            None => Ok(None),
+            Some(Value::Object(object)) => Ok(Some(Members { object, path: self.path_of(name) })),
+            Some(_) => Err(self.wrong(name, "must be an object")),
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&'v str>, BadMember> {
+        match self.present(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(self.wrong(name, "must be a string")),
+        }
+    }
+
+    fn required_text(&self, name: &str) -> Result<&'v str, BadMember> {
+        self.text(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>, BadMember> {
+        match self.present(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(_) => Err(self.wrong(name, "must be true or false")),
+        }
+    }
+
+    fn parsed<T>(&self, name: &str) -> Result<Option<T>, BadMember>
+    where
+        T: std::str::FromStr<Err: std::fmt::Display>,
+    {
+        let parse = |text: &str| text.parse().map_err(|why| self.wrong(name, format!("{text:?}: {why}")));
+        self.text(name)?.map(parse).transpose()
+    }
+
+    fn required<T>(&self, name: &str) -> Result<T, BadMember>
+    where
+        T: std::str::FromStr<Err: std::fmt::Display>,
+    {
+        self.parsed(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    /// Like [`Members::required`], without the text in the error.
+    fn required_secret(&self, name: &str) -> Result<SymmetricKey, BadMember> {
+        self.required_text(name)?
+            .parse()
+            .map_err(|why: dps_proto::key::BadKey| self.wrong(name, why.to_string()))
+    }
+
+    fn list<T>(&self, name: &str) -> Result<Vec<T>, BadMember>
+    where
+        T: std::str::FromStr<Err: std::fmt::Display>,
+    {
+        let items = match self.present(name) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(items)) => items,
+            Some(_) => return Err(self.wrong(name, "must be an array")),
+        };
+        let parse = |(at, item): (usize, &Value)| {
+            let name = format!("{name}[{at}]");
+            let text = item.as_str().ok_or_else(|| self.wrong(&name, "must be a string"))?;
+            text.parse().map_err(|why| self.wrong(&name, format!("{text:?}: {why}")))
+        };
+        items.iter().enumerate().map(parse).collect()
+    }
+
+    fn to_json(&self) -> String {
+        Value::Object(self.object.clone()).to_string()
+    }
+
+    fn missing(&self, name: &str) -> BadMember {
+        self.wrong(name, "is missing")
+    }
+
+    fn wrong(&self, name: &str, why: impl Into<String>) -> BadMember {
+        BadMember { path: self.path_of(name), why: why.into() }
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+
+    fn moment() -> Moment {
+        Moment { now: Timestamp::UNIX_EPOCH, random: [7; 32] }
+    }
+
+    const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAA==";
+
+    /// DPS-DEV-9
+    #[test]
+    fn an_individual_enrollment_is_read_with_all_its_members() {
+        let json = json!({
+            "registrationId": "Sensor-7", "deviceId": "sensor#7", "etag": "ignored", "optionalDeviceInformation": {},
+            "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": KEY, "secondaryKey": KEY}},
+            "capabilities": {"iotEdge": true}, "provisioningStatus": "disabled", "allocationPolicy": "static",
+            "iotHubs": ["hub.localhost"], "initialTwin": {"tags": {"a": 1}},
+            "reprovisionPolicy": {"updateHubAssignment": false, "migrateDeviceData": true}
+        });
+        let EnrollmentEntry::Individual(entry) = read(&json, moment()).unwrap() else { panic!("a group") };
+        assert_eq!(entry.registration_id.as_str(), "Sensor-7");
+        assert_eq!(entry.device_id.unwrap().as_str(), "sensor#7");
+        assert!(matches!(entry.attestation, Attestation::SymmetricKey(_)));
+        assert_eq!(entry.settings.provisioning_status, ProvisioningStatus::Disabled);
+        assert_eq!(entry.settings.allocation_policy, Some(AllocationPolicy::Static));
+        assert_eq!(entry.settings.hubs[0].as_str(), "hub.localhost");
+        assert!(entry.settings.iot_edge && !entry.settings.reprovision_policy.unwrap().update_hub_assignment);
+        assert_eq!(&*entry.settings.initial_twin.unwrap().0, r#"{"tags":{"a":1}}"#);
+    }
+
+    /// DPS-DEV-9
+    #[test]
+    fn missing_keys_are_made_and_differ() {
+        let json = json!({"enrollmentGroupId": "g", "registrationIdPrefix": "Line-", "attestation": {"type": "symmetricKey"}});
+        let EnrollmentEntry::Group(group) = read(&json, moment()).unwrap() else {
+            panic!("an individual enrollment")
+        };
+        let GroupAttestation::SymmetricKey(keys) = group.attestation;
+        assert_eq!(keys.primary.expose().len(), 64);
+        assert_ne!(keys.primary.expose(), keys.secondary.expose());
+        assert_eq!(group.registration_id_prefix.unwrap().as_str(), "line-");
+    }
+
+    /// DPS-DEV-9
+    #[test]
+    fn an_error_names_the_member() {
+        let rows = [
+            (json!(7), "entry: must be a JSON object"),
+            (
+                json!({}),
+                "registrationId: is missing, and so is enrollmentGroupId: one of them names the entry",
+            ),
+            (
+                json!({"registrationId": "a/b", "attestation": {"type": "symmetricKey"}}),
+                "registrationId: \"a/b\": it holds the character '/'",
+            ),
+            (json!({"registrationId": "a"}), "attestation: is missing"),
+            (json!({"registrationId": "a", "attestation": {}}), "attestation.type: is missing"),
+            (
+                json!({"registrationId": "a", "attestation": {"type": "magic"}}),
+                "attestation.type: \"magic\" is none of symmetricKey, x509, tpm",
+            ),
+            (
+                json!({"registrationId": "a", "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": "c2hvcnQ="}}}),
+                "attestation.symmetricKey.primaryKey: the key has 5 bytes; it must have 16 to 64",
+            ),
+            (
+                json!({"enrollmentGroupId": "g", "attestation": {"type": "tpm"}}),
+                "attestation.type: a group cannot have TPM attestation",
+            ),
+            (
+                json!({"registrationId": "a", "attestation": {"type": "symmetricKey"}, "iotHubs": ["x", 7]}),
+                "iotHubs[1]: must be a string",
+            ),
+            (
+                json!({"registrationId": "a", "attestation": {"type": "symmetricKey"}, "provisioningStatus": "off"}),
+                "provisioningStatus: \"off\" is neither enabled nor disabled",
+            ),
+            (
+                json!({"registrationId": "a", "attestation": {"type": "symmetricKey"}, "capabilities": {"iotEdge": "yes"}}),
+                "capabilities.iotEdge: must be true or false",
+            ),
+            (
+                json!({"registrationId": "a", "attestation": {"type": "tpm", "tpm": {"endorsementKey": "*"}}}),
+                "attestation.tpm.endorsementKey: is not Base64",
+            ),
+        ];
+        for (json, expected) in rows {
+            assert_eq!(read(&json, moment()).unwrap_err().to_string(), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn an_error_about_a_key_does_not_hold_the_key() {
+        let json = json!({"registrationId": "a", "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": "almost a secret"}}});
+        assert!(!read(&json, moment()).unwrap_err().to_string().contains("secret"));
+    }
+}

@@ -1,0 +1,327 @@
+//! One device's connection: the only loop that touches an MQTT socket. Spec: DPS-MQTT-5, DPS-MQTT-21, DPS-MQTT-29.
+//!
+//! No rule lives here: the session says what to send and what is asked, the registrar decides, `render` and `fault` say it
+//! in the device's words.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use dps_core::attestation::{Credential, DeviceClaim};
+use dps_core::register::{Registered, Registrar};
+use dps_core::registration::State;
+use dps_proto::api_version::{ApiVersion, BadApiVersion};
+use dps_proto::body::RegisterBody;
+use dps_proto::mqtt::{Answer, CloseReason, ConnectVerdict, Login, Output, Request, Session, SessionLimits};
+use dps_proto::sas::SasToken;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::Takeovers;
+use crate::fault::{self, RequestFault, Transport};
+use crate::limits::{ByteBudget, Charge, Limits};
+use crate::moments::Moments;
+use crate::render;
+
+/// Room made for each read. Requests are smaller, so one read usually takes one whole.
+const READ_BYTES: usize = 1_024;
+
+/// What all connections share.
+pub struct FrontEnd {
+    /// Decides.
+    pub registrar: Arc<Registrar>,
+    /// Time and randomness.
+    pub moments: Arc<dyn Moments>,
+    /// Sizes and waits.
+    pub limits: Limits,
+    /// Deadlines of a session.
+    pub session_limits: SessionLimits,
+    /// Seconds a device waits before it asks again, 2 to 5: some clients ignore anything else. Spec: DPS-REG-9.
+    pub retry_after_s: u32,
+    /// Which connection each device is on.
+    pub takeovers: Takeovers,
+    /// Bytes for connections not yet attested.
+    pub unattested_bytes: Arc<ByteBudget>,
+}
+
+impl FrontEnd {
+    /// A front end with default deadlines and a retry-after of 3 s.
+    pub fn new(registrar: Arc<Registrar>, moments: Arc<dyn Moments>, limits: Limits) -> Self {
+        let unattested_bytes = ByteBudget::new(limits.unattested_bytes);
+        Self {
+            registrar,
+            moments,
+            limits,
+            session_limits: SessionLimits::default(),
+            retry_after_s: 3,
+            takeovers: Takeovers::default(),
+            unattested_bytes,
+        }
+    }
+}
+
+/// Whose connection it is, for the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// Counts up from the start of the process.
+    pub connection: u64,
+    /// Where it comes from.
+    pub address: SocketAddr,
+}
+
+/// Serves one device until either side ends the connection, or `stopping` becomes true.
+pub async fn serve<S>(mut stream: S, peer: Peer, front_end: &FrontEnd, mut stopping: watch::Receiver<bool>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let started = Instant::now();
+    let mut connection = Connection {
+        front_end,
+        peer,
+        session: Session::new(Duration::ZERO, front_end.session_limits),
+        device: None,
+        attested: false,
+        give_way: Arc::new(Notify::new()),
+    };
+    let mut buffer = BytesMut::new();
+    let mut charge = Charge::new(Arc::clone(&front_end.unattested_bytes));
+
+    let end = loop {
+        if let Some(end) = connection.carry_out(&mut stream, &mut buffer, started).await {
+            break end;
+        }
+        if buffer.is_empty() {
+            // What a large request needed is not kept while the device waits.
+            buffer = BytesMut::new();
+        }
+        buffer.reserve(READ_BYTES);
+        // Spec: DPS-MQTT-30.
+        if charge.resize(if connection.attested { 0 } else { buffer.capacity() }).is_err() {
+            connection.session.close(CloseReason::BufferBudget);
+            continue;
+        }
+        let deadline = started + connection.session.deadline().unwrap_or_default();
+        tokio::select! {
+            read = stream.read_buf(&mut buffer) => match read {
+                Ok(0) => connection.session.close(CloseReason::ConnectionEnded),
+                Ok(_) => connection.session.receive(&mut buffer, started.elapsed()),
+                Err(why) => break End::Lost(why.kind()),
+            },
+            () = sleep_until(deadline) => connection.session.handle_timeout(started.elapsed()),
+            () = connection.give_way.notified() => connection.session.close(CloseReason::TakenOver),
+            // An error means that the sender is gone, which is a stop too.
+            _ = stopping.wait_for(|stop| *stop) => connection.session.close(CloseReason::Shutdown),
+        }
+    };
+    connection.ended(&end);
+    // A peer that does not take the end of the connection has lost it anyway.
+    let _ = timeout(front_end.limits.write_within, stream.shutdown()).await;
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error(transparent)]
+    Session(CloseReason),
+    #[error("the connection was lost: {0}")]
+    Lost(std::io::ErrorKind),
+    #[error("the device did not take what it was sent")]
+    WriteTimeout,
+}
+
+struct Connection<'f> {
+    front_end: &'f FrontEnd,
+    peer: Peer,
+    session: Session,
+    device: Option<Device>,
+    attested: bool,
+    give_way: Arc<Notify>,
+}
+
+/// What CONNECT said.
+struct Device {
+    claim: DeviceClaim,
+    api_version: Result<ApiVersion, BadApiVersion>,
+}
+
+impl Connection<'_> {
+    /// Does everything the session wants done; `Some` when the connection has ended.
+    async fn carry_out<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        buffer: &mut BytesMut,
+        started: Instant,
+    ) -> Option<End> {
+        while let Some(output) = self.session.poll() {
+            match output {
+                Output::Send(bytes) => {
+                    let write = async {
+                        stream.write_all(&bytes).await?;
+                        stream.flush().await
+                    };
+                    match timeout(self.front_end.limits.write_within, write).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(why)) => return Some(End::Lost(why.kind())),
+                        Err(_) => return Some(End::WriteTimeout),
+                    }
+                }
+                Output::Login(login) => {
+                    let verdict = self.log_in(*login);
+                    self.session.verdict(verdict, started.elapsed());
+                    self.session.receive(buffer, started.elapsed());
+                }
+                Output::Request(request) => {
+                    let answer = Box::pin(self.decide(request, started)).await;
+                    self.session.answer(answer, started.elapsed());
+                    self.session.receive(buffer, started.elapsed());
+                }
+                Output::Unanswered { rid, status } => self.warn_unanswered(&rid, status),
+                Output::Close(reason) => return Some(End::Session(reason)),
+            }
+        }
+        None
+    }
+
+    /// Spec: DPS-MQTT-4, DPS-MQTT-5.
+    fn log_in(&mut self, login: Login) -> ConnectVerdict {
+        let Login { user, password, .. } = login;
+        let known = self.front_end.registrar.knows(&user.id_scope);
+        let credential = match password {
+            Some(password) => Credential::Sas(SasToken::parse(password.expose())),
+            None => Credential::None,
+        };
+        let claim =
+            DeviceClaim { id_scope: user.id_scope, registration_id: user.registration_id, credential };
+        self.device = Some(Device { claim, api_version: user.api_version });
+        if known { ConnectVerdict::Accept } else { ConnectVerdict::UnknownIdScope }
+    }
+
+    /// Decides one request; a refusal is logged here, once, under the tracking id that the device is told.
+    async fn decide(&mut self, request: Request, started: Instant) -> Answer {
+        let decided = timeout(self.front_end.limits.request_within, self.ask(request)).await;
+        let answer = match decided.unwrap_or(Err(RequestFault::TimedOut)) {
+            Ok(answer) => {
+                self.attest(started);
+                answer
+            }
+            Err(fault) => {
+                let moment = self.front_end.moments.moment();
+                let tracking_id = self.front_end.moments.tracking_id();
+                let (code, _) = fault::of_request(&fault, Transport::Mqtt);
+                let claim = self.device.as_ref().map(|device| &device.claim);
+                tracing::warn!(
+                    %tracking_id,
+                    error_code = %code,
+                    connection = self.peer.connection,
+                    peer = %self.peer.address,
+                    id_scope = claim.map(|claim| claim.id_scope.as_str()),
+                    registration_id = claim.map(|claim| claim.registration_id.as_str()),
+                    transport = Transport::Mqtt.as_str(),
+                    reason = %fault,
+                    "request refused"
+                );
+                fault::answer(&fault, Transport::Mqtt, tracking_id, moment.now, self.front_end.retry_after_s)
+            }
+        };
+        let fault::Answer { status, retry_after_s, body } = answer;
+        Answer { status, retry_after_s, body }
+    }
+
+    async fn ask(&self, request: Request) -> Result<fault::Answer, RequestFault> {
+        let FrontEnd { registrar, moments, retry_after_s, .. } = self.front_end;
+        // A request comes after CONNECT, which made the device known.
+        let Some(Device { claim, api_version }) = &self.device else { return Err(RequestFault::TimedOut) };
+        let api_version = api_version.as_ref().map_err(|why| why.clone())?;
+        match request {
+            Request::Register { payload } => {
+                // Custom allocation would pass the payload on; every other policy ignores it.
+                RegisterBody::parse(&payload, &claim.registration_id)?;
+                let registered = registrar.register(claim, moments.moment()).await?;
+                self.log_registered(&registered);
+                Ok(render::registered(&registered, api_version, *retry_after_s))
+            }
+            Request::Poll { operation_id } => {
+                let polled = registrar.poll(claim, &operation_id, moments.moment()).await?;
+                Ok(render::polled(&polled, api_version, *retry_after_s))
+            }
+        }
+    }
+
+    /// The first success makes it the device's one connection. Spec: DPS-MQTT-29.
+    fn attest(&mut self, started: Instant) {
+        if let Some(device) = &self.device
+            && !self.attested
+        {
+            self.attested = true;
+            self.session.attested(started.elapsed());
+            let id = (device.claim.id_scope.clone(), device.claim.registration_id.clone());
+            self.front_end.takeovers.take(id, self.peer.connection, &self.give_way);
+        }
+    }
+
+    fn log_registered(&self, registered: &Registered) {
+        let (registration, claimed_from) = match registered {
+            Registered::Accepted { registration, claimed_from, .. } => (registration, claimed_from.as_ref()),
+            Registered::Disabled { registration } => (registration, None),
+        };
+        let assignment = match &registration.state {
+            State::Assigned { assignment, .. } => Some(assignment),
+            State::Assigning { .. } | State::Failed { .. } | State::Disabled { .. } => None,
+        };
+        let outcome = match &registration.state {
+            State::Assigned { .. } => "assigned",
+            State::Assigning { .. } => "assigning",
+            State::Failed { .. } => "failed",
+            State::Disabled { .. } => "disabled",
+        };
+        tracing::info!(
+            connection = self.peer.connection,
+            peer = %self.peer.address,
+            id_scope = %registration.id_scope,
+            registration_id = %registration.registration_id,
+            transport = Transport::Mqtt.as_str(),
+            entry = %registration.entry,
+            hub = assignment.map(|assignment| assignment.hub.as_str()),
+            device_id = assignment.map(|assignment| assignment.device_id.as_str()),
+            claimed_from = claimed_from.map(|group| group.as_str()),
+            outcome,
+            "device registered"
+        );
+    }
+
+    /// Spec: DPS-MQTT-23.
+    fn warn_unanswered(&self, rid: &str, status: u16) {
+        let claim = self.device.as_ref().map(|device| &device.claim);
+        tracing::warn!(
+            connection = self.peer.connection,
+            peer = %self.peer.address,
+            registration_id = claim.map(|claim| claim.registration_id.as_str()),
+            rid,
+            status,
+            "no answer sent: the device has not subscribed to $dps/registrations/res/#"
+        );
+    }
+
+    fn ended(&self, end: &End) {
+        let device = self.device.as_ref().map(|device| &device.claim);
+        if let Some(claim) = device.filter(|_| self.attested) {
+            let id = (claim.id_scope.clone(), claim.registration_id.clone());
+            self.front_end.takeovers.release(id, self.peer.connection);
+        }
+        let (connection, peer) = (self.peer.connection, self.peer.address);
+        let id_scope = device.map(|claim| claim.id_scope.as_str());
+        let registration_id = device.map(|claim| claim.registration_id.as_str());
+        // A device that has what it came for may go in any way it likes.
+        let is_normal = match end {
+            End::Session(reason) => reason.is_normal(),
+            End::Lost(_) | End::WriteTimeout => self.attested,
+        };
+        if is_normal {
+            tracing::debug!(connection, %peer, id_scope, registration_id, reason = %end, "connection ended");
+        } else {
+            tracing::warn!(connection, %peer, id_scope, registration_id, reason = %end, "connection closed");
+        }
+    }
+}

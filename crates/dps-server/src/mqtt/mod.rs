@@ -1,0 +1,7 @@
+//! MQTT devices. Spec: DPS-MQTT-1 to DPS-MQTT-30.
+
+pub mod connection;
+mod takeover;
+
+pub use connection::{FrontEnd, Peer};
+pub use takeover::Takeovers;

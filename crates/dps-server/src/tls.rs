@@ -1,0 +1,169 @@
+//! TLS for device listeners: all use of rustls on the server side. Spec: DPS-DEV-6, DPS-DEV-7.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{CipherSuite, ServerConfig, SignatureScheme};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Largest record sent, in bytes: small clients have buffers of this size.
+const RECORD_BYTES_MAX: usize = 4_096;
+
+/// The certificates of a listener, exchanged while it runs. Spec: DPS-DEV-7.
+#[derive(Debug)]
+pub struct ServerCertificates {
+    current: ArcSwap<Pair>,
+}
+
+#[derive(Debug)]
+struct Pair {
+    preferred: Arc<CertifiedKey>,
+    /// For clients that cannot verify ECDSA.
+    rsa: Option<Arc<CertifiedKey>>,
+}
+
+/// Where one certificate chain and its key lie, both PEM.
+#[derive(Debug, Clone, Copy)]
+pub struct CertificateFiles<'p> {
+    /// Leaf first.
+    pub chain: &'p Path,
+    /// PKCS#8, PKCS#1 or SEC1.
+    pub key: &'p Path,
+}
+
+/// Why TLS cannot be set up. Names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read as PEM.
+    #[error("{file}: {why}")]
+    File {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The chain and the key do not go together, or rustls cannot use them.
+    #[error("{file}: {why}")]
+    Key {
+        /// The key file.
+        file: String,
+        /// What is wrong.
+        why: rustls::Error,
+    },
+    /// rustls refuses the settings.
+    #[error("TLS settings: {0}")]
+    Settings(#[from] rustls::Error),
+}
+
+impl ServerCertificates {
+    /// Reads the files.
+    pub fn load(
+        preferred: CertificateFiles<'_>,
+        rsa: Option<CertificateFiles<'_>>,
+    ) -> Result<Arc<Self>, TlsError> {
+        Ok(Arc::new(Self { current: ArcSwap::from_pointee(Pair::load(preferred, rsa)?) }))
+    }
+
+    /// Reads the files again. Open connections stay; on an error the old certificates stay.
+    pub fn reload(
+        &self,
+        preferred: CertificateFiles<'_>,
+        rsa: Option<CertificateFiles<'_>>,
+    ) -> Result<(), TlsError> {
+        self.current.store(Arc::new(Pair::load(preferred, rsa)?));
+        Ok(())
+    }
+}
+
+impl Pair {
+    fn load(preferred: CertificateFiles<'_>, rsa: Option<CertificateFiles<'_>>) -> Result<Self, TlsError> {
+        let provider = provider();
+        let rsa = rsa.map(|files| certified_key(files, &provider)).transpose()?;
+        Ok(Self { preferred: certified_key(preferred, &provider)?, rsa })
+    }
+}
+
+fn certified_key(
+    files: CertificateFiles<'_>,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, TlsError> {
+    let unreadable = |path: &Path| {
+        let file = path.display().to_string();
+        move |why: rustls_pki_types::pem::Error| TlsError::File { file, why: why.to_string() }
+    };
+    let chain = CertificateDer::pem_file_iter(files.chain)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(unreadable(files.chain))?;
+    let key = PrivateKeyDer::from_pem_file(files.key).map_err(unreadable(files.key))?;
+    CertifiedKey::from_der(chain, key, provider)
+        .map(Arc::new)
+        .map_err(|why| TlsError::Key { file: files.key.display().to_string(), why })
+}
+
+impl ResolvesServerCert for ServerCertificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let current = self.current.load();
+        let chosen = match &current.rsa {
+            Some(rsa) if !verifies_ecdsa(&hello) => rsa,
+            _ => &current.preferred,
+        };
+        Some(Arc::clone(chosen))
+    }
+}
+
+/// Whether the client can verify a P-256 signature and, below TLS 1.3, offers a cipher suite that uses one.
+fn verifies_ecdsa(hello: &ClientHello<'_>) -> bool {
+    let scheme = hello.signature_schemes().contains(&SignatureScheme::ECDSA_NISTP256_SHA256);
+    let suite = hello.cipher_suites().iter().any(|suite| {
+        matches!(
+            suite,
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS13_AES_256_GCM_SHA384
+                | CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+        )
+    });
+    scheme && suite
+}
+
+/// The settings of a device listener. Spec: DPS-DEV-6.
+pub fn server_config(certificates: Arc<ServerCertificates>) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    // A resumed session would skip the proof of possession, and rustls's cache costs more than a handshake.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_fragment_size = Some(RECORD_BYTES_MAX);
+    config.ignore_client_order = true;
+    Ok(Arc::new(config))
+}
+
+/// rustls's provider with the cheap choices first; what it offers stays the same.
+pub fn provider() -> Arc<CryptoProvider> {
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| {
+        !matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    });
+    let cost = |group: rustls::NamedGroup| match group {
+        rustls::NamedGroup::X25519 => 0,
+        rustls::NamedGroup::secp256r1 => 1,
+        rustls::NamedGroup::secp384r1 => 2,
+        _ => 3,
+    };
+    provider.kx_groups.sort_by_key(|group| cost(group.name()));
+    Arc::new(provider)
+}
