@@ -30,13 +30,14 @@ pub struct BadMember {
     pub why: String,
 }
 
-/// Reads one entry as it is created: missing keys are made, dates and etag are new, read-only members are ignored.
-pub fn read(json: &Value, moment: Moment) -> Result<EnrollmentEntry, BadMember> {
+/// Reads one entry: keys that it leaves out are those of `kept`, else new ones; dates and etag are new; read-only members
+/// are ignored.
+pub fn read(json: &Value, kept: Option<&KeyPair>, moment: Moment) -> Result<EnrollmentEntry, BadMember> {
     let object = json.as_object().ok_or_else(|| bad("entry", "must be a JSON object"))?;
     let entry = Members { object, path: String::new() };
     match (entry.present("registrationId"), entry.present("enrollmentGroupId")) {
-        (Some(_), None) => individual(&entry, moment).map(EnrollmentEntry::Individual),
-        (None, Some(_)) => group(&entry, moment).map(EnrollmentEntry::Group),
+        (Some(_), None) => individual(&entry, kept, moment).map(EnrollmentEntry::Individual),
+        (None, Some(_)) => group(&entry, kept, moment).map(EnrollmentEntry::Group),
         (Some(_), Some(_)) => Err(bad("registrationId", "must not stand beside enrollmentGroupId")),
         (None, None) => {
             Err(bad("registrationId", "is missing, and so is enrollmentGroupId: one of them names the entry"))
@@ -44,10 +45,14 @@ pub fn read(json: &Value, moment: Moment) -> Result<EnrollmentEntry, BadMember> 
     }
 }
 
-fn individual(entry: &Members<'_>, moment: Moment) -> Result<IndividualEnrollment, BadMember> {
+fn individual(
+    entry: &Members<'_>,
+    kept: Option<&KeyPair>,
+    moment: Moment,
+) -> Result<IndividualEnrollment, BadMember> {
     let attestation = entry.object("attestation")?.ok_or_else(|| entry.missing("attestation"))?;
     let attestation = match attestation.required_text("type")? {
-        "symmetricKey" => Attestation::SymmetricKey(key_pair(&attestation)?),
+        "symmetricKey" => Attestation::SymmetricKey(key_pair(&attestation, kept)?),
         "x509" => x509(&attestation)?,
         "tpm" => tpm(&attestation)?,
         other => {
@@ -62,10 +67,10 @@ fn individual(entry: &Members<'_>, moment: Moment) -> Result<IndividualEnrollmen
     })
 }
 
-fn group(entry: &Members<'_>, moment: Moment) -> Result<EnrollmentGroup, BadMember> {
+fn group(entry: &Members<'_>, kept: Option<&KeyPair>, moment: Moment) -> Result<EnrollmentGroup, BadMember> {
     let attestation = entry.object("attestation")?.ok_or_else(|| entry.missing("attestation"))?;
     let attestation = match attestation.required_text("type")? {
-        "symmetricKey" => GroupAttestation::SymmetricKey(key_pair(&attestation)?),
+        "symmetricKey" => GroupAttestation::SymmetricKey(key_pair(&attestation, kept)?),
         "tpm" => return Err(attestation.wrong("type", "a group cannot have TPM attestation")),
         "x509" => return Err(attestation.wrong("type", "X.509 groups are not supported yet")),
         other => return Err(attestation.wrong("type", format!("{other:?} is none of symmetricKey, x509"))),
@@ -131,15 +136,19 @@ fn settings(entry: &Members<'_>, moment: Moment) -> Result<EntrySettings, BadMem
     })
 }
 
-fn key_pair(attestation: &Members<'_>) -> Result<KeyPair, BadMember> {
+fn key_pair(attestation: &Members<'_>, kept: Option<&KeyPair>) -> Result<KeyPair, BadMember> {
     let given = attestation.object("symmetricKey")?;
-    let key = |name: &str| -> Result<SymmetricKey, BadMember> {
-        match &given {
-            Some(keys) if !keys.text(name)?.unwrap_or_default().is_empty() => keys.required_secret(name),
-            _ => generated_key(),
+    let key = |name: &str, kept: Option<&SymmetricKey>| -> Result<SymmetricKey, BadMember> {
+        match (&given, kept) {
+            (Some(keys), _) if !keys.text(name)?.unwrap_or_default().is_empty() => keys.required_secret(name),
+            (_, Some(kept)) => Ok(kept.clone()),
+            (_, None) => generated_key(),
         }
     };
-    Ok(KeyPair { primary: key("primaryKey")?, secondary: key("secondaryKey")? })
+    Ok(KeyPair {
+        primary: key("primaryKey", kept.map(|keys| &keys.primary))?,
+        secondary: key("secondaryKey", kept.map(|keys| &keys.secondary))?,
+    })
 }
 
 /// 64 random bytes, as Azure makes them.
@@ -297,7 +306,9 @@ mod tests {
             "iotHubs": ["hub.localhost"], "initialTwin": {"tags": {"a": 1}},
             "reprovisionPolicy": {"updateHubAssignment": false, "migrateDeviceData": true}
         });
-        let EnrollmentEntry::Individual(entry) = read(&json, moment()).unwrap() else { panic!("a group") };
+        let EnrollmentEntry::Individual(entry) = read(&json, None, moment()).unwrap() else {
+            panic!("a group")
+        };
         assert_eq!(entry.registration_id.as_str(), "Sensor-7");
         assert_eq!(entry.device_id.unwrap().as_str(), "sensor#7");
         assert!(matches!(entry.attestation, Attestation::SymmetricKey(_)));
@@ -312,7 +323,7 @@ mod tests {
     #[test]
     fn missing_keys_are_made_and_differ() {
         let json = json!({"enrollmentGroupId": "g", "registrationIdPrefix": "Line-", "attestation": {"type": "symmetricKey"}});
-        let EnrollmentEntry::Group(group) = read(&json, moment()).unwrap() else {
+        let EnrollmentEntry::Group(group) = read(&json, None, moment()).unwrap() else {
             panic!("an individual enrollment")
         };
         let GroupAttestation::SymmetricKey(keys) = group.attestation;
@@ -366,13 +377,13 @@ mod tests {
             ),
         ];
         for (json, expected) in rows {
-            assert_eq!(read(&json, moment()).unwrap_err().to_string(), expected, "{json}");
+            assert_eq!(read(&json, None, moment()).unwrap_err().to_string(), expected, "{json}");
         }
     }
 
     #[test]
     fn an_error_about_a_key_does_not_hold_the_key() {
         let json = json!({"registrationId": "a", "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": "almost a secret"}}});
-        assert!(!read(&json, moment()).unwrap_err().to_string().contains("secret"));
+        assert!(!read(&json, None, moment()).unwrap_err().to_string().contains("secret"));
     }
 }

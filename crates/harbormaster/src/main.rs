@@ -1,1 +1,66 @@
-fn main() {}
+//! Harbormaster: a device provisioning service that people run themselves.
+//!
+//! Each command is a file; [`dev`] composes store, hubs, registrar and front ends, and is the place to start reading.
+
+mod dev;
+mod device;
+mod device_key;
+mod exit;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use exit::Failure;
+
+/// A device provisioning service that people run themselves, wire-compatible with Azure IoT Hub DPS.
+#[derive(Parser)]
+#[command(name = "harbormaster", version, disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a service that is ready for devices, with no configuration.
+    Dev(dev::Options),
+    /// Be a device.
+    #[command(subcommand)]
+    Device(device::Command),
+    /// Work with the keys of devices.
+    #[command(subcommand)]
+    DeviceKey(device_key::Command),
+}
+
+fn main() -> ExitCode {
+    let command_line = match CommandLine::try_parse() {
+        Ok(command_line) => command_line,
+        Err(why) => {
+            // A closed pipe is no reason for another exit code.
+            let _ = why.print();
+            return if why.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    log_to_stderr();
+    let done = match command_line.command {
+        Command::Dev(options) => dev::run(options),
+        Command::Device(command) => device::run(command),
+        Command::DeviceKey(command) => device_key::run(command),
+    };
+    match done {
+        Ok(code) => code,
+        Err(Failure { code, why }) => {
+            let _ = writeln!(std::io::stderr(), "harbormaster: {why:#}");
+            code.into()
+        }
+    }
+}
+
+/// Standard output is for results alone. Spec: DPS-DEV-3.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("HARBORMASTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}

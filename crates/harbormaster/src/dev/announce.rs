@@ -1,0 +1,143 @@
+//! What `dev` says once every port accepts. Spec: DPS-DEV-3.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use dps_proto::ids::{HubName, IdScope};
+use serde_json::json;
+
+use super::enrollments::Group;
+
+/// The device of the examples.
+const SAMPLE_DEVICE: &str = "my-device";
+
+/// The service as it runs.
+pub(super) struct Ready {
+    pub(super) id_scope: IdScope,
+    pub(super) host: String,
+    pub(super) mqtt: SocketAddr,
+    pub(super) admin: SocketAddr,
+    pub(super) admin_token_file: PathBuf,
+    pub(super) ca_file: PathBuf,
+    pub(super) groups: Vec<Group>,
+    pub(super) linked_hubs: Vec<HubName>,
+}
+
+impl Ready {
+    /// One line of JSON. Members are only ever added.
+    pub(super) fn print_json(&self) -> io::Result<()> {
+        let groups: Vec<_> = self
+            .groups
+            .iter()
+            .map(|group| {
+                json!({
+                    "enrollmentGroupId": group.id.as_str(),
+                    "primaryKey": *group.keys.primary.expose_base64(),
+                    "secondaryKey": *group.keys.secondary.expose_base64(),
+                })
+            })
+            .collect();
+        let ready = json!({
+            "idScope": self.id_scope.as_str(),
+            "host": self.host,
+            "mqtt": {"address": self.mqtt.ip().to_string(), "port": self.mqtt.port()},
+            "admin": {
+                "address": self.admin.ip().to_string(),
+                "port": self.admin.port(),
+                "tokenFile": text(&self.admin_token_file),
+            },
+            "caFile": text(&self.ca_file),
+            "enrollmentGroups": groups,
+            "linkedHubs": self.linked_hubs.iter().map(HubName::as_str).collect::<Vec<_>>(),
+        });
+        let mut out = io::stdout().lock();
+        writeln!(out, "{ready}")?;
+        out.flush()
+    }
+
+    /// Enough to provision a device by copy and paste.
+    pub(super) fn print_guide(&self) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(self.guide().as_bytes())?;
+        out.flush()
+    }
+
+    fn guide(&self) -> String {
+        let Self { id_scope, host, .. } = self;
+        let (mqtt, ca_file, port) = (self.mqtt, text(&self.ca_file), self.mqtt.port());
+        let hub = self.linked_hubs.first().map(HubName::as_str).unwrap_or_default();
+        let Some(group) = self.groups.first() else { return String::new() };
+        let group_id = &group.id;
+        let group_key = group.keys.primary.expose_base64();
+        let device_key = group.keys.primary.derive(SAMPLE_DEVICE).expose_base64();
+        let (group_key, device_key) = (&*group_key, &*device_key);
+        let sdk_note = if port == 8883 {
+            String::new()
+        } else {
+            format!("\nThe official SDKs connect to port 8883 only and will not find this service on {port}.\n")
+        };
+        format!(
+            r#"Harbormaster is ready for devices.
+
+  MQTT over TLS      {host}:{port}  (listening on {mqtt})
+  ID scope           {id_scope}
+  CA to trust        {ca_file}
+  Linked hub         {hub}
+  Enrollment group   {group_id}
+  Group key          {group_key}
+
+A device of the group signs with a key derived from the group's. The device of these examples is "{SAMPLE_DEVICE}", its key
+is {device_key}
+
+--- Harbormaster's own device, packet by packet:
+
+cargo run --release -- device register --trace --host {host} --port {port} --ca-file {ca_file} --id-scope {id_scope} --registration-id {SAMPLE_DEVICE} --key {device_key}
+
+--- The key of another device:
+
+cargo run --release -- device-key derive --group-key {group_key} --registration-id another-device
+{sdk_note}
+--- Python (python3 -m pip install azure-iot-device):
+
+python3 - <<'END'
+from azure.iot.device import ProvisioningDeviceClient
+client = ProvisioningDeviceClient.create_from_symmetric_key(
+    provisioning_host="{host}", id_scope="{id_scope}", registration_id="{SAMPLE_DEVICE}",
+    symmetric_key="{device_key}", server_verification_cert=open("{ca_file}").read())
+print(client.register())
+END
+
+--- Node (npm install azure-iot-provisioning-device azure-iot-provisioning-device-mqtt azure-iot-security-symmetric-key):
+
+NODE_EXTRA_CA_CERTS={ca_file} node - <<'END'
+const {{ ProvisioningDeviceClient }} = require('azure-iot-provisioning-device');
+const {{ Mqtt }} = require('azure-iot-provisioning-device-mqtt');
+const {{ SymmetricKeySecurityClient }} = require('azure-iot-security-symmetric-key');
+const security = new SymmetricKeySecurityClient('{SAMPLE_DEVICE}', '{device_key}');
+ProvisioningDeviceClient.create('{host}', '{id_scope}', new Mqtt(), security)
+  .register((error, result) => console.log(error || result));
+END
+
+--- C (azure-iot-sdk-c, in provisioning_client/samples/prov_dev_client_ll_sample, transport Prov_Device_MQTT_Protocol):
+
+static const char* global_prov_uri = "{host}";
+static const char* id_scope = "{id_scope}";
+SECURE_DEVICE_TYPE hsm_type = SECURE_DEVICE_TYPE_SYMMETRIC_KEY;
+prov_dev_set_symmetric_key_info("{SAMPLE_DEVICE}", "{device_key}");  /* before prov_dev_security_init */
+Prov_Device_LL_SetOption(handle, OPTION_TRUSTED_CERT, ca_pem);  /* the text of {ca_file} */
+
+A device that is refused is told a trackingId; the log below gives the reason under the same id. Ctrl-C stops the service.
+"#,
+            ca_name = self
+                .ca_file
+                .file_name()
+                .map(|name| name.to_string_lossy().replace('.', "_"))
+                .unwrap_or_default(),
+        )
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,130 @@
+//! What `dev` enrolls: the sample group, and the entries of `--enrollments`. Spec: DPS-DEV-1, DPS-DEV-9.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use dps_core::Moment;
+use dps_core::enrollment::{Attestation, EnrollmentGroup, EntryRef, GroupAttestation};
+use dps_core::ports::{Condition, Store};
+use dps_proto::ids::{EnrollmentGroupId, IdScope};
+use dps_proto::key::{KeyPair, SymmetricKey};
+use dps_server::enrollment_json::{self, EnrollmentEntry};
+use dps_server::moments::{Moments as _, SystemMoments};
+use serde_json::{Value, json};
+
+use crate::exit::Failure;
+
+/// The sample group that every `dev` has.
+const SAMPLE_GROUP: &str = "dev-group";
+
+/// A group that was enrolled, and its keys, for the announcement.
+pub(super) struct Group {
+    pub(super) id: EnrollmentGroupId,
+    pub(super) keys: KeyPair,
+}
+
+/// The entries of a file, read and judged before anything is begun.
+pub(super) struct File {
+    path: PathBuf,
+    entries: Vec<(EntryRef, Value)>,
+}
+
+impl File {
+    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+        let option = || format!("--enrollments {}", path.display());
+        let text = fs::read(path).with_context(option)?;
+        let json: Value = serde_json::from_slice(&text).with_context(option)?;
+        let Value::Array(items) = json else {
+            return Err(anyhow!("{}: must be a JSON array of enrollments and groups", option()));
+        };
+        let mut entries: Vec<(EntryRef, Value)> = Vec::new();
+        for (number, item) in items.into_iter().enumerate() {
+            let place = || format!("{}: entry {} of the array", option(), number + 1);
+            let name = match enrollment_json::read(&item, None, SystemMoments.moment()).with_context(place)? {
+                EnrollmentEntry::Individual(enrollment) => EntryRef::Individual(enrollment.registration_id),
+                EnrollmentEntry::Group(group) => EntryRef::Group(group.id),
+            };
+            if entries.iter().any(|(other, _)| *other == name) {
+                return Err(anyhow!("{}: {name} stands in the array twice", place()));
+            }
+            entries.push((name, item));
+        }
+        Ok(Self { path: path.to_owned(), entries })
+    }
+}
+
+/// Writes the sample group and the entries of the file; returns all groups among them. Keys that the file leaves out are
+/// made once and kept from start to start.
+pub(super) async fn prepare(
+    store: &dyn Store,
+    scope: &IdScope,
+    group_key: Option<SymmetricKey>,
+    file: Option<&File>,
+) -> Result<Vec<Group>, Failure> {
+    let mut groups = vec![sample_group(store, scope, group_key).await?];
+    for (name, json) in file.iter().flat_map(|file| &file.entries) {
+        let path = file.map(|file| file.path.display().to_string()).unwrap_or_default();
+        let kept = kept_keys(store, scope, name).await?;
+        let read = enrollment_json::read(json, kept.as_ref(), SystemMoments.moment());
+        let written = match read.with_context(|| format!("{name} in {path}")).map_err(Failure::usage)? {
+            EnrollmentEntry::Individual(enrollment) => {
+                store.put_individual_enrollment(scope, enrollment, Condition::Always).await
+            }
+            EnrollmentEntry::Group(group) => {
+                groups.retain(|other| other.id != group.id);
+                groups.push(announced(&group));
+                store.put_enrollment_group(scope, group, Condition::Always).await
+            }
+        };
+        written.with_context(|| format!("{name} in {path}")).map_err(Failure::usage)?;
+    }
+    Ok(groups)
+}
+
+async fn sample_group(
+    store: &dyn Store,
+    scope: &IdScope,
+    group_key: Option<SymmetricKey>,
+) -> anyhow::Result<Group> {
+    let id: EnrollmentGroupId = SAMPLE_GROUP.parse()?;
+    let kept = store.enrollment_group(scope, &id).await?;
+    if let (Some(group), None) = (&kept, &group_key) {
+        return Ok(announced(group));
+    }
+    let kept_keys = kept.map(|group| keys(&group));
+    let json = json!({"enrollmentGroupId": SAMPLE_GROUP, "attestation": {"type": "symmetricKey"}});
+    let moment: Moment = SystemMoments.moment();
+    let EnrollmentEntry::Group(mut group) = enrollment_json::read(&json, kept_keys.as_ref(), moment)? else {
+        return Err(anyhow!("the sample group is no group"));
+    };
+    if let Some(key) = group_key {
+        let GroupAttestation::SymmetricKey(keys) = &mut group.attestation;
+        keys.primary = key;
+    }
+    let told = announced(&group);
+    store.put_enrollment_group(scope, group, Condition::Always).await?;
+    Ok(told)
+}
+
+async fn kept_keys(store: &dyn Store, scope: &IdScope, name: &EntryRef) -> anyhow::Result<Option<KeyPair>> {
+    Ok(match name {
+        EntryRef::Group(id) => store.enrollment_group(scope, id).await?.map(|group| keys(&group)),
+        EntryRef::Individual(id) => {
+            let enrollment = store.look_up(scope, id).await?.individual_enrollment;
+            enrollment.and_then(|enrollment| match &enrollment.attestation {
+                Attestation::SymmetricKey(keys) => Some(keys.clone()),
+                Attestation::X509 { .. } | Attestation::Tpm { .. } => None,
+            })
+        }
+    })
+}
+
+fn announced(group: &EnrollmentGroup) -> Group {
+    Group { id: group.id.clone(), keys: keys(group) }
+}
+
+fn keys(group: &EnrollmentGroup) -> KeyPair {
+    let GroupAttestation::SymmetricKey(keys) = &group.attestation;
+    keys.clone()
+}

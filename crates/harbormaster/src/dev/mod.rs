@@ -1,0 +1,196 @@
+//! `harbormaster dev`: a service ready for devices, with no configuration. Spec: DPS-DEV-1 to DPS-DEV-5 (docs/spec/dev.md).
+//!
+//! [`run`] is the architecture: data directory, store, enrollments, instance, hub, registrar, front ends.
+
+mod announce;
+mod certificates;
+mod enrollments;
+mod ports;
+mod stop;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use dps_core::enrollment::AllocationPolicy;
+use dps_core::instance::{ClaimAcrossGroups, LinkedHub, ServiceInstance};
+use dps_core::ports::Store;
+use dps_core::register::Registrar;
+use dps_hub::LocalHub;
+use dps_proto::ids::{HubName, IdScope, InstanceSecret};
+use dps_proto::key::SymmetricKey;
+use dps_server::admin::Admin;
+use dps_server::limits::Limits;
+use dps_server::moments::SystemMoments;
+use dps_server::mqtt::FrontEnd;
+use dps_server::search_pool::SearchThreads;
+use dps_server::{listen, tls};
+use dps_store::{DataDir, Sealer, SealingKey, SqliteOptions, SqliteStore, Synchronous};
+use tokio::sync::watch;
+
+use crate::exit::Failure;
+use certificates::{Certificates, Host};
+
+/// The hub that devices are assigned to.
+const HUB: &str = "hub.localhost";
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Keep everything in this directory and find it again at the next start [default: a temporary one, gone at exit].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address to listen on.
+    #[arg(long, value_name = "ADDR", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    bind: IpAddr,
+    /// Another name or address for the server certificate; devices are told the first. May be repeated.
+    #[arg(long = "host", value_name = "NAME|IP")]
+    hosts: Vec<Host>,
+    /// Port for MQTT over TLS; 0 picks a free one [default: 8883].
+    #[arg(long, value_name = "PORT")]
+    mqtt_port: Option<u16>,
+    /// Port for the admin listener; 0 picks a free one.
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    admin_port: u16,
+    /// ID scope of the service instance [default: the one kept in the data directory, else a new one].
+    #[arg(long, value_name = "ID")]
+    id_scope: Option<IdScope>,
+    /// Primary key of the sample group "dev-group", Base64, for firmware that has it burnt in.
+    #[arg(long, value_name = "KEY", env = "HARBORMASTER_DEV_GROUP_KEY", hide_env_values = true)]
+    group_key: Option<SymmetricKey>,
+    /// JSON array of individual enrollments and enrollment groups, in the shapes of the service API.
+    #[arg(long, value_name = "FILE")]
+    enrollments: Option<PathBuf>,
+    /// What to print on standard output once every port accepts.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    /// Do not wait for the disk: a crash of the machine may lose what devices were told. The durability check uses it to
+    /// show that it can fail.
+    #[arg(long, hide = true)]
+    unsafe_no_sync: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// How to provision a device, for people.
+    Text,
+    /// One line of JSON, for programs.
+    Json,
+}
+
+pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        // The random generator takes milliseconds to seed in each thread: before the first device, not during it.
+        .on_thread_start(|| {
+            let _ = aws_lc_rs::rand::fill(&mut [0; 16]);
+        })
+        .build()?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(options: Options) -> Result<ExitCode, Failure> {
+    let hub: HubName = HUB.parse().context("the name of the linked hub")?;
+    let enrollment_file =
+        options.enrollments.as_deref().map(enrollments::File::read).transpose().map_err(Failure::usage)?;
+
+    // The temporary directory outlives everything in it and is removed on every way out of this function.
+    let temporary = match options.data_dir {
+        Some(_) => None,
+        None => Some(
+            tempfile::Builder::new().prefix("harbormaster-").tempdir().context("a temporary directory")?,
+        ),
+    };
+    let path = options.data_dir.clone().or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()));
+    let data_dir = DataDir::open(path.unwrap_or_default()).map_err(Failure::usage)?;
+    let certificates = Certificates::make(&data_dir, &options.hosts, options.bind)
+        .context("the certificates could not be made")?;
+    let server_certificates = certificates.load()?;
+    let tls = tls::server_config(Arc::clone(&server_certificates))?;
+    let admin_token = data_dir.secret_file("admin-token", admin_token)?;
+    let admin_token = String::from_utf8(admin_token.to_vec()).context("admin-token is not text")?;
+
+    let store: Arc<dyn Store> = Arc::new(open_store(&data_dir, options.unsafe_no_sync)?);
+    let id_scope = id_scope(&*store, options.id_scope.clone()).await?;
+    let secret = store.open_instance(&id_scope, InstanceSecret::new(random())).await?;
+    let groups =
+        enrollments::prepare(&*store, &id_scope, options.group_key.clone(), enrollment_file.as_ref()).await?;
+
+    let pool = Arc::new(SearchThreads::start(1, SearchThreads::SIGNATURES_DEFAULT)?);
+    let instance = ServiceInstance {
+        id_scope: id_scope.clone(),
+        secret,
+        linked_hubs: vec![LinkedHub { name: hub.clone(), allocation_weight: 1, hub: Arc::new(LocalHub) }],
+        default_allocation_policy: AllocationPolicy::Hashed,
+        claim_across_groups: ClaimAcrossGroups::Allow,
+    };
+    let registrar = Arc::new(Registrar::new(Arc::clone(&store), pool, [instance]));
+    let front_end = Arc::new(FrontEnd::new(registrar, Arc::new(SystemMoments), Limits::default()));
+
+    let mqtt = ports::mqtt(options.bind, options.mqtt_port).await?;
+    let admin = ports::admin(options.admin_port).await?;
+    let ready = announce::Ready {
+        id_scope,
+        host: certificates.first_host().to_owned(),
+        mqtt: mqtt.local_addr()?,
+        admin: admin.local_addr()?,
+        admin_token_file: data_dir.path().join("admin-token"),
+        ca_file: certificates.ca_file(),
+        groups,
+        linked_hubs: vec![hub],
+    };
+
+    let (stop, stopping) = watch::channel(false);
+    let mut signals = stop::Signals::listen()?;
+    let admin = Admin::new(Arc::clone(&store), admin_token).serve(admin, stopping.clone());
+    let mqtt = listen::mqtt(mqtt, tls, front_end, stopping);
+    let (admin, mqtt) = (tokio::spawn(admin), tokio::spawn(mqtt));
+    match options.output {
+        Output::Json => ready.print_json()?,
+        Output::Text => ready.print_guide()?,
+    }
+
+    while let stop::Signal::Reload = signals.next().await {
+        match certificates.reload(&server_certificates) {
+            Ok(()) => tracing::info!("certificates read again"),
+            Err(why) => tracing::error!(%why, "the certificates could not be read again; the old ones stay"),
+        }
+    }
+    tracing::info!("stopping");
+    stop.send_replace(true);
+    mqtt.await.context("the MQTT listener")?;
+    admin.await.context("the admin listener")??;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open_store(data_dir: &DataDir, unsafe_no_sync: bool) -> anyhow::Result<SqliteStore> {
+    let sealing_key = data_dir.secret_file("sealing.key", || random::<32>().to_vec())?;
+    let sealing_key = SealingKey::try_from(&sealing_key[..]).context("sealing.key")?;
+    let mut options = SqliteOptions::default();
+    if unsafe_no_sync {
+        tracing::warn!("--unsafe-no-sync: a crash of the machine may lose what devices were told");
+        options.synchronous = Synchronous::Off;
+    }
+    SqliteStore::open(&data_dir.file("store.db")?, options, Sealer::new(&sealing_key)).context("the store")
+}
+
+/// The asked one, else the latest of the data directory, else a new one.
+async fn id_scope(store: &dyn Store, asked: Option<IdScope>) -> anyhow::Result<IdScope> {
+    let kept = store.id_scopes().await?.pop();
+    Ok(asked.or(kept).unwrap_or_else(|| IdScope::generate(random())))
+}
+
+fn admin_token() -> Vec<u8> {
+    random::<32>().iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
+}
+
+fn random<const BYTES: usize>() -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        // Keys made of nothing would be worse than no service.
+        std::process::abort();
+    }
+    bytes
+}

@@ -1,0 +1,155 @@
+//! `harbormaster device`: be a device, and show every packet.
+
+mod trace;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use clap::{Args, Subcommand, ValueEnum};
+use dps_client::mqtt::{Endpoint, FinalAnswer, Outcome, register};
+use dps_client::tls;
+use dps_proto::api_version::ApiVersion;
+use dps_proto::ids::{IdScope, RegistrationId};
+use dps_proto::key::SymmetricKey;
+use dps_proto::mqtt::{DeviceLogin, DeviceOptions, Password};
+use dps_proto::sas::sign_device_token;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::value::RawValue;
+
+use crate::exit::{self, Failure};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Register as a device and print the final answer. Exit code 0 only if it is "assigned".
+    Register(Box<RegisterOptions>),
+}
+
+#[derive(Args)]
+pub(crate) struct RegisterOptions {
+    /// How to speak to the service.
+    #[arg(long, value_enum, default_value_t = Transport::Mqtt)]
+    transport: Transport,
+    /// Host name of the service; its certificate must carry it.
+    #[arg(long, default_value = "localhost")]
+    host: String,
+    /// Port of the service.
+    #[arg(long, default_value_t = 8883)]
+    port: u16,
+    /// PEM file of the certificates to trust: ca.pem of the data directory.
+    #[arg(long)]
+    ca_file: PathBuf,
+    /// ID scope of the service instance.
+    #[arg(long)]
+    id_scope: IdScope,
+    /// The device.
+    #[arg(long)]
+    registration_id: RegistrationId,
+    #[command(flatten)]
+    key: KeyOptions,
+    /// JSON to send as the member "payload".
+    #[arg(long, value_name = "JSON")]
+    payload: Option<String>,
+    /// The api-version to name.
+    #[arg(long, default_value = "2021-06-01")]
+    api_version: ApiVersion,
+    /// Seconds that the SAS token is valid; negative ones make a token that has expired.
+    #[arg(long, default_value_t = 3600, allow_negative_numbers = true)]
+    token_seconds: i64,
+    /// Print the exchange packet by packet on standard error.
+    #[arg(long)]
+    trace: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Transport {
+    /// MQTT 3.1.1 over TLS.
+    Mqtt,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct KeyOptions {
+    /// The device's own key, Base64.
+    #[arg(long, env = "HARBORMASTER_DEVICE_KEY", hide_env_values = true)]
+    key: Option<SymmetricKey>,
+    /// The key of its enrollment group, from which the device's is derived.
+    #[arg(long, env = "HARBORMASTER_GROUP_KEY", hide_env_values = true)]
+    group_key: Option<SymmetricKey>,
+}
+
+pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
+    let Command::Register(options) = command;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let trace = options.trace;
+    let (endpoint, login, device_options) = prepare(*options).map_err(Failure::usage)?;
+    let watch = |at: Duration, step: dps_client::mqtt::Step<'_>| {
+        if trace {
+            // Nobody may be reading; the registration goes on.
+            let _ = trace::step(&mut std::io::stderr().lock(), at, &step);
+        }
+    };
+    let answer = runtime.block_on(register(&endpoint, login, device_options, watch))?;
+    report(&answer)
+}
+
+fn prepare(options: RegisterOptions) -> anyhow::Result<(Endpoint, DeviceLogin, DeviceOptions)> {
+    let RegisterOptions {
+        transport: Transport::Mqtt, host, port, ca_file, id_scope, registration_id, ..
+    } = options;
+    let key = match (options.key.key, options.key.group_key) {
+        (Some(key), _) => key,
+        (None, Some(group_key)) => group_key.derive(registration_id.as_str()),
+        (None, None) => return Err(anyhow!("give --key or --group-key")),
+    };
+    let expiry = Timestamp::now()
+        .checked_add(SignedDuration::from_secs(options.token_seconds))
+        .context("--token-seconds is out of range")?;
+    let token = sign_device_token(&id_scope, &registration_id, &key, expiry);
+    let payload = options.payload.map(RawValue::from_string).transpose().context("--payload is not JSON")?;
+    let tls = tls::trusting(&ca_file).context("--ca-file")?;
+    let endpoint = Endpoint { server_name: host.clone(), host, port, tls };
+    let login = DeviceLogin {
+        id_scope,
+        registration_id,
+        api_version: options.api_version,
+        client_version: concat!("harbormaster/", env!("CARGO_PKG_VERSION")).to_owned(),
+        password: Some(Password::new(token.into_bytes())),
+    };
+    Ok((endpoint, login, DeviceOptions { register_payload: payload, ..DeviceOptions::default() }))
+}
+
+/// The body on standard output, what it means on standard error.
+fn report(answer: &FinalAnswer) -> Result<ExitCode, Failure> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(&answer.body)?;
+    writeln!(stdout)?;
+    let Outcome { status, registration_state, error_code, message, tracking_id } =
+        answer.outcome().context("the service's answer is not JSON")?;
+    let state = registration_state.unwrap_or_default();
+    let told = match (status.as_deref(), error_code) {
+        (Some("assigned"), _) => {
+            let (hub, device_id) =
+                (state.assigned_hub.unwrap_or_default(), state.device_id.unwrap_or_default());
+            writeln!(std::io::stderr(), "assigned to {hub} as {device_id}")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        (Some("failed"), _) => format!(
+            "failed with {}: {}",
+            state.error_code.unwrap_or_default(),
+            state.error_message.unwrap_or_default()
+        ),
+        (Some("disabled"), _) => "disabled: the enrollment does not admit this device".to_owned(),
+        (Some(other), _) => format!("ended with status {other}"),
+        (None, code) => format!(
+            "refused with {} {}: the service's log has the reason under trackingId {}",
+            code.unwrap_or_default(),
+            message.unwrap_or_default(),
+            tracking_id.unwrap_or_default()
+        ),
+    };
+    writeln!(std::io::stderr(), "{told}")?;
+    Ok(exit::FAILED.into())
+}
