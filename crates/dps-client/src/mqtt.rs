@@ -194,12 +194,15 @@ async fn connect(endpoint: &Endpoint) -> Result<tokio_rustls::client::TlsStream<
     let name = ServerName::try_from(server_name.clone())
         .map_err(|_| RegisterError::ServerName(server_name.clone()))?;
     let (at, port) = (host.clone(), *port);
-    let stream = TcpStream::connect((host.as_str(), port))
-        .await
-        .map_err(|why| RegisterError::Connect { host: at.clone(), port, why })?;
+    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|why| RegisterError::Connect {
+        host: at.clone(),
+        port,
+        why,
+    })?;
     stream.set_nodelay(true)?;
-    TlsConnector::from(Arc::clone(tls))
-        .connect(name, stream)
-        .await
-        .map_err(|why| RegisterError::Tls { host: at, port, why })
+    TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(|why| RegisterError::Tls {
+        host: at,
+        port,
+        why,
+    })
 }

@@ -14,5 +14,4 @@ pub mod login;
 pub mod mqtt;
 pub mod percent;
 pub mod sas;
-pub mod service;
 pub mod topic;

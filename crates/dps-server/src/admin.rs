@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, digest};
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -12,9 +12,12 @@ use dps_core::ports::{Store, StoredHubDevice};
 use dps_proto::date;
 use dps_proto::ids::{DeviceId, HubName, IdScope};
 use dps_proto::key::SymmetricKey;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+use crate::explain::{Explanation, Explanations, Wanted};
 
 /// Most devices in one answer.
 const PAGE: u32 = 1_000;
@@ -22,13 +25,18 @@ const PAGE: u32 = 1_000;
 /// What the admin listener shows.
 pub struct Admin {
     store: Arc<dyn Store>,
+    explanations: Arc<Explanations>,
     token: Box<str>,
 }
 
 impl Admin {
-    /// Shows what is in `store` to whoever has `token`.
-    pub fn new(store: Arc<dyn Store>, token: impl Into<Box<str>>) -> Arc<Self> {
-        Arc::new(Self { store, token: token.into() })
+    /// Shows what is in `store`, and why devices were refused, to whoever has `token`.
+    pub fn new(
+        store: Arc<dyn Store>,
+        explanations: Arc<Explanations>,
+        token: impl Into<Box<str>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { store, explanations, token: token.into() })
     }
 
     /// Serves until `stopping` becomes true.
@@ -51,6 +59,7 @@ impl Admin {
         let guarded = Router::new()
             .route(hub, get(devices))
             .route(&format!("{hub}/{{device_id}}"), get(device))
+            .route("/admin/v1/explanations", get(explanations))
             .route_layer(middleware::from_fn_with_state(Arc::clone(&self), require_token));
         Router::new()
             .route("/livez", get(|| async { "ok\n" }))
@@ -86,6 +95,44 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         Ok(_) => "ready\n".into_response(),
         Err(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
     }
+}
+
+/// What to look for; without any of these, the latest.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ExplanationQuery {
+    tracking_id: Option<String>,
+    connection: Option<u64>,
+    registration_id: Option<String>,
+    limit: Option<usize>,
+}
+
+/// Spec: DPS-EXPLAIN-2.
+async fn explanations(State(admin): State<Arc<Admin>>, Query(query): Query<ExplanationQuery>) -> Response {
+    let registration_id = match query.registration_id.map(|id| id.parse()).transpose() {
+        Ok(registration_id) => registration_id,
+        Err(why) => return problem(StatusCode::BAD_REQUEST, &format!("registrationId: {why}")),
+    };
+    let wanted = Wanted { tracking_id: query.tracking_id, connection: query.connection, registration_id };
+    let found = admin.explanations.find(&wanted, query.limit.unwrap_or(10).min(PAGE as usize));
+    Json(found.iter().map(|explanation| describe_explanation(explanation)).collect::<Vec<_>>())
+        .into_response()
+}
+
+/// Spec: DPS-EXPLAIN-3, DPS-EXPLAIN-5.
+fn describe_explanation(explanation: &Explanation) -> Value {
+    json!({
+        "timestampUtc": date::format(explanation.at),
+        "trackingId": explanation.tracking_id.map(|id| id.to_string()),
+        "connection": explanation.connection,
+        "peer": explanation.peer.to_string(),
+        "idScope": explanation.id_scope.as_ref().map(IdScope::as_str),
+        "registrationId": explanation.registration_id.as_ref().map(|id| id.as_str()),
+        "step": explanation.step.as_str(),
+        "told": explanation.told,
+        "reason": explanation.reason,
+        "advice": explanation.advice,
+    })
 }
 
 async fn devices(State(admin): State<Arc<Admin>>, Path((scope, hub)): Path<(String, String)>) -> Response {

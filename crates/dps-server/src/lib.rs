@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod enrollment_json;
+pub mod explain;
 pub mod fault;
 pub mod limits;
 pub mod listen;

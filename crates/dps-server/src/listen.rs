@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use crate::explain::{Explanation, Step};
 use crate::mqtt::connection;
 use crate::mqtt::{FrontEnd, Peer};
 
@@ -90,6 +91,7 @@ async fn serve(
                 hint = hint(&why),
                 "TLS handshake failed"
             );
+            explain(front_end, peer, why.to_string(), hint(&why));
         }
         Err(_) => {
             let within_s = front_end.limits.handshake_within.as_secs();
@@ -99,8 +101,26 @@ async fn serve(
                 within_s,
                 "TLS handshake not finished in time"
             );
+            explain(front_end, peer, format!("the TLS handshake was not finished within {within_s} s"), None);
         }
     }
+}
+
+/// Spec: DPS-EXPLAIN-4.
+fn explain(front_end: &FrontEnd, peer: Peer, reason: String, advice: Option<&str>) {
+    let explanation = Explanation {
+        at: front_end.moments.moment().now,
+        tracking_id: None,
+        connection: peer.connection,
+        peer: peer.address,
+        id_scope: None,
+        registration_id: None,
+        step: Step::TlsHandshake,
+        told: String::new(),
+        reason,
+        advice: advice.map(str::to_owned),
+    };
+    front_end.explanations.keep(explanation, false);
 }
 
 /// What the author of the device can do about a failed handshake.

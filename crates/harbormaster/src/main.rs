@@ -6,6 +6,7 @@ mod dev;
 mod device;
 mod device_key;
 mod exit;
+mod explain;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Command {
     /// Work with the keys of devices.
     #[command(subcommand)]
     DeviceKey(device_key::Command),
+    /// Say why a device was refused.
+    Explain(explain::Options),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Dev(options) => dev::run(options),
         Command::Device(command) => device::run(command),
         Command::DeviceKey(command) => device_key::run(command),
+        Command::Explain(options) => explain::run(options),
     };
     match done {
         Ok(code) => code,

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Takeovers;
+use crate::explain::{self, Explanation, Explanations, Step};
 use crate::fault::{self, RequestFault, Transport};
 use crate::limits::{ByteBudget, Charge, Limits};
 use crate::moments::Moments;
@@ -44,6 +45,8 @@ pub struct FrontEnd {
     pub takeovers: Takeovers,
     /// Bytes for connections not yet attested.
     pub unattested_bytes: Arc<ByteBudget>,
+    /// Why devices were refused.
+    pub explanations: Arc<Explanations>,
 }
 
 impl FrontEnd {
@@ -58,6 +61,7 @@ impl FrontEnd {
             retry_after_s: 3,
             takeovers: Takeovers::default(),
             unattested_bytes,
+            explanations: Arc::default(),
         }
     }
 }
@@ -222,6 +226,12 @@ impl Connection<'_> {
                     reason = %fault,
                     "request refused"
                 );
+                self.explain(Explanation {
+                    tracking_id: Some(tracking_id),
+                    told: code.to_string(),
+                    advice: explain::advice(&fault),
+                    ..self.explanation(Step::Request, fault.to_string())
+                });
                 fault::answer(&fault, Transport::Mqtt, tracking_id, moment.now, self.front_end.retry_after_s)
             }
         };
@@ -320,8 +330,37 @@ impl Connection<'_> {
         };
         if is_normal {
             tracing::debug!(connection, %peer, id_scope, registration_id, reason = %end, "connection ended");
-        } else {
-            tracing::warn!(connection, %peer, id_scope, registration_id, reason = %end, "connection closed");
+            return;
         }
+        tracing::warn!(connection, %peer, id_scope, registration_id, reason = %end, "connection closed");
+        let (step, told) = match end {
+            End::Session(CloseReason::RefusedConnect(refusal)) => {
+                (Step::Connect, format!("CONNACK {}", refusal.code() as u8))
+            }
+            End::Session(_) | End::Lost(_) | End::WriteTimeout => (Step::Connection, String::new()),
+        };
+        self.explain(Explanation { told, ..self.explanation(step, end.to_string()) });
+    }
+
+    /// Spec: DPS-EXPLAIN-4.
+    fn explanation(&self, step: Step, reason: String) -> Explanation {
+        let claim = self.device.as_ref().map(|device| &device.claim);
+        Explanation {
+            at: self.front_end.moments.moment().now,
+            tracking_id: None,
+            connection: self.peer.connection,
+            peer: self.peer.address,
+            id_scope: claim.map(|claim| claim.id_scope.clone()),
+            registration_id: claim.map(|claim| claim.registration_id.clone()),
+            step,
+            told: String::new(),
+            reason,
+            advice: None,
+        }
+    }
+
+    fn explain(&self, explanation: Explanation) {
+        let known = explanation.id_scope.as_ref().is_some_and(|scope| self.front_end.registrar.knows(scope));
+        self.front_end.explanations.keep(explanation, known);
     }
 }

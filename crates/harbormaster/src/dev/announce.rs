@@ -66,6 +66,7 @@ impl Ready {
     fn guide(&self) -> String {
         let Self { id_scope, host, .. } = self;
         let (mqtt, ca_file, port) = (self.mqtt, text(&self.ca_file), self.mqtt.port());
+        let (admin, token_file) = (self.admin, text(&self.admin_token_file));
         let hub = self.linked_hubs.first().map(HubName::as_str).unwrap_or_default();
         let Some(group) = self.groups.first() else { return String::new() };
         let group_id = &group.id;
@@ -75,7 +76,9 @@ impl Ready {
         let sdk_note = if port == 8883 {
             String::new()
         } else {
-            format!("\nThe official SDKs connect to port 8883 only and will not find this service on {port}.\n")
+            format!(
+                "\nThe official SDKs connect to port 8883 only and will not find this service on {port}.\n"
+            )
         };
         format!(
             r#"Harbormaster is ready for devices.
@@ -127,7 +130,11 @@ SECURE_DEVICE_TYPE hsm_type = SECURE_DEVICE_TYPE_SYMMETRIC_KEY;
 prov_dev_set_symmetric_key_info("{SAMPLE_DEVICE}", "{device_key}");  /* before prov_dev_security_init */
 Prov_Device_LL_SetOption(handle, OPTION_TRUSTED_CERT, ca_pem);  /* the text of {ca_file} */
 
-A device that is refused is told a trackingId; the log below gives the reason under the same id. Ctrl-C stops the service.
+--- Why a device was refused (the log below says so too, under the trackingId that the device was told):
+
+cargo run --release -- explain --last --admin {admin} --admin-token-file {token_file}
+
+Ctrl-C stops the service.
 "#,
             ca_name = self
                 .ca_file

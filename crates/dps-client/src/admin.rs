@@ -1,0 +1,90 @@
+//! The admin listener, asked over loopback.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::header::{AUTHORIZATION, HOST};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long one answer may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// Most bytes of an answer.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Where the admin listener is, and what opens it.
+#[derive(Clone)]
+pub struct AdminEndpoint {
+    /// Loopback address and port.
+    pub address: SocketAddr,
+    /// Content of the token file.
+    pub token: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// Nothing listens there.
+    #[error("cannot reach the admin listener at {0}: {1}")]
+    Unreachable(SocketAddr, std::io::Error),
+    /// No answer in time.
+    #[error("no answer from the admin listener at {at} within {} s", ANSWER_WITHIN.as_secs(), at = .0)]
+    TimedOut(SocketAddr),
+    /// What came is no HTTP.
+    #[error("the admin listener's answer cannot be read: {0}")]
+    Http(#[from] hyper::Error),
+    /// The answer is too large, or broke off.
+    #[error("the admin listener's answer cannot be read: {0}")]
+    Body(Box<dyn std::error::Error + Send + Sync>),
+    /// The path or the token cannot be sent.
+    #[error("the request cannot be sent: {0}")]
+    Request(#[from] hyper::http::Error),
+    /// The answer is a refusal.
+    #[error("the admin listener answered {status}: {message}")]
+    Refused {
+        /// HTTP status.
+        status: StatusCode,
+        /// What it said.
+        message: String,
+    },
+}
+
+impl AdminEndpoint {
+    /// GETs a path, with its query if it has one.
+    pub async fn get(&self, path_and_query: &str) -> Result<Value, AdminError> {
+        timeout(ANSWER_WITHIN, self.exchange(path_and_query))
+            .await
+            .map_err(|_| AdminError::TimedOut(self.address))?
+    }
+
+    async fn exchange(&self, path_and_query: &str) -> Result<Value, AdminError> {
+        let stream = TcpStream::connect(self.address)
+            .await
+            .map_err(|why| AdminError::Unreachable(self.address, why))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        // It ends with the sender; what it would report, the answer reports too.
+        let connection = tokio::spawn(connection);
+        let request = Request::get(path_and_query)
+            .header(HOST, self.address.to_string())
+            .header(AUTHORIZATION, format!("Bearer {}", self.token.trim()))
+            .body(Empty::<Bytes>::new())?;
+        let answer = sender.send_request(request).await?;
+        let status = answer.status();
+        let body =
+            Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(AdminError::Body)?;
+        connection.abort();
+        let json: Value =
+            serde_json::from_slice(&body.to_bytes()).map_err(|why| AdminError::Body(why.into()))?;
+        if status.is_success() {
+            return Ok(json);
+        }
+        let message = json["message"].as_str().unwrap_or_default().to_owned();
+        Err(AdminError::Refused { status, message })
+    }
+}

@@ -1,0 +1,312 @@
+//! Why devices were refused: a bounded ring for the person who runs the service. Spec: DPS-EXPLAIN-1 to DPS-EXPLAIN-5.
+//!
+//! The device is told a code; the reason is kept here and in the log, under the same tracking id, and never with a key, a
+//! token or a signature in it.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dps_core::refusal::{NoSuchOperation, Refusal, Unproven};
+use dps_proto::body::BadRegisterBody;
+use dps_proto::code::TrackingId;
+use dps_proto::ids::{IdScope, RegistrationId};
+use jiff::Timestamp;
+
+use crate::fault::RequestFault;
+
+/// Refusals that are kept for each ID scope. Spec: DPS-EXPLAIN-1.
+pub const KEPT_MAX: usize = 10_000;
+
+/// How many of them may come from one address: a stranger must not push out what others need. Spec: DPS-EXPLAIN-1.
+pub const KEPT_PER_ADDRESS_MAX: usize = 1_000;
+
+/// ID scopes that are kept apart; refusals that name none, or an unknown one, share one more ring.
+const SCOPES_MAX: usize = 1_000;
+
+/// One refusal.
+#[derive(Debug, Clone)]
+pub struct Explanation {
+    /// When.
+    pub at: Timestamp,
+    /// What the device was told to look for; absent where it was told nothing.
+    pub tracking_id: Option<TrackingId>,
+    /// Counts up from the start of the process.
+    pub connection: u64,
+    /// Where it came from.
+    pub peer: SocketAddr,
+    /// As far as the device said it.
+    pub id_scope: Option<IdScope>,
+    /// As far as the device said it.
+    pub registration_id: Option<RegistrationId>,
+    /// Which step failed.
+    pub step: Step,
+    /// What the device was told, such as `401002` or `CONNACK 5`; empty where it was told nothing.
+    pub told: String,
+    /// What was wrong, with what was expected and what came.
+    pub reason: String,
+    /// What would have worked.
+    pub advice: Option<String>,
+}
+
+/// The step at which a device failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The TLS handshake.
+    TlsHandshake,
+    /// CONNECT was refused.
+    Connect,
+    /// A register or a poll was refused.
+    Request,
+    /// The connection was closed for what the device sent, or did not send.
+    Connection,
+}
+
+impl Step {
+    /// The word for people and programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TlsHandshake => "tls-handshake",
+            Self::Connect => "connect",
+            Self::Request => "request",
+            Self::Connection => "connection",
+        }
+    }
+}
+
+/// What to look for.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// This refusal.
+    pub tracking_id: Option<String>,
+    /// Those of this connection.
+    pub connection: Option<u64>,
+    /// Those of this device.
+    pub registration_id: Option<RegistrationId>,
+}
+
+/// The refusals of this node, newest last. Spec: DPS-EXPLAIN-1.
+#[derive(Debug, Default)]
+pub struct Explanations {
+    rings: Mutex<HashMap<Option<IdScope>, Ring>>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    kept: VecDeque<Arc<Explanation>>,
+    per_address: HashMap<IpAddr, usize>,
+}
+
+impl Explanations {
+    /// Keeps a refusal; the oldest goes when there are too many. `known` says whether an instance has its ID scope.
+    pub fn keep(&self, explanation: Explanation, known: bool) {
+        let mut rings = self.lock();
+        let mut scope = explanation.id_scope.clone().filter(|_| known);
+        if rings.len() > SCOPES_MAX && !rings.contains_key(&scope) {
+            scope = None;
+        }
+        rings.entry(scope).or_default().push(explanation);
+    }
+
+    /// The newest refusals that fit, newest first, at most `limit`. Spec: DPS-EXPLAIN-2.
+    pub fn find(&self, wanted: &Wanted, limit: usize) -> Vec<Arc<Explanation>> {
+        let mut found: Vec<_> = self
+            .lock()
+            .values()
+            .flat_map(|ring| ring.kept.iter().rev().filter(|kept| wanted.fits(kept)).take(limit))
+            .cloned()
+            .collect();
+        found.sort_by_key(|explanation| std::cmp::Reverse(explanation.at));
+        found.truncate(limit);
+        found
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Option<IdScope>, Ring>> {
+        // Nothing panics while it is held, and a ring is whole between its own operations.
+        self.rings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wanted {
+    fn fits(&self, kept: &Explanation) -> bool {
+        let tracking_id = self.tracking_id.as_deref().is_none_or(|wanted| {
+            kept.tracking_id.is_some_and(|id| id.to_string().eq_ignore_ascii_case(wanted))
+        });
+        let connection = self.connection.is_none_or(|wanted| wanted == kept.connection);
+        let device =
+            self.registration_id.as_ref().is_none_or(|wanted| Some(wanted) == kept.registration_id.as_ref());
+        tracking_id && connection && device
+    }
+}
+
+impl Ring {
+    fn push(&mut self, explanation: Explanation) {
+        let address = explanation.peer.ip();
+        if self.per_address.get(&address).is_some_and(|count| *count >= KEPT_PER_ADDRESS_MAX) {
+            // Its own oldest goes, not somebody else's.
+            if let Some(oldest) = self.kept.iter().position(|kept| kept.peer.ip() == address) {
+                self.kept.remove(oldest);
+                self.forget(address);
+            }
+        } else if self.kept.len() >= KEPT_MAX
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            self.forget(oldest.peer.ip());
+        }
+        *self.per_address.entry(address).or_default() += 1;
+        self.kept.push_back(Arc::new(explanation));
+    }
+
+    fn forget(&mut self, address: IpAddr) {
+        if let Some(count) = self.per_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.per_address.remove(&address);
+            }
+        }
+    }
+}
+
+/// What would have worked, in words for the author of the device. Spec: DPS-EXPLAIN-3.
+pub fn advice(fault: &RequestFault) -> Option<String> {
+    let text = match fault {
+        RequestFault::ApiVersion(_) => {
+            "end the user name in /api-version=2019-03-31 (or any other date), as in idScope/registrations/id/api-version=2019-03-31"
+        }
+        RequestFault::Body(BadRegisterBody::Json(_)) => {
+            "send an empty body, or a JSON object such as {\"registrationId\":\"...\"}"
+        }
+        RequestFault::Body(BadRegisterBody::OtherRegistrationId(_)) => {
+            "send the registrationId of the user name in the body, or none"
+        }
+        RequestFault::TimedOut => "the service is overloaded or its store is slow: see its log and metrics",
+        RequestFault::Refused(refusal) => return advice_on_refusal(refusal),
+    };
+    Some(text.to_owned())
+}
+
+fn advice_on_refusal(refusal: &Refusal) -> Option<String> {
+    let text = match refusal {
+        Refusal::UnknownIdScope(_) => {
+            "use the ID scope that `harbormaster dev` printed, or configure this one"
+        }
+        Refusal::TpmWanted => {
+            "register this device over a transport that carries TPM attestation, or change its enrollment"
+        }
+        Refusal::ClaimedAcrossGroups { .. } => {
+            "sign with the key derived from the record's group, or delete the registration record first"
+        }
+        Refusal::NoSuchOperation(NoSuchOperation::NoRecord) => {
+            "register first; the record may have been deleted"
+        }
+        Refusal::NoSuchOperation(_) => {
+            "poll with the operationId of the answer to this device's own register"
+        }
+        Refusal::Busy => {
+            "wait for retry-after and ask again; give groups a registrationIdPrefix to make searches short"
+        }
+        Refusal::Contended(_) => {
+            "wait for retry-after and ask again; several connections register this id at once"
+        }
+        Refusal::Store(_) => "see the service's log: its store needs attention",
+        Refusal::Unproven(unproven) => return advice_on_credential(unproven),
+    };
+    Some(text.to_owned())
+}
+
+fn advice_on_credential(unproven: &Unproven) -> Option<String> {
+    let text = match unproven {
+        Unproven::NoCredential => "send a SAS token as the password",
+        Unproven::Malformed(_) => {
+            "send SharedAccessSignature sr={idScope}%2Fregistrations%2F{registrationId}&sig={signature}&se={unix seconds}"
+        }
+        Unproven::OtherResource { expected, .. } => {
+            return Some(format!("sign sr={expected}, percent-encoded or raw"));
+        }
+        Unproven::Expired { .. } => "make a new token; if it was new, the device's clock is wrong",
+        Unproven::WrongKey(_) => {
+            "sign with the primary or secondary key of that entry, Base64-decoded before use, over sr, a line feed and se"
+        }
+        Unproven::NoEntry { .. } => {
+            "create an individual enrollment with this id, or sign with Base64(HMAC-SHA256(group key, registration id)); \
+             `harbormaster device-key derive` computes it"
+        }
+        Unproven::GroupKeyUsedDirectly(_) => {
+            "derive the device's key: harbormaster device-key derive --group-key ... --registration-id ..."
+        }
+        Unproven::CertificateWanted(_) => {
+            "present the enrolled certificate, or change the enrollment's attestation"
+        }
+    };
+    Some(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(scope: &str, number: u64, address: &str) -> Explanation {
+        Explanation {
+            at: Timestamp::from_second(number.try_into().unwrap()).unwrap(),
+            tracking_id: Some(TrackingId::from_random(u128::from(number).to_be_bytes())),
+            connection: number,
+            peer: format!("{address}:1").parse().unwrap(),
+            id_scope: Some(scope.parse().unwrap()),
+            registration_id: Some(format!("dev-{}", number % 10).parse().unwrap()),
+            step: Step::Request,
+            told: "401002".into(),
+            reason: "x".into(),
+            advice: None,
+        }
+    }
+
+    /// DPS-EXPLAIN-2
+    #[test]
+    fn a_refusal_is_found_by_tracking_id_connection_and_device() {
+        let explanations = Explanations::default();
+        for number in 0..30 {
+            explanations.keep(refusal("0ne0", number, "127.0.0.1"), true);
+        }
+        let connections = |wanted: &Wanted, limit| -> Vec<_> {
+            explanations.find(wanted, limit).iter().map(|found| found.connection).collect()
+        };
+        let tracking_id = TrackingId::from_random(7u128.to_be_bytes()).to_string().to_uppercase();
+        assert_eq!(connections(&Wanted { tracking_id: Some(tracking_id), ..Wanted::default() }, 9), [7]);
+        assert_eq!(connections(&Wanted { connection: Some(8), ..Wanted::default() }, 9), [8]);
+        let device = Wanted { registration_id: Some("DEV-3".parse().unwrap()), ..Wanted::default() };
+        assert_eq!(connections(&device, 9), [23, 13, 3]);
+        assert_eq!(connections(&Wanted::default(), 2), [29, 28]);
+    }
+
+    /// DPS-EXPLAIN-1
+    #[test]
+    fn one_address_pushes_out_its_own_refusals_and_no_others() {
+        let explanations = Explanations::default();
+        explanations.keep(refusal("0ne0", 0, "127.0.0.9"), true);
+        for number in 1..=KEPT_MAX as u64 + 10 {
+            explanations.keep(refusal("0ne0", number, "127.0.0.1"), true);
+        }
+        assert_eq!(explanations.find(&Wanted::default(), usize::MAX).len(), KEPT_PER_ADDRESS_MAX + 1);
+        assert_eq!(explanations.find(&Wanted { connection: Some(0), ..Wanted::default() }, 9).len(), 1);
+        let rings = explanations.lock();
+        assert_eq!(
+            rings.values().next().unwrap().per_address.values().sum::<usize>(),
+            KEPT_PER_ADDRESS_MAX + 1
+        );
+    }
+
+    /// DPS-EXPLAIN-1
+    #[test]
+    fn the_ring_of_a_scope_is_bounded_and_unknown_scopes_share_one() {
+        let explanations = Explanations::default();
+        for number in 0..KEPT_MAX as u64 + 50 {
+            let address = format!("10.0.{}.{}", number % 200, number % 50);
+            explanations.keep(refusal("0ne0", number, &address), true);
+        }
+        assert_eq!(explanations.find(&Wanted::default(), usize::MAX).len(), KEPT_MAX);
+        for number in 0..2_000u64 {
+            explanations.keep(refusal(&format!("0ne{number}a"), number, "10.9.9.9"), false);
+        }
+        assert_eq!(explanations.lock().len(), 2, "strangers cannot make rings");
+    }
+}

@@ -1,0 +1,99 @@
+//! `harbormaster explain`: why a device was refused. Spec: DPS-EXPLAIN-2, DPS-EXPLAIN-3.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, ValueEnum};
+use dps_client::admin::AdminEndpoint;
+use dps_proto::ids::RegistrationId;
+use dps_proto::percent;
+use serde_json::Value;
+
+use crate::exit::{self, Failure};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The trackingId that the device was told.
+    #[arg(conflicts_with_all = ["last", "registration_id"])]
+    tracking_id: Option<String>,
+    /// Explain the latest refusal, whoever it was.
+    #[arg(long, conflicts_with = "registration_id")]
+    last: bool,
+    /// Explain the latest refusals of this device.
+    #[arg(long)]
+    registration_id: Option<RegistrationId>,
+    /// Address of the admin listener, as `harbormaster dev` printed it.
+    #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT")]
+    admin: SocketAddr,
+    /// File with the admin token: admin-token of the data directory.
+    #[arg(long, env = "HARBORMASTER_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    admin_token_file: PathBuf,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// The admin API's own JSON.
+    Json,
+}
+
+pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
+    let token = std::fs::read_to_string(&options.admin_token_file)
+        .with_context(|| format!("--admin-token-file {}", options.admin_token_file.display()))
+        .map_err(Failure::usage)?;
+    let query = match (&options.tracking_id, &options.registration_id) {
+        (Some(tracking_id), _) => format!("trackingId={}", percent::encode(tracking_id)),
+        (None, Some(id)) => format!("registrationId={}", percent::encode(id.as_str())),
+        (None, None) => "limit=1".to_owned(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let endpoint = AdminEndpoint { address: options.admin, token };
+    let found = runtime.block_on(endpoint.get(&format!("/admin/v1/explanations?{query}")))?;
+    let mut out = std::io::stdout().lock();
+    if options.output == Output::Json {
+        writeln!(out, "{found}")?;
+    }
+    let explanations = found.as_array().map(Vec::as_slice).unwrap_or_default();
+    if explanations.is_empty() {
+        writeln!(
+            std::io::stderr(),
+            "no such refusal is kept: it may be older than the last 10,000, or before a restart"
+        )?;
+        return Ok(exit::FAILED.into());
+    }
+    if options.output == Output::Text {
+        for explanation in explanations {
+            out.write_all(describe(explanation).as_bytes())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One refusal, a line for each thing that is known of it.
+fn describe(explanation: &Value) -> String {
+    let mut lines = String::new();
+    for (label, member) in [
+        ("when", "timestampUtc"),
+        ("tracking id", "trackingId"),
+        ("device", "registrationId"),
+        ("ID scope", "idScope"),
+        ("from", "peer"),
+        ("failed at", "step"),
+        ("was told", "told"),
+        ("because", "reason"),
+        ("would work", "advice"),
+    ] {
+        if let Some(text) = explanation[member].as_str().filter(|text| !text.is_empty()) {
+            lines.push_str(&format!("{label:<12} {text}\n"));
+        }
+    }
+    lines.push('\n');
+    lines
+}
