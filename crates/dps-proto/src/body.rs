@@ -38,7 +38,8 @@ impl RegisterBody {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::default());
         }
-        let wire: Wire = serde_json::from_slice(bytes).map_err(|why| BadRegisterBody::Json(why.to_string()))?;
+        let wire: Wire =
+            serde_json::from_slice(bytes).map_err(|why| BadRegisterBody::Json(why.to_string()))?;
         match wire.registration_id {
             Some(other) if !other.eq_ignore_ascii_case(registration_id.as_str()) => {
                 // Only as much of it as an id may hold: the text goes to the log.
@@ -184,7 +185,11 @@ mod tests {
     /// DPS-BODY-1, DPS-BODY-2
     #[test]
     fn a_member_without_a_value_is_left_out() {
-        let body = OperationStatus { operation_id: "5.x".into(), status: Status::Assigning, registration_state: None };
+        let body = OperationStatus {
+            operation_id: "5.x".into(),
+            status: Status::Assigning,
+            registration_state: None,
+        };
         assert_eq!(to_bytes(&body), r#"{"operationId":"5.x","status":"assigning"}"#);
     }
 }

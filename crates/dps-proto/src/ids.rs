@@ -299,7 +299,8 @@ impl FromStr for OperationId {
     type Err = BadId;
     fn from_str(text: &str) -> Result<Self, BadId> {
         const FORM: BadId = BadId::Form("5.{16 hex digits}.{guid}");
-        if text.len() != Self::CHARACTERS || !text.is_ascii() || text.bytes().any(|b| b.is_ascii_uppercase()) {
+        if text.len() != Self::CHARACTERS || !text.is_ascii() || text.bytes().any(|b| b.is_ascii_uppercase())
+        {
             return Err(FORM);
         }
         let rest = text.strip_prefix("5.").ok_or(FORM)?;
@@ -434,7 +435,9 @@ mod tests {
         let (.., operation) = operation();
         let good = operation.to_string();
         let cut = &good[..good.len() - 1];
-        for bad in ["", "5.", "4.0", cut, &good.to_uppercase(), &good.replace("5.", "4."), &format!("{good}0")] {
+        for bad in
+            ["", "5.", "4.0", cut, &good.to_uppercase(), &good.replace("5.", "4."), &format!("{good}0")]
+        {
             assert!(bad.parse::<OperationId>().is_err(), "{bad:?}");
         }
     }

@@ -56,9 +56,17 @@ impl UserName {
     }
 
     /// The user name that a device sends. `client_version` goes in percent-encoded.
-    pub fn compose(scope: &IdScope, id: &RegistrationId, api_version: &ApiVersion, client_version: &str) -> String {
+    pub fn compose(
+        scope: &IdScope,
+        id: &RegistrationId,
+        api_version: &ApiVersion,
+        client_version: &str,
+    ) -> String {
         let client_version = crate::percent::encode(client_version);
-        format!("{scope}/registrations/{id}/api-version={}&ClientVersion={client_version}", api_version.as_str())
+        format!(
+            "{scope}/registrations/{id}/api-version={}&ClientVersion={client_version}",
+            api_version.as_str()
+        )
     }
 }
 
@@ -92,8 +100,14 @@ mod tests {
             ("0ne1/registrations/dev", BadUserName::Form),
             ("0ne1/devices/dev/api-version=2019-03-31", BadUserName::Form),
             ("/registrations/dev/", BadUserName::IdScope(BadId::Length(0))),
-            ("0ne1/registrations/a%3Ab/api-version=2019-03-31", BadUserName::RegistrationId(BadId::Character('%'))),
-            ("0ne1/registrations/a+b/api-version=2019-03-31", BadUserName::RegistrationId(BadId::Character('+'))),
+            (
+                "0ne1/registrations/a%3Ab/api-version=2019-03-31",
+                BadUserName::RegistrationId(BadId::Character('%')),
+            ),
+            (
+                "0ne1/registrations/a+b/api-version=2019-03-31",
+                BadUserName::RegistrationId(BadId::Character('+')),
+            ),
         ];
         for (row, expected) in rows {
             assert_eq!(UserName::parse(row).map(|_| ()), Err(expected), "{row}");
@@ -103,7 +117,11 @@ mod tests {
     /// DPS-MQTT-19
     #[test]
     fn a_missing_or_malformed_api_version_is_kept_for_the_answer() {
-        for row in ["0ne1/registrations/dev/", "0ne1/registrations/dev/api-version=", "0ne1/registrations/dev/api-version=now"] {
+        for row in [
+            "0ne1/registrations/dev/",
+            "0ne1/registrations/dev/api-version=",
+            "0ne1/registrations/dev/api-version=now",
+        ] {
             assert_eq!(UserName::parse(row).unwrap().api_version, Err(BadApiVersion), "{row}");
         }
     }
@@ -112,7 +130,10 @@ mod tests {
     fn a_composed_user_name_reads_back() {
         let (scope, id) = ("0ne1".parse().unwrap(), "dev-1".parse().unwrap());
         let text = UserName::compose(&scope, &id, &"2021-06-01".parse().unwrap(), "harbormaster/1 (x)");
-        assert_eq!(text, "0ne1/registrations/dev-1/api-version=2021-06-01&ClientVersion=harbormaster%2F1%20%28x%29");
+        assert_eq!(
+            text,
+            "0ne1/registrations/dev-1/api-version=2021-06-01&ClientVersion=harbormaster%2F1%20%28x%29"
+        );
         assert_eq!(UserName::parse(&text).unwrap().registration_id, id);
     }
 }

@@ -135,7 +135,10 @@ impl SasToken {
 
 impl fmt::Debug for SasToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SasToken").field("sr", &self.resource).field("se", &self.expiry_text).finish_non_exhaustive()
+        f.debug_struct("SasToken")
+            .field("sr", &self.resource)
+            .field("se", &self.expiry_text)
+            .finish_non_exhaustive()
     }
 }
 
@@ -145,7 +148,12 @@ pub fn device_resource(scope: &IdScope, id: &RegistrationId) -> String {
 }
 
 /// Signs a device's token as most official clients do: encoded `sr`, then `sig`, `se`, `skn=registration`.
-pub fn sign_device_token(scope: &IdScope, id: &RegistrationId, key: &SymmetricKey, expiry: Timestamp) -> String {
+pub fn sign_device_token(
+    scope: &IdScope,
+    id: &RegistrationId,
+    key: &SymmetricKey,
+    expiry: Timestamp,
+) -> String {
     let resource = percent::encode(&device_resource(scope, id));
     let expiry = expiry.as_second().to_string();
     let signature = key.sign(&[resource.as_bytes(), b"\n", expiry.as_bytes()]);
@@ -174,7 +182,13 @@ mod tests {
         let list = form
             .replace("{sr}", sr)
             .replace("{SIG}", &percent::encode(&signature))
-            .replace("{sig}", &percent::encode(&signature).replace("%2B", "%2b").replace("%2F", "%2f").replace("%3D", "%3d"))
+            .replace(
+                "{sig}",
+                &percent::encode(&signature)
+                    .replace("%2B", "%2b")
+                    .replace("%2F", "%2f")
+                    .replace("%3D", "%3d"),
+            )
             .replace("{rawsig}", &signature)
             .replace("{se}", &expiry);
         format!("SharedAccessSignature {list}")
@@ -190,8 +204,16 @@ mod tests {
             ("Java", "0ne00000000/registrations/Device:1", "sr={sr}&sig={SIG}&se={se}&skn="),
             ("C#", "0ne00000000%2Fregistrations%2FDevice%3A1", "sr={sr}&sig={SIG}&se={se}&skn=registration"),
             ("sdk-for-c", "0ne00000000%2fregistrations%2fDevice%3A1", "sr={sr}&sig={SIG}&se={se}"),
-            ("identity-service", "0ne00000000%2Fregistrations%2Fdevice%3A1", "sr={sr}&sig={SIG}&se={se}&skn=registration"),
-            ("order of the documentation, raw signature", "0ne00000000/registrations/Device:1", "se={se}&skn=x&sig={rawsig}&sr={sr}"),
+            (
+                "identity-service",
+                "0ne00000000%2Fregistrations%2Fdevice%3A1",
+                "sr={sr}&sig={SIG}&se={se}&skn=registration",
+            ),
+            (
+                "order of the documentation, raw signature",
+                "0ne00000000/registrations/Device:1",
+                "se={se}&skn=x&sig={rawsig}&sr={sr}",
+            ),
         ];
         let (scope, id) = device();
         for (client, sr, form) in rows {
@@ -264,7 +286,12 @@ mod tests {
             (b"SharedAccessSignature sr=\xff&sig=AA==&se=1", NotText),
         ];
         for (text, expected) in rows {
-            assert_eq!(SasToken::parse(text).map(|_| ()), Err(expected), "{:?}", String::from_utf8_lossy(text));
+            assert_eq!(
+                SasToken::parse(text).map(|_| ()),
+                Err(expected),
+                "{:?}",
+                String::from_utf8_lossy(text)
+            );
         }
         assert_eq!(SasToken::parse(&[b'a'; TOKEN_BYTES_MAX + 1]).map(|_| ()), Err(TooLong));
     }

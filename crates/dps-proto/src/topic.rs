@@ -131,8 +131,14 @@ mod tests {
             ("$dps/registrations/PUT/iotdps-register/?x=y&$rid=a%2Fb+c", register("a%2Fb+c")),
             ("$dps/registrations/PUT/iotdps-register/?$rid=", register("")),
             ("$dps/registrations/PUT/iotdps-register/?$rid=a=b", register("a=b")),
-            ("$dps/registrations/GET/iotdps-get-operationstatus/?$rid=2&operationId=5.a.b", poll("2", "5.a.b")),
-            ("$dps/registrations/GET/iotdps-get-operationstatus/?operationId=5%2Ea%2eb&$rid=2", poll("2", "5.a.b")),
+            (
+                "$dps/registrations/GET/iotdps-get-operationstatus/?$rid=2&operationId=5.a.b",
+                poll("2", "5.a.b"),
+            ),
+            (
+                "$dps/registrations/GET/iotdps-get-operationstatus/?operationId=5%2Ea%2eb&$rid=2",
+                poll("2", "5.a.b"),
+            ),
             ("$dps/registrations/GET/iotdps-get-operationstatus/?$rid=2", poll("2", "")),
         ];
         for (topic, expected) in rows {

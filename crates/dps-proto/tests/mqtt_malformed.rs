@@ -227,6 +227,7 @@ fn lengths() -> Vec<Row> {
 fn connects() -> Vec<Row> {
     let connect = |head: Vec<u8>, fields: &[Vec<u8>]| packet(0x10, &[head, fields.concat()].concat());
     let (id, user) = (text("dev"), text("0ne1/registrations/dev/"));
+    let only_id = std::slice::from_ref(&id);
     let nul = |field| Malformed::Nul(field);
     let ends = |field| Malformed::EndsInside(field);
     let trailing = |bytes| Malformed::TrailingBytes { kind: Kind::Connect, bytes };
@@ -240,13 +241,13 @@ fn connects() -> Vec<Row> {
         client("no client id", connect(connect_head(2), &[]), ends(Field::ClientId)),
         client("a client id cut short", connect(connect_head(2), &[vec![0, 9, b'd']]), ends(Field::ClientId)),
         client("a client id of 64 KiB", connect(connect_head(2), &[vec![0xFF, 0xFF]]), ends(Field::ClientId)),
-        client("no user name", connect(connect_head(0x82), &[id.clone()]), ends(Field::UserName)),
+        client("no user name", connect(connect_head(0x82), only_id), ends(Field::UserName)),
         client(
             "no password",
             connect(connect_head(0xC2), &[id.clone(), user.clone()]),
             ends(Field::Password),
         ),
-        client("no will topic", connect(connect_head(0x06), &[id.clone()]), ends(Field::WillTopic)),
+        client("no will topic", connect(connect_head(0x06), only_id), ends(Field::WillTopic)),
         client(
             "no will message",
             connect(connect_head(6), &[id.clone(), text("t")]),
@@ -257,37 +258,17 @@ fn connects() -> Vec<Row> {
         client("an empty name", packet(0x10, b"\0\0\x04\x02"), Malformed::ProtocolName),
         client("the old name with level 4", packet(0x10, b"\0\x06MQIsdp\x04\x02"), Malformed::ProtocolName),
         client("a name with more behind", packet(0x10, b"\0\x05MQTTX\x04\x02"), Malformed::ProtocolName),
-        client(
-            "laxity: reserved flag",
-            connect(connect_head(3), &[id.clone()]),
-            Malformed::ConnectReservedFlag,
-        ),
-        client(
-            "reserved flag alone",
-            connect(connect_head(1), &[id.clone()]),
-            Malformed::ConnectReservedFlag,
-        ),
+        client("laxity: reserved flag", connect(connect_head(3), only_id), Malformed::ConnectReservedFlag),
+        client("reserved flag alone", connect(connect_head(1), only_id), Malformed::ConnectReservedFlag),
         client(
             "laxity: will of QoS 3",
             connect(connect_head(0x1E), &[id.clone(), text("t"), text("m")]),
             Malformed::WillQos3,
         ),
-        client("QoS 3 without a will", connect(connect_head(0x1A), &[id.clone()]), Malformed::WillQos3),
-        client(
-            "will QoS, no will",
-            connect(connect_head(0x0A), &[id.clone()]),
-            Malformed::WillFlagsWithoutWill,
-        ),
-        client(
-            "will QoS 2, no will",
-            connect(connect_head(0x12), &[id.clone()]),
-            Malformed::WillFlagsWithoutWill,
-        ),
-        client(
-            "will retain, no will",
-            connect(connect_head(0x22), &[id.clone()]),
-            Malformed::WillFlagsWithoutWill,
-        ),
+        client("QoS 3 without a will", connect(connect_head(0x1A), only_id), Malformed::WillQos3),
+        client("will QoS, no will", connect(connect_head(0x0A), only_id), Malformed::WillFlagsWithoutWill),
+        client("will QoS 2, no will", connect(connect_head(0x12), only_id), Malformed::WillFlagsWithoutWill),
+        client("will retain, no will", connect(connect_head(0x22), only_id), Malformed::WillFlagsWithoutWill),
         client(
             "laxity: a password without a user name",
             connect(connect_head(0x42), &[id.clone(), text("secret")]),
@@ -352,7 +333,7 @@ fn connects() -> Vec<Row> {
         ),
         client(
             "a password that no flag announces",
-            connect(connect_head(0x82), &[id, user, text("secret")]),
+            connect(connect_head(0x82), &[id.clone(), user.clone(), text("secret")]),
             trailing(8),
         ),
     ]

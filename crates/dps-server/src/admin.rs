@@ -18,6 +18,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::explain::{Explanation, Explanations, Wanted};
+use crate::metrics::Metrics;
+use crate::mqtt::FrontEnd;
 
 /// Most devices in one answer.
 const PAGE: u32 = 1_000;
@@ -26,17 +28,15 @@ const PAGE: u32 = 1_000;
 pub struct Admin {
     store: Arc<dyn Store>,
     explanations: Arc<Explanations>,
+    metrics: Arc<Metrics>,
     token: Box<str>,
 }
 
 impl Admin {
-    /// Shows what is in `store`, and why devices were refused, to whoever has `token`.
-    pub fn new(
-        store: Arc<dyn Store>,
-        explanations: Arc<Explanations>,
-        token: impl Into<Box<str>>,
-    ) -> Arc<Self> {
-        Arc::new(Self { store, explanations, token: token.into() })
+    /// Shows what is in `store`, and what a front end counted and refused, to whoever has `token`.
+    pub fn new(store: Arc<dyn Store>, front_end: &FrontEnd, token: impl Into<Box<str>>) -> Arc<Self> {
+        let (explanations, metrics) = (Arc::clone(&front_end.explanations), Arc::clone(&front_end.metrics));
+        Arc::new(Self { store, explanations, metrics, token: token.into() })
     }
 
     /// Serves until `stopping` becomes true.
@@ -64,6 +64,7 @@ impl Admin {
         Router::new()
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
+            .route("/metrics", get(metrics))
             .merge(guarded)
             .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such path") })
             .with_state(self)
@@ -90,6 +91,13 @@ async fn require_token(
     next.run(request).await
 }
 
+/// Spec: DPS-METRICS-1.
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], admin.metrics.render()).into_response()
+}
+
+/// Spec: DPS-METRICS-4.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     match admin.store.id_scopes().await {
         Ok(_) => "ready\n".into_response(),

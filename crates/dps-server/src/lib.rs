@@ -10,6 +10,7 @@ pub mod explain;
 pub mod fault;
 pub mod limits;
 pub mod listen;
+pub mod metrics;
 pub mod moments;
 pub mod mqtt;
 pub mod render;

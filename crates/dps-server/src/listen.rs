@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use crate::explain::{Explanation, Step};
+use crate::metrics::{Handshake, Limit};
 use crate::mqtt::connection;
 use crate::mqtt::{FrontEnd, Peer};
 
@@ -82,8 +83,12 @@ async fn serve(
         _ = stopping.wait_for(|stop| *stop) => return,
     };
     match shaken {
-        Ok(Ok(tls)) => connection::serve(tls, peer, front_end, stopping).await,
+        Ok(Ok(tls)) => {
+            front_end.metrics.handshake(Handshake::Done);
+            connection::serve(tls, peer, front_end, stopping).await;
+        }
         Ok(Err(why)) => {
+            front_end.metrics.handshake(Handshake::Failed);
             tracing::warn!(
                 connection = peer.connection,
                 peer = %peer.address,
@@ -94,6 +99,8 @@ async fn serve(
             explain(front_end, peer, why.to_string(), hint(&why));
         }
         Err(_) => {
+            front_end.metrics.handshake(Handshake::TimedOut);
+            front_end.metrics.limit_hit(Limit::HandshakeTime);
             let within_s = front_end.limits.handshake_within.as_secs();
             tracing::warn!(
                 connection = peer.connection,

@@ -21,10 +21,11 @@ pub const CONNECT_BYTES_MAX: usize = 8 * 1_024;
 pub const SUBSCRIBE_BYTES_MAX: usize = 4 * 1_024;
 /// Largest payload of a PUBLISH. Spec: DPS-MQTT-26.
 pub const PAYLOAD_BYTES_MAX: usize = 96 * 1_024;
-/// Longest topic that the service sends: a `$rid` fills the topic it came in, and what is put around it may be longer.
-pub(super) const ANSWER_TOPIC_BYTES_MAX: usize = TOPIC_BYTES_MAX + 64;
-/// Largest remaining length of any PUBLISH: two lengths of two bytes, topic and payload.
-pub(super) const PUBLISH_BYTES_MAX: usize = 4 + ANSWER_TOPIC_BYTES_MAX + PAYLOAD_BYTES_MAX;
+/// Longest topic that a service may send: a `$rid` may fill the topic it came in, and what an answer puts around it is
+/// longer.
+pub const ANSWER_TOPIC_BYTES_MAX: usize = TOPIC_BYTES_MAX + 64;
+/// Largest remaining length of any PUBLISH: two lengths of two bytes, topic and payload. Spec: DPS-MQTT-26.
+pub const PUBLISH_BYTES_MAX: usize = 4 + ANSWER_TOPIC_BYTES_MAX + PAYLOAD_BYTES_MAX;
 
 /// Takes one packet that `from` sent off the front of `buffer`; `None` when more bytes are needed.
 ///

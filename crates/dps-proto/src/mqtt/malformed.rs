@@ -155,21 +155,21 @@ impl fmt::Display for Field {
 /// A size that a peer may not exceed. Spec: DPS-MQTT-26.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// [`decode::CONNECT_BYTES_MAX`].
+    /// [`super::CONNECT_BYTES_MAX`].
     Connect,
-    /// [`decode::SUBSCRIBE_BYTES_MAX`].
+    /// [`super::SUBSCRIBE_BYTES_MAX`].
     Subscribe,
-    /// [`decode::SUBSCRIBE_BYTES_MAX`].
+    /// [`super::SUBSCRIBE_BYTES_MAX`].
     Unsubscribe,
     /// As large as the SUBSCRIBE that it answers.
     SubAck,
-    /// Topic and payload together, known before either of them is.
+    /// [`super::PUBLISH_BYTES_MAX`]: topic and payload together, known before either of them is.
     Publish,
     /// [`topic::TOPIC_BYTES_MAX`] from a device.
     Topic,
-    /// [`decode::ANSWER_TOPIC_BYTES_MAX`] from the service.
+    /// [`super::ANSWER_TOPIC_BYTES_MAX`] from the service.
     AnswerTopic,
-    /// [`decode::PAYLOAD_BYTES_MAX`].
+    /// [`super::PAYLOAD_BYTES_MAX`].
     Payload,
 }
 

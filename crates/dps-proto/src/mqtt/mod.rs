@@ -13,18 +13,20 @@ mod decode;
 mod device;
 mod encode;
 mod malformed;
+mod outcome;
 mod packet;
 mod password;
 mod session;
 
 pub use close::{CloseReason, ConnectRefusal};
-pub use decode::{CONNECT_BYTES_MAX, PAYLOAD_BYTES_MAX, SUBSCRIBE_BYTES_MAX, decode};
-pub use device::{
-    DeviceFailure, DeviceLogin, DeviceOptions, DeviceOutcome, DeviceOutput, DeviceSession, DeviceStep,
-    RETRY_AFTER_MAX, TRIES_MAX,
+pub use decode::{
+    ANSWER_TOPIC_BYTES_MAX, CONNECT_BYTES_MAX, PAYLOAD_BYTES_MAX, PUBLISH_BYTES_MAX, SUBSCRIBE_BYTES_MAX,
+    decode,
 };
+pub use device::{DeviceLogin, DeviceOptions, DeviceOutput, DeviceSession, RETRY_AFTER_MAX, TRIES_MAX};
 pub use encode::{TooLarge, encode};
 pub use malformed::{Field, Limit, Malformed};
+pub use outcome::{DeviceFailure, DeviceOutcome, DeviceStep};
 pub use packet::{
     ConnAck, Connect, ConnectCode, Credentials, Delivery, Kind, Packet, Peer, Publish, Qos, SubAck,
     Subscribe, SubscribeCode, Subscription, Unsubscribe, Will,

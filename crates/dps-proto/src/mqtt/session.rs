@@ -137,7 +137,8 @@ impl Eq for Login {}
 pub enum Request {
     /// Register this device.
     Register {
-        /// The body as received, up to 96 KiB; nothing of it is judged here. Spec: DPS-MQTT-17.
+        /// The body as received, up to 96 KiB; nothing of it is judged here. It shares the memory of the buffer that
+        /// it was read from: drop it before reading on. Spec: DPS-MQTT-17.
         payload: Bytes,
     },
     /// Tell the state of an operation. Its body is not passed on. Spec: DPS-MQTT-18.
@@ -381,6 +382,7 @@ impl Session {
                 self.send(&Packet::SubAck(SubAck { packet_id, codes }));
             }
             Packet::Unsubscribe(Unsubscribe { packet_id, filters }) => {
+                // DPS-MQTT-13: another filter was never granted, so it ends nothing.
                 if filters.iter().any(|filter| &**filter == ANSWER_FILTER) {
                     connected.subscription = None;
                 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use dps_core::attestation::{Credential, DeviceClaim};
+use dps_core::refusal::Refusal;
 use dps_core::register::{Registered, Registrar};
 use dps_core::registration::State;
 use dps_proto::api_version::{ApiVersion, BadApiVersion};
@@ -23,6 +24,7 @@ use super::Takeovers;
 use crate::explain::{self, Explanation, Explanations, Step};
 use crate::fault::{self, RequestFault, Transport};
 use crate::limits::{ByteBudget, Charge, Limits};
+use crate::metrics::{Asked, Attestation, Limit, Metrics};
 use crate::moments::Moments;
 use crate::render;
 
@@ -47,6 +49,8 @@ pub struct FrontEnd {
     pub unattested_bytes: Arc<ByteBudget>,
     /// Why devices were refused.
     pub explanations: Arc<Explanations>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl FrontEnd {
@@ -62,6 +66,7 @@ impl FrontEnd {
             takeovers: Takeovers::default(),
             unattested_bytes,
             explanations: Arc::default(),
+            metrics: Arc::default(),
         }
     }
 }
@@ -81,6 +86,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let started = Instant::now();
+    let _open = front_end.metrics.connection();
     let mut connection = Connection {
         front_end,
         peer,
@@ -204,13 +210,21 @@ impl Connection<'_> {
 
     /// Decides one request; a refusal is logged here, once, under the tracking id that the device is told.
     async fn decide(&mut self, request: Request, started: Instant) -> Answer {
+        let metrics = &self.front_end.metrics;
+        let (began, asked) = match &request {
+            Request::Register { .. } => (Instant::now(), Asked::Register),
+            Request::Poll { .. } => (Instant::now(), Asked::Poll),
+        };
         let decided = timeout(self.front_end.limits.request_within, self.ask(request)).await;
+        metrics.decided(asked, Transport::Mqtt, began.elapsed());
         let answer = match decided.unwrap_or(Err(RequestFault::TimedOut)) {
             Ok(answer) => {
+                metrics.attested(Attestation::Proven, Transport::Mqtt);
                 self.attest(started);
                 answer
             }
             Err(fault) => {
+                count(metrics, &fault);
                 let moment = self.front_end.moments.moment();
                 let tracking_id = self.front_end.moments.tracking_id();
                 let (code, _) = fault::of_request(&fault, Transport::Mqtt);
@@ -249,6 +263,7 @@ impl Connection<'_> {
                 // Custom allocation would pass the payload on; every other policy ignores it.
                 RegisterBody::parse(&payload, &claim.registration_id)?;
                 let registered = registrar.register(claim, moments.moment()).await?;
+                self.front_end.metrics.registered(&registered, Transport::Mqtt);
                 self.log_registered(&registered);
                 Ok(render::registered(&registered, api_version, *retry_after_s))
             }
@@ -333,6 +348,9 @@ impl Connection<'_> {
             return;
         }
         tracing::warn!(connection, %peer, id_scope, registration_id, reason = %end, "connection closed");
+        if let Some(limit) = limit_of(end) {
+            self.front_end.metrics.limit_hit(limit);
+        }
         let (step, told) = match end {
             End::Session(CloseReason::RefusedConnect(refusal)) => {
                 (Step::Connect, format!("CONNACK {}", refusal.code() as u8))
@@ -362,5 +380,45 @@ impl Connection<'_> {
     fn explain(&self, explanation: Explanation) {
         let known = explanation.id_scope.as_ref().is_some_and(|scope| self.front_end.registrar.knows(scope));
         self.front_end.explanations.keep(explanation, known);
+    }
+}
+
+/// Spec: DPS-METRICS-2, DPS-METRICS-3.
+fn count(metrics: &Metrics, fault: &RequestFault) {
+    match fault {
+        RequestFault::Refused(refusal) => match refusal {
+            Refusal::Unproven(_) | Refusal::TpmWanted | Refusal::ClaimedAcrossGroups { .. } => {
+                metrics.attested(Attestation::Refused, Transport::Mqtt);
+            }
+            Refusal::NoSuchOperation(_) => metrics.attested(Attestation::Proven, Transport::Mqtt),
+            Refusal::Busy => {
+                metrics.attested(Attestation::Undecided, Transport::Mqtt);
+                metrics.limit_hit(Limit::GroupSearch);
+            }
+            Refusal::UnknownIdScope(_) | Refusal::Contended(_) | Refusal::Store(_) => {
+                metrics.attested(Attestation::Undecided, Transport::Mqtt);
+            }
+        },
+        RequestFault::TimedOut => {
+            metrics.attested(Attestation::Undecided, Transport::Mqtt);
+            metrics.limit_hit(Limit::RequestTime);
+        }
+        // Refused for its form, before anyone looked at the credential.
+        RequestFault::ApiVersion(_) | RequestFault::Body(_) => {}
+    }
+}
+
+fn limit_of(end: &End) -> Option<Limit> {
+    match end {
+        End::WriteTimeout => Some(Limit::WriteTime),
+        End::Lost(_) => None,
+        End::Session(reason) => match reason {
+            CloseReason::ConnectTimeout { .. } => Some(Limit::ConnectTime),
+            CloseReason::NotAttestedInTime { .. } => Some(Limit::AttestTime),
+            CloseReason::Idle { .. } | CloseReason::KeepAlive { .. } => Some(Limit::IdleTime),
+            CloseReason::BufferBudget => Some(Limit::UnattestedBytes),
+            CloseReason::Malformed(_) => Some(Limit::Packet),
+            _ => None,
+        },
     }
 }

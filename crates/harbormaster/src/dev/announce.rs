@@ -135,12 +135,7 @@ Prov_Device_LL_SetOption(handle, OPTION_TRUSTED_CERT, ca_pem);  /* the text of {
 cargo run --release -- explain --last --admin {admin} --admin-token-file {token_file}
 
 Ctrl-C stops the service.
-"#,
-            ca_name = self
-                .ca_file
-                .file_name()
-                .map(|name| name.to_string_lossy().replace('.', "_"))
-                .unwrap_or_default(),
+"#
         )
     }
 }

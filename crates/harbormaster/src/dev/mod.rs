@@ -144,8 +144,7 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
 
     let (stop, stopping) = watch::channel(false);
     let mut signals = stop::Signals::listen()?;
-    let admin = Admin::new(Arc::clone(&store), Arc::clone(&front_end.explanations), admin_token)
-        .serve(admin, stopping.clone());
+    let admin = Admin::new(Arc::clone(&store), &front_end, admin_token).serve(admin, stopping.clone());
     let mqtt = listen::mqtt(mqtt, tls, front_end, stopping);
     let (admin, mqtt) = (tokio::spawn(admin), tokio::spawn(mqtt));
     match options.output {

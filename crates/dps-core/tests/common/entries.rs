@@ -1,0 +1,135 @@
+//! Enrollments and claims for tests. An entry's keys follow from its name.
+
+use dps_core::attestation::{Credential, DeviceClaim};
+use dps_core::enrollment::{
+    Attestation, EnrollmentGroup, EntryRef, EntrySettings, GroupAttestation, IndividualEnrollment,
+    ProvisioningStatus,
+};
+use dps_proto::ids::ETag;
+use dps_proto::key::{KeyPair, SymmetricKey};
+use dps_proto::sas::{SasToken, sign_device_token};
+use jiff::Timestamp;
+
+/// The service instance of all tests.
+pub(crate) const SCOPE: &str = "0ne00000000";
+
+/// The two keys of the entry of that name.
+pub(crate) fn keys(name: &str) -> KeyPair {
+    KeyPair { primary: key(&format!("{name} primary")), secondary: key(&format!("{name} secondary")) }
+}
+
+/// A key for each text of at most 64 characters.
+pub(crate) fn key(text: &str) -> SymmetricKey {
+    SymmetricKey::from_bytes(format!("{text:.<32}").into_bytes()).unwrap()
+}
+
+/// An enabled individual enrollment with [`keys`] of its id.
+pub(crate) fn individual(id: &str) -> IndividualEnrollment {
+    individual_by(id, Attestation::SymmetricKey(keys(id)))
+}
+
+pub(crate) fn individual_by(id: &str, attestation: Attestation) -> IndividualEnrollment {
+    IndividualEnrollment {
+        registration_id: id.parse().unwrap(),
+        device_id: None,
+        attestation,
+        settings: settings(),
+    }
+}
+
+pub(crate) fn x509() -> Attestation {
+    Attestation::X509 { primary: "-----BEGIN CERTIFICATE-----".into(), secondary: None }
+}
+
+pub(crate) fn tpm() -> Attestation {
+    Attestation::Tpm { endorsement_key: vec![1, 2, 3].into() }
+}
+
+/// An enabled group without prefix, with [`keys`] of its id.
+pub(crate) fn group(id: &str) -> EnrollmentGroup {
+    EnrollmentGroup {
+        id: id.parse().unwrap(),
+        registration_id_prefix: None,
+        attestation: GroupAttestation::SymmetricKey(keys(id)),
+        settings: settings(),
+    }
+}
+
+/// A group that only ids with this prefix may come in by.
+pub(crate) fn prefixed(id: &str, prefix: &str) -> EnrollmentGroup {
+    EnrollmentGroup { registration_id_prefix: Some(prefix.parse().unwrap()), ..group(id) }
+}
+
+/// The same group with the keys of another name: an operator may give two groups one key.
+pub(crate) fn keyed(group: EnrollmentGroup, name: &str) -> EnrollmentGroup {
+    EnrollmentGroup { attestation: GroupAttestation::SymmetricKey(keys(name)), ..group }
+}
+
+fn settings() -> EntrySettings {
+    EntrySettings {
+        provisioning_status: ProvisioningStatus::Enabled,
+        allocation_policy: None,
+        hubs: Vec::new(),
+        initial_twin: None,
+        iot_edge: false,
+        reprovision_policy: None,
+        etag: ETag::generate([0; 16], 0),
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// What may be said of either kind of entry.
+pub(crate) trait AnyEntry: Sized {
+    fn settings(&mut self) -> &mut EntrySettings;
+
+    fn disabled(mut self) -> Self {
+        self.settings().provisioning_status = ProvisioningStatus::Disabled;
+        self
+    }
+
+    fn at_hubs(mut self, hubs: &[&str]) -> Self {
+        self.settings().hubs = hubs.iter().map(|name| name.parse().unwrap()).collect();
+        self
+    }
+
+    fn created_at(mut self, seconds: i64) -> Self {
+        self.settings().created_at = Timestamp::from_second(seconds).unwrap();
+        self
+    }
+}
+
+impl AnyEntry for IndividualEnrollment {
+    fn settings(&mut self) -> &mut EntrySettings {
+        &mut self.settings
+    }
+}
+
+impl AnyEntry for EnrollmentGroup {
+    fn settings(&mut self) -> &mut EntrySettings {
+        &mut self.settings
+    }
+}
+
+pub(crate) fn individual_ref(id: &str) -> EntryRef {
+    EntryRef::Individual(id.parse().unwrap())
+}
+
+pub(crate) fn group_ref(id: &str) -> EntryRef {
+    EntryRef::Group(id.parse().unwrap())
+}
+
+/// A device with a token that it signed with `key`.
+pub(crate) fn signed(id: &str, key: &SymmetricKey, expires_at: Timestamp) -> DeviceClaim {
+    let token = sign_device_token(&SCOPE.parse().unwrap(), &id.parse().unwrap(), key, expires_at);
+    with_password(id, &token)
+}
+
+/// A device with this text as its password.
+pub(crate) fn with_password(id: &str, password: &str) -> DeviceClaim {
+    DeviceClaim {
+        id_scope: SCOPE.parse().unwrap(),
+        registration_id: id.parse().unwrap(),
+        credential: Credential::Sas(SasToken::parse(password.as_bytes())),
+    }
+}

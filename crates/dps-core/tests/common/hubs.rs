@@ -1,0 +1,53 @@
+//! Hubs for tests.
+
+use std::sync::Arc;
+
+use dps_core::enrollment::AllocationPolicy;
+use dps_core::instance::{ClaimAcrossGroups, LinkedHub, ServiceInstance};
+use dps_core::ports::{Hub, HubDevice, HubWrite, Placement};
+use dps_proto::ids::InstanceSecret;
+
+use super::entries::SCOPE;
+
+/// A hub kept in the store: its identity is written with the record. Spec: DPS-STORE-5.
+#[derive(Debug)]
+pub(crate) struct LocalHub;
+
+impl Hub for LocalHub {
+    fn place(&self, device: HubDevice) -> Placement {
+        Placement::Writes(vec![HubWrite::PutDevice(Box::new(device))])
+    }
+}
+
+/// A hub outside: the record stays `assigning` until someone calls `finish`.
+#[derive(Debug)]
+pub(crate) struct SlowHub;
+
+impl Hub for SlowHub {
+    fn place(&self, _: HubDevice) -> Placement {
+        Placement::Outside
+    }
+}
+
+pub(crate) fn local(name: &str) -> LinkedHub {
+    linked(name, Arc::new(LocalHub))
+}
+
+pub(crate) fn slow(name: &str) -> LinkedHub {
+    linked(name, Arc::new(SlowHub))
+}
+
+fn linked(name: &str, hub: Arc<dyn Hub>) -> LinkedHub {
+    LinkedHub { name: name.parse().unwrap(), allocation_weight: 1, hub }
+}
+
+/// An instance with these hubs, spread by hash, that allows claims across groups.
+pub(crate) fn instance(linked_hubs: Vec<LinkedHub>) -> ServiceInstance {
+    ServiceInstance {
+        id_scope: SCOPE.parse().unwrap(),
+        secret: InstanceSecret::new([7; 32]),
+        linked_hubs,
+        default_allocation_policy: AllocationPolicy::Hashed,
+        claim_across_groups: ClaimAcrossGroups::Allow,
+    }
+}

@@ -1,0 +1,227 @@
+//! What the model store holds, and the rules by which it changes. Plain data: no time passes in here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dps_core::enrollment::{
+    EnrollmentGroup, EntryRef, IndividualEnrollment, OPEN_GROUPS_MAX, ProvisioningStatus,
+};
+use dps_core::ports::{
+    CandidateGroups, Commit, Condition, HubWrite, LookUp, RegistrationWrite, StoredHubDevice, WriteError,
+};
+use dps_core::registration::Registration;
+use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
+
+/// Everything that is stored, at one point in time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Image {
+    pub(crate) secrets: Vec<(IdScope, InstanceSecret)>,
+    pub(crate) individuals: BTreeMap<(IdScope, RegistrationId), Arc<IndividualEnrollment>>,
+    pub(crate) groups: BTreeMap<(IdScope, EnrollmentGroupId), Arc<EnrollmentGroup>>,
+    pub(crate) registrations: BTreeMap<(IdScope, RegistrationId), Registration>,
+    pub(crate) hub_devices: BTreeMap<(IdScope, HubName, DeviceId), KeptDevice>,
+    /// How often the record of an id was deleted: each deletion begins a new life.
+    lives: BTreeMap<(IdScope, RegistrationId), u32>,
+}
+
+/// A device at a local hub, and the life of the record that last gave it its keys.
+#[derive(Debug, Clone)]
+pub(crate) struct KeptDevice {
+    pub(crate) stored: StoredHubDevice,
+    life: u32,
+}
+
+/// Parts of the contract that a store may break, to show that someone notices.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Faults {
+    /// Answers a write before it is durable, and shows it to readers.
+    pub(crate) lying_sync: bool,
+    /// Commits whatever became of the entry. Spec: DPS-STORE-4.
+    pub(crate) ignores_entry: bool,
+    /// Commits whatever became of the record. Spec: DPS-STORE-4.
+    pub(crate) ignores_record: bool,
+    /// Commits nothing, as if another writer always came first.
+    pub(crate) always_outdated: bool,
+}
+
+/// A commit that was applied, with what held at that moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Applied {
+    pub(crate) write: RegistrationWrite,
+    /// The record before.
+    pub(crate) before: Option<Registration>,
+    /// Etag and status of the entry that the write names in `decided_on`.
+    pub(crate) entry: Option<(ETag, ProvisioningStatus)>,
+}
+
+impl Image {
+    pub(crate) fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> LookUp {
+        let device = (scope.clone(), id.clone());
+        let registration = self.registrations.get(&device).cloned();
+        let registration_group = registration.as_ref().and_then(|record| match &record.entry {
+            EntryRef::Group(group) => self.groups.get(&(scope.clone(), group.clone())).cloned(),
+            EntryRef::Individual(_) => None,
+        });
+        let individual_enrollment = self.individuals.get(&device).cloned();
+        LookUp { individual_enrollment, registration, registration_group }
+    }
+
+    pub(crate) fn candidate_groups(&self, scope: &IdScope, id: &RegistrationId) -> CandidateGroups {
+        let of_scope = || self.groups.iter().filter(|((of, _), _)| of == scope).map(|(_, group)| group);
+        let length = |group: &EnrollmentGroup| {
+            group.registration_id_prefix.as_ref().map_or(0, |prefix| prefix.as_str().len())
+        };
+        let matches = |group: &EnrollmentGroup| {
+            group.registration_id_prefix.as_ref().is_some_and(|prefix| prefix.matches(id))
+        };
+        let mut prefixed: Vec<_> = of_scope().filter(|group| matches(group)).cloned().collect();
+        prefixed.sort_by_key(|group| std::cmp::Reverse(length(group)));
+        let mut open: Vec<_> =
+            of_scope().filter(|group| group.registration_id_prefix.is_none()).cloned().collect();
+        open.sort_by_key(|group| group.settings.created_at);
+        CandidateGroups { prefixed, open: open.into() }
+    }
+
+    /// Spec: DPS-STORE-4, DPS-STORE-5.
+    pub(crate) fn commit(&mut self, write: RegistrationWrite, faults: Faults) -> (Commit, Option<Applied>) {
+        let record = &write.registration;
+        let device = (record.id_scope.clone(), record.registration_id.clone());
+        let before = self.registrations.get(&device).cloned();
+        let entry = write.decided_on.as_ref().and_then(|(name, _)| self.entry(&record.id_scope, name));
+        let record_holds = before.as_ref().map(|record| &record.etag) == write.replaces.as_ref();
+        let entry_holds = match (&write.decided_on, &entry) {
+            (Some((_, decided_on)), Some((etag, _))) => etag == decided_on,
+            (Some(_), None) => false,
+            (None, _) => true,
+        };
+        if faults.always_outdated
+            || !(record_holds || faults.ignores_record)
+            || !(entry_holds || faults.ignores_entry)
+        {
+            return (Commit::Outdated, None);
+        }
+        let life = self.lives.get(&device).copied().unwrap_or(0);
+        for HubWrite::PutDevice(given) in &write.hub_writes {
+            let mut given = (**given).clone();
+            let key = (given.id_scope.clone(), given.hub.clone(), given.device_id.clone());
+            let known = self.hub_devices.get(&key);
+            if let Some(known) = known {
+                given.initial_twin = known.stored.device.initial_twin.clone();
+            }
+            let created_at = known.map_or(record.updated_at, |known| known.stored.created_at);
+            let stored = StoredHubDevice { device: given, created_at, updated_at: record.updated_at };
+            self.hub_devices.insert(key, KeptDevice { stored, life });
+        }
+        self.registrations.insert(device, record.clone());
+        (Commit::Done, Some(Applied { write, before, entry }))
+    }
+
+    /// The local hubs where the current record of a device has made identities.
+    pub(crate) fn identities(&self, scope: &IdScope, id: &RegistrationId) -> Vec<(HubName, DeviceId)> {
+        let life = self.lives.get(&(scope.clone(), id.clone())).copied().unwrap_or(0);
+        let of_device = |kept: &KeptDevice| {
+            kept.life == life
+                && kept.stored.device.id_scope == *scope
+                && kept.stored.device.registration_id == *id
+        };
+        let found = self.hub_devices.iter().filter(|(_, kept)| of_device(kept));
+        found.map(|((_, hub, device_id), _)| (hub.clone(), device_id.clone())).collect()
+    }
+
+    fn entry(&self, scope: &IdScope, name: &EntryRef) -> Option<(ETag, ProvisioningStatus)> {
+        let settings = match name {
+            EntryRef::Individual(id) => &self.individuals.get(&(scope.clone(), id.clone()))?.settings,
+            EntryRef::Group(id) => &self.groups.get(&(scope.clone(), id.clone()))?.settings,
+        };
+        Some((settings.etag.clone(), settings.provisioning_status))
+    }
+
+    pub(crate) fn delete_registration(
+        &mut self,
+        scope: &IdScope,
+        id: &RegistrationId,
+        condition: &Condition,
+    ) -> Result<(), WriteError> {
+        let device = (scope.clone(), id.clone());
+        may_delete(self.registrations.get(&device).map(|record| &record.etag), condition)?;
+        self.registrations.remove(&device);
+        *self.lives.entry(device).or_default() += 1;
+        Ok(())
+    }
+
+    pub(crate) fn put_individual(
+        &mut self,
+        scope: &IdScope,
+        mut enrollment: IndividualEnrollment,
+        condition: &Condition,
+    ) -> Result<(), WriteError> {
+        let key = (scope.clone(), enrollment.registration_id.clone());
+        let known = self.individuals.get(&key).map(|known| known.settings.clone());
+        may_put(known.as_ref().map(|known| &known.etag), condition)?;
+        if let Some(known) = known {
+            enrollment.settings.created_at = known.created_at;
+        }
+        self.individuals.insert(key, Arc::new(enrollment));
+        Ok(())
+    }
+
+    pub(crate) fn delete_individual(
+        &mut self,
+        scope: &IdScope,
+        id: &RegistrationId,
+        condition: &Condition,
+    ) -> Result<(), WriteError> {
+        let key = (scope.clone(), id.clone());
+        may_delete(self.individuals.get(&key).map(|known| &known.settings.etag), condition)?;
+        self.individuals.remove(&key);
+        Ok(())
+    }
+
+    /// Spec: DPS-REG-3.
+    pub(crate) fn put_group(
+        &mut self,
+        scope: &IdScope,
+        mut group: EnrollmentGroup,
+        condition: &Condition,
+    ) -> Result<(), WriteError> {
+        let key = (scope.clone(), group.id.clone());
+        let known = self.groups.get(&key).map(|known| known.settings.clone());
+        may_put(known.as_ref().map(|known| &known.etag), condition)?;
+        if let Some(known) = known {
+            group.settings.created_at = known.created_at;
+        }
+        let is_open = |group: &EnrollmentGroup| group.registration_id_prefix.is_none();
+        let others = self.groups.iter().filter(|(other, _)| other.0 == *scope && **other != key);
+        if is_open(&group) && others.filter(|(_, other)| is_open(other)).count() >= OPEN_GROUPS_MAX {
+            return Err(WriteError::TooManyOpenGroups(OPEN_GROUPS_MAX));
+        }
+        self.groups.insert(key, Arc::new(group));
+        Ok(())
+    }
+
+    pub(crate) fn delete_group(
+        &mut self,
+        scope: &IdScope,
+        id: &EnrollmentGroupId,
+        condition: &Condition,
+    ) -> Result<(), WriteError> {
+        let key = (scope.clone(), id.clone());
+        may_delete(self.groups.get(&key).map(|known| &known.settings.etag), condition)?;
+        self.groups.remove(&key);
+        Ok(())
+    }
+}
+
+fn may_put(known: Option<&ETag>, condition: &Condition) -> Result<(), WriteError> {
+    match (known, condition) {
+        (_, Condition::Always) | (None, Condition::IfAbsent) => Ok(()),
+        (Some(_), Condition::IfAbsent) => Err(WriteError::Exists),
+        (None, Condition::IfMatches(_)) => Err(WriteError::Missing),
+        (Some(known), Condition::IfMatches(etag)) if known == etag => Ok(()),
+        (Some(_), Condition::IfMatches(_)) => Err(WriteError::Changed),
+    }
+}
+
+fn may_delete(known: Option<&ETag>, condition: &Condition) -> Result<(), WriteError> {
+    if known.is_none() { Err(WriteError::Missing) } else { may_put(known, condition) }
+}

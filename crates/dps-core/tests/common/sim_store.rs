@@ -1,0 +1,391 @@
+//! A model store: one image that a crash leaves, one that it takes away, and a place to stop at in every operation.
+//! Spec: DPS-STORE-2 to DPS-STORE-5.
+//!
+//! Writes are applied to the volatile image and become durable together at the next sync; only then are they answered and
+//! only then do readers see them.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::task::{Poll, Waker};
+
+use async_trait::async_trait;
+use dps_core::enrollment::{EnrollmentGroup, IndividualEnrollment};
+use dps_core::ports::{
+    CandidateGroups, Commit, Condition, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice,
+    WriteError,
+};
+use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
+
+use super::executor::turn;
+use super::image::{Applied, Faults, Image};
+use super::prng::Prng;
+
+/// The store. Its operations wait where [`Yields`] say, and for durability where [`Syncs`] say.
+pub(crate) struct SimStore(Mutex<Inner>);
+
+struct Inner {
+    durable: Image,
+    volatile: Image,
+    /// Writes applied to the volatile image, and how many of them are durable.
+    applied: u64,
+    synced: u64,
+    waiting: Vec<Waker>,
+    /// Counts the starts: an operation from before a crash is never answered.
+    boot: u32,
+    is_up: bool,
+    syncs: Syncs,
+    yields: Yields,
+    faults: Faults,
+    broken: Option<(Call, StoreError)>,
+    calls: BTreeMap<Call, u32>,
+    journal: Vec<Applied>,
+}
+
+/// When writes become durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Syncs {
+    /// As soon as one waits for it.
+    AtOnce,
+    /// When [`SimStore::sync`] is called.
+    ByHand,
+}
+
+/// How many turns an operation waits at each point.
+#[derive(Debug)]
+pub(crate) enum Yields {
+    /// So many; none at points that are not named.
+    Fixed(BTreeMap<Point, u32>),
+    /// From 0 to 2, drawn each time.
+    Drawn(Prng),
+}
+
+/// Where an operation may be made to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Point {
+    /// It has not looked yet.
+    BeforeRead,
+    /// It has looked; what it saw may change before the caller has it.
+    AfterRead,
+    /// The write has not been checked or applied.
+    BeforeApply,
+    /// It is applied, and would be lost in a crash.
+    BeforeDurable,
+    /// It is durable, and the caller does not know.
+    BeforeAnswer,
+}
+
+/// The operations that the registrar uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Call {
+    LookUp,
+    CandidateGroups,
+    Commit,
+}
+
+impl SimStore {
+    pub(crate) fn new(syncs: Syncs, yields: Yields, faults: Faults) -> Self {
+        Self(Mutex::new(Inner {
+            durable: Image::default(),
+            volatile: Image::default(),
+            applied: 0,
+            synced: 0,
+            waiting: Vec::new(),
+            boot: 0,
+            is_up: true,
+            syncs,
+            yields,
+            faults,
+            broken: None,
+            calls: BTreeMap::new(),
+            journal: Vec::new(),
+        }))
+    }
+
+    /// Makes everything durable that was applied, and lets its writers be answered. Says how many writes that were.
+    pub(crate) fn sync(&self) -> u64 {
+        self.with(Inner::sync)
+    }
+
+    /// Whether a sync would make anything durable.
+    pub(crate) fn has_unsynced(&self) -> bool {
+        self.with(|inner| inner.synced < inner.applied)
+    }
+
+    /// Takes away what is not durable. No operation that is under way is ever answered.
+    pub(crate) fn crash(&self) {
+        self.with(|inner| {
+            inner.volatile = inner.durable.clone();
+            inner.applied = inner.synced;
+            inner.boot += 1;
+            inner.is_up = false;
+            inner.waiting.clear();
+        });
+    }
+
+    /// Opens for new operations after a crash.
+    pub(crate) fn restart(&self) {
+        self.with(|inner| inner.is_up = true);
+    }
+
+    /// What a crash would leave.
+    pub(crate) fn durable(&self) -> Image {
+        self.with(|inner| inner.durable.clone())
+    }
+
+    pub(crate) fn set_syncs(&self, syncs: Syncs) {
+        self.with(|inner| inner.syncs = syncs);
+    }
+
+    /// Makes every operation wait at `point` for so many turns.
+    pub(crate) fn wait_at(&self, point: Point, turns: u32) {
+        self.with(|inner| inner.yields = Yields::Fixed(BTreeMap::from([(point, turns)])));
+    }
+
+    pub(crate) fn wait_nowhere(&self) {
+        self.with(|inner| inner.yields = Yields::Fixed(BTreeMap::new()));
+    }
+
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        self.with(|inner| inner.faults = faults);
+    }
+
+    /// Answers `call` with `error` from now on.
+    pub(crate) fn break_at(&self, call: Call, error: StoreError) {
+        self.with(|inner| inner.broken = Some((call, error)));
+    }
+
+    /// How often `call` was made.
+    pub(crate) fn calls(&self, call: Call) -> u32 {
+        self.with(|inner| inner.calls.get(&call).copied().unwrap_or(0))
+    }
+
+    /// The commits applied since this was last asked.
+    pub(crate) fn take_journal(&self) -> Vec<Applied> {
+        self.with(|inner| std::mem::take(&mut inner.journal))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+        act(&mut self.0.lock().unwrap())
+    }
+
+    fn count(&self, call: Call) -> Result<(), StoreError> {
+        self.with(|inner| {
+            *inner.calls.entry(call).or_default() += 1;
+            match &inner.broken {
+                Some((broken, error)) if *broken == call => Err(error.clone()),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    async fn read<T: Send>(&self, look: impl FnOnce(&Image) -> T + Send) -> Result<T, StoreError> {
+        let boot = self.enter()?;
+        self.pause(Point::BeforeRead, boot).await;
+        let seen =
+            self.with(|inner| look(if inner.faults.lying_sync { &inner.volatile } else { &inner.durable }));
+        self.pause(Point::AfterRead, boot).await;
+        Ok(seen)
+    }
+
+    /// A refused write waits for the sync as well: what it was refused for must be visible to a reader by then.
+    async fn write<T: Send>(&self, change: impl FnOnce(&mut Inner) -> T + Send) -> Result<T, StoreError> {
+        let boot = self.enter()?;
+        self.pause(Point::BeforeApply, boot).await;
+        let (answer, number, waits) = self.with(|inner| {
+            let answer = change(inner);
+            inner.applied += 1;
+            (answer, inner.applied, !inner.faults.lying_sync)
+        });
+        if waits {
+            self.pause(Point::BeforeDurable, boot).await;
+            self.until_durable(number, boot).await;
+        }
+        self.pause(Point::BeforeAnswer, boot).await;
+        Ok(answer)
+    }
+
+    fn enter(&self) -> Result<u32, StoreError> {
+        self.with(|inner| {
+            if inner.is_up { Ok(inner.boot) } else { Err(StoreError::Unavailable("it is down".to_owned())) }
+        })
+    }
+
+    async fn pause(&self, point: Point, boot: u32) {
+        for _ in 0..self.with(|inner| inner.yields.turns(point)) {
+            turn().await;
+            if self.with(|inner| inner.boot != boot) {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn until_durable(&self, number: u64, boot: u32) {
+        std::future::poll_fn(|context| {
+            self.with(|inner| {
+                if inner.boot != boot {
+                    return Poll::Pending;
+                }
+                if inner.syncs == Syncs::AtOnce {
+                    inner.sync();
+                }
+                if inner.synced >= number {
+                    return Poll::Ready(());
+                }
+                inner.waiting.push(context.waker().clone());
+                Poll::Pending
+            })
+        })
+        .await;
+    }
+}
+
+impl Inner {
+    fn sync(&mut self) -> u64 {
+        let count = self.applied - self.synced;
+        self.durable = self.volatile.clone();
+        self.synced = self.applied;
+        for waker in self.waiting.drain(..) {
+            waker.wake();
+        }
+        count
+    }
+}
+
+impl Yields {
+    pub(crate) fn none() -> Self {
+        Self::Fixed(BTreeMap::new())
+    }
+
+    fn turns(&mut self, point: Point) -> u32 {
+        match self {
+            Self::Fixed(turns) => turns.get(&point).copied().unwrap_or(0),
+            Self::Drawn(prng) => prng.below(3) as u32,
+        }
+    }
+}
+
+#[async_trait]
+impl Store for SimStore {
+    async fn open_instance(
+        &self,
+        scope: &IdScope,
+        fresh: InstanceSecret,
+    ) -> Result<InstanceSecret, StoreError> {
+        self.write(|inner| {
+            let secrets = &mut inner.volatile.secrets;
+            if let Some((_, known)) = secrets.iter().find(|(known, _)| known == scope) {
+                return known.clone();
+            }
+            secrets.push((scope.clone(), fresh.clone()));
+            fresh
+        })
+        .await
+    }
+
+    async fn id_scopes(&self) -> Result<Vec<IdScope>, StoreError> {
+        self.read(|image| image.secrets.iter().map(|(scope, _)| scope.clone()).collect()).await
+    }
+
+    async fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> Result<LookUp, StoreError> {
+        self.count(Call::LookUp)?;
+        self.read(|image| image.look_up(scope, id)).await
+    }
+
+    async fn candidate_groups(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+    ) -> Result<CandidateGroups, StoreError> {
+        self.count(Call::CandidateGroups)?;
+        self.read(|image| image.candidate_groups(scope, id)).await
+    }
+
+    async fn commit(&self, write: RegistrationWrite) -> Result<Commit, StoreError> {
+        self.count(Call::Commit)?;
+        self.write(|inner| {
+            let (answer, applied) = inner.volatile.commit(write, inner.faults);
+            inner.journal.extend(applied);
+            answer
+        })
+        .await
+    }
+
+    async fn delete_registration(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        self.write(|inner| inner.volatile.delete_registration(scope, id, &condition)).await?
+    }
+
+    async fn put_individual_enrollment(
+        &self,
+        scope: &IdScope,
+        enrollment: IndividualEnrollment,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        self.write(|inner| inner.volatile.put_individual(scope, enrollment, &condition)).await?
+    }
+
+    async fn delete_individual_enrollment(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        self.write(|inner| inner.volatile.delete_individual(scope, id, &condition)).await?
+    }
+
+    async fn enrollment_group(
+        &self,
+        scope: &IdScope,
+        id: &EnrollmentGroupId,
+    ) -> Result<Option<std::sync::Arc<EnrollmentGroup>>, StoreError> {
+        self.read(|image| image.groups.get(&(scope.clone(), id.clone())).cloned()).await
+    }
+
+    async fn put_enrollment_group(
+        &self,
+        scope: &IdScope,
+        group: EnrollmentGroup,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        self.write(|inner| inner.volatile.put_group(scope, group, &condition)).await?
+    }
+
+    async fn delete_enrollment_group(
+        &self,
+        scope: &IdScope,
+        id: &EnrollmentGroupId,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        self.write(|inner| inner.volatile.delete_group(scope, id, &condition)).await?
+    }
+
+    async fn hub_device(
+        &self,
+        scope: &IdScope,
+        hub: &HubName,
+        device_id: &DeviceId,
+    ) -> Result<Option<StoredHubDevice>, StoreError> {
+        let key = (scope.clone(), hub.clone(), device_id.clone());
+        self.read(|image| image.hub_devices.get(&key).map(|kept| kept.stored.clone())).await
+    }
+
+    async fn hub_devices(
+        &self,
+        scope: &IdScope,
+        hub: &HubName,
+        after: Option<&DeviceId>,
+        limit: u32,
+    ) -> Result<Vec<StoredHubDevice>, StoreError> {
+        let after = after.cloned();
+        self.read(|image| {
+            let of_hub = image.hub_devices.iter().filter(|(key, _)| key.0 == *scope && key.1 == *hub);
+            let later = of_hub.filter(|(key, _)| after.as_ref().is_none_or(|after| key.2 > *after));
+            later.take(limit as usize).map(|(_, kept)| kept.stored.clone()).collect()
+        })
+        .await
+    }
+}

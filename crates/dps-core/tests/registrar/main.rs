@@ -1,0 +1,16 @@
+//! What the registrar does, statement by statement: one story a test, against the model store.
+//! Spec: docs/spec/registration.md, and of ids.md, sas.md and store.md what the registrar owes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "this program is a test in whole")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod attestation;
+mod commits;
+mod disabled;
+mod finishing;
+mod groups;
+mod hub_identity;
+mod polling;
+mod registration;

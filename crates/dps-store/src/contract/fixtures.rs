@@ -1,0 +1,227 @@
+//! Things to store, and a form in which they can be compared: keys have no equality and no text, on purpose.
+
+use dps_core::enrollment::{
+    AllocationPolicy, Attestation, EnrollmentGroup, EntryRef, EntrySettings, GroupAttestation,
+    IndividualEnrollment, ProvisioningStatus, ReprovisionPolicy, TwinDocument,
+};
+use dps_core::ports::{
+    Commit, Condition, HubDevice, HubWrite, RegistrationWrite, Store, StoredHubDevice, WriteError,
+};
+use dps_core::registration::{Assignment, HubCredential, Operation, Registration, State, Substatus};
+use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, RegistrationId};
+use dps_proto::key::{KeyPair, SymmetricKey};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+pub(crate) fn scope() -> IdScope {
+    "0ne000000A1".parse().unwrap()
+}
+
+pub(crate) fn other_scope() -> IdScope {
+    "0ne000000A2".parse().unwrap()
+}
+
+pub(crate) fn device(text: &str) -> RegistrationId {
+    text.parse().unwrap()
+}
+
+pub(crate) fn group_id(text: &str) -> EnrollmentGroupId {
+    text.parse().unwrap()
+}
+
+pub(crate) fn hub(text: &str) -> HubName {
+    text.parse().unwrap()
+}
+
+pub(crate) fn device_id(text: &str) -> DeviceId {
+    text.parse().unwrap()
+}
+
+pub(crate) fn etag(text: &str) -> ETag {
+    text.parse().unwrap()
+}
+
+/// Differs for each number, down to the 100 ns that bodies show and below.
+pub(crate) fn time(number: u32) -> Timestamp {
+    let first: Timestamp = "2026-11-20T08:00:00.123456789Z".parse().unwrap();
+    first + jiff::SignedDuration::from_secs(number.into())
+}
+
+pub(crate) fn keys(byte: u8) -> KeyPair {
+    let key = |byte| SymmetricKey::from_bytes(vec![byte; 32]).unwrap();
+    KeyPair { primary: key(byte), secondary: key(!byte) }
+}
+
+/// Plain settings, written at `time(number)` with the etag `e{number}`.
+pub(crate) fn settings(number: u32) -> EntrySettings {
+    EntrySettings {
+        provisioning_status: ProvisioningStatus::Enabled,
+        allocation_policy: None,
+        hubs: Vec::new(),
+        initial_twin: None,
+        iot_edge: false,
+        reprovision_policy: None,
+        etag: etag(&format!("e{number}")),
+        created_at: time(number),
+        updated_at: time(number),
+    }
+}
+
+/// Settings in which every member has a value of its own.
+pub(crate) fn full_settings(number: u32) -> EntrySettings {
+    EntrySettings {
+        provisioning_status: ProvisioningStatus::Disabled,
+        allocation_policy: Some(AllocationPolicy::Static),
+        hubs: vec![hub("Hub-One.example"), hub("hub-two.example")],
+        initial_twin: Some(twin(number)),
+        iot_edge: true,
+        reprovision_policy: Some(ReprovisionPolicy {
+            update_hub_assignment: true,
+            migrate_device_data: false,
+        }),
+        updated_at: time(number + 1),
+        ..settings(number)
+    }
+}
+
+pub(crate) fn twin(number: u32) -> TwinDocument {
+    TwinDocument(format!(r#"{{"tags":{{"line":"ä\"{number}"}}}}"#).into())
+}
+
+pub(crate) fn enrollment(id: &str, number: u32) -> IndividualEnrollment {
+    IndividualEnrollment {
+        registration_id: device(id),
+        device_id: None,
+        attestation: Attestation::SymmetricKey(keys(number as u8)),
+        settings: settings(number),
+    }
+}
+
+/// A group without a prefix.
+pub(crate) fn group(id: &str, number: u32) -> EnrollmentGroup {
+    EnrollmentGroup {
+        id: group_id(id),
+        registration_id_prefix: None,
+        attestation: GroupAttestation::SymmetricKey(keys(number as u8)),
+        settings: settings(number),
+    }
+}
+
+pub(crate) fn prefixed_group(id: &str, prefix: &str, number: u32) -> EnrollmentGroup {
+    EnrollmentGroup { registration_id_prefix: Some(prefix.parse().unwrap()), ..group(id, number) }
+}
+
+pub(crate) fn assignment(id: &str) -> Assignment {
+    Assignment {
+        hub: hub("Hub.Localhost"),
+        device_id: device_id(id),
+        credential: HubCredential::DerivedKeys { spelling: id.into() },
+    }
+}
+
+/// The record of a device that came in by the group `line`, with the etag `r{number}`.
+pub(crate) fn record(id: &str, number: u32) -> Registration {
+    Registration {
+        id_scope: scope(),
+        registration_id: device(id),
+        entry: EntryRef::Group(group_id("line")),
+        created_at: time(number),
+        updated_at: time(number),
+        etag: etag(&format!("r{number}")),
+        operation: Operation { guid: Uuid::from_u128(number.into()), began_at: time(number) },
+        state: State::Assigned { assignment: assignment(id), substatus: Substatus::InitialAssignment },
+    }
+}
+
+/// A first write of a record that needs no entry.
+pub(crate) fn first(registration: Registration) -> RegistrationWrite {
+    RegistrationWrite { registration, replaces: None, decided_on: None, hub_writes: Vec::new() }
+}
+
+/// A write of a record over the one with the etag `r{replaces}`, which needs no entry.
+pub(crate) fn over(replaces: u32, registration: Registration) -> RegistrationWrite {
+    RegistrationWrite { replaces: Some(etag(&format!("r{replaces}"))), ..first(registration) }
+}
+
+/// A device at `hub.localhost` with the keys `keys(number)`.
+pub(crate) fn hub_device(id: &str, number: u32) -> HubDevice {
+    HubDevice {
+        id_scope: scope(),
+        hub: hub("Hub.Localhost"),
+        device_id: device_id(id),
+        registration_id: device("Device-1"),
+        keys: keys(number as u8),
+        iot_edge: false,
+        initial_twin: None,
+    }
+}
+
+/// The write that makes these devices along with the record of `r{number}`.
+pub(crate) fn with_devices(mut write: RegistrationWrite, devices: Vec<HubDevice>) -> RegistrationWrite {
+    write.hub_writes = devices.into_iter().map(|device| HubWrite::PutDevice(Box::new(device))).collect();
+    write
+}
+
+pub(crate) async fn put(store: &dyn Store, enrollment: IndividualEnrollment) {
+    store.put_individual_enrollment(&scope(), enrollment, Condition::Always).await.unwrap();
+}
+
+pub(crate) async fn put_group(store: &dyn Store, group: EnrollmentGroup) {
+    store.put_enrollment_group(&scope(), group, Condition::Always).await.unwrap();
+}
+
+#[track_caller]
+pub(crate) fn committed(commit: Result<Commit, dps_core::ports::StoreError>) {
+    assert_eq!(commit.unwrap(), Commit::Done);
+}
+
+#[track_caller]
+pub(crate) fn outdated(commit: Result<Commit, dps_core::ports::StoreError>) {
+    assert_eq!(commit.unwrap(), Commit::Outdated);
+}
+
+/// The name of an outcome, for tables.
+pub(crate) fn outcome(written: &Result<(), WriteError>) -> &'static str {
+    match written {
+        Ok(()) => "written",
+        Err(WriteError::Exists) => "exists",
+        Err(WriteError::Missing) => "missing",
+        Err(WriteError::Changed) => "changed",
+        Err(WriteError::TooManyOpenGroups(_)) => "too many",
+        Err(WriteError::Store(error)) => panic!("{error}"),
+    }
+}
+
+/// Every condition, what a put comes to where nothing is stored, and where `e1` or `r1` is; a deletion where it is.
+pub(crate) fn conditions(stored: &str) -> [(Condition, &'static str, &'static str, &'static str); 4] {
+    [
+        (Condition::Always, "written", "written", "written"),
+        (Condition::IfAbsent, "written", "exists", "exists"),
+        (Condition::IfMatches(etag(stored)), "missing", "written", "written"),
+        (Condition::IfMatches(etag("another")), "missing", "changed", "changed"),
+    ]
+}
+
+/// Everything in an enrollment, spellings and keys included.
+pub(crate) fn shown_enrollment(enrollment: &IndividualEnrollment) -> String {
+    let keys = match &enrollment.attestation {
+        Attestation::SymmetricKey(keys) => shown_keys(keys),
+        Attestation::X509 { .. } | Attestation::Tpm { .. } => String::new(),
+    };
+    format!("{enrollment:?} {keys}")
+}
+
+/// Everything in a group, spellings and keys included.
+pub(crate) fn shown_group(group: &EnrollmentGroup) -> String {
+    let GroupAttestation::SymmetricKey(keys) = &group.attestation;
+    format!("{group:?} {}", shown_keys(keys))
+}
+
+/// Everything in a hub's device, spellings and keys included; the ID scope's spelling is the caller's.
+pub(crate) fn shown_device(stored: &StoredHubDevice) -> String {
+    format!("{stored:?} {}", shown_keys(&stored.device.keys))
+}
+
+fn shown_keys(keys: &KeyPair) -> String {
+    format!("{:?} {:?}", keys.primary.expose(), keys.secondary.expose())
+}

@@ -1,0 +1,145 @@
+//! Devices of local hubs, written along with records. Spec: DPS-STORE-5, DPS-REG-17.
+
+use std::sync::Arc;
+
+use dps_core::enrollment::TwinDocument;
+use dps_core::ports::{Condition, HubDevice, Store, StoredHubDevice};
+use dps_proto::ids::DeviceId;
+
+use super::fixtures::*;
+
+super::on_every_store!(
+    a_device_is_made_in_the_commit_of_its_record,
+    an_outdated_record_makes_no_device,
+    a_device_put_again_gets_the_new_keys_and_keeps_its_twin_and_creation,
+    a_device_that_was_made_without_twin_gets_none_later,
+    one_commit_may_make_several_devices,
+    device_ids_are_told_apart_by_case_and_hub_names_are_not,
+    devices_of_two_hubs_or_id_scopes_never_meet,
+    the_device_outlives_the_record,
+    devices_are_listed_in_the_order_of_their_ids_page_by_page,
+);
+
+async fn find(store: &dyn Store, id: &str) -> Option<StoredHubDevice> {
+    store.hub_device(&scope(), &hub("hub.localhost"), &device_id(id)).await.unwrap()
+}
+
+#[track_caller]
+fn same(found: Option<StoredHubDevice>, device: HubDevice, created: u32, updated: u32) {
+    let expected = StoredHubDevice { device, created_at: time(created), updated_at: time(updated) };
+    assert_eq!(shown_device(&found.expect("it is stored")), shown_device(&expected));
+}
+
+/// Makes devices along with the first record of `id`.
+async fn make(store: &dyn Store, id: &str, devices: Vec<HubDevice>) {
+    committed(store.commit(with_devices(first(record(id, 1)), devices)).await);
+}
+
+/// DPS-STORE-5
+async fn a_device_is_made_in_the_commit_of_its_record(store: Arc<dyn Store>) {
+    let device = HubDevice { iot_edge: true, initial_twin: Some(twin(1)), ..hub_device("Device-1", 1) };
+    make(&*store, "Device-1", vec![device.clone()]).await;
+    same(find(&*store, "Device-1").await, device, 1, 1);
+}
+
+/// DPS-STORE-4, DPS-STORE-5
+async fn an_outdated_record_makes_no_device(store: Arc<dyn Store>) {
+    outdated(store.commit(with_devices(over(1, record("d", 2)), vec![hub_device("d", 1)])).await);
+    assert!(find(&*store, "d").await.is_none());
+    make(&*store, "d", vec![hub_device("d", 1)]).await;
+    outdated(store.commit(with_devices(over(9, record("d", 2)), vec![hub_device("d", 2)])).await);
+    same(find(&*store, "d").await, hub_device("d", 1), 1, 1);
+}
+
+/// DPS-REG-17
+async fn a_device_put_again_gets_the_new_keys_and_keeps_its_twin_and_creation(store: Arc<dyn Store>) {
+    make(&*store, "d", vec![HubDevice { initial_twin: Some(twin(1)), ..hub_device("d", 1) }]).await;
+    let again = HubDevice {
+        hub: hub("HUB.localhost"),
+        registration_id: super::fixtures::device("Device-2"),
+        iot_edge: true,
+        initial_twin: Some(twin(2)),
+        ..hub_device("d", 2)
+    };
+    committed(store.commit(with_devices(over(1, record("d", 2)), vec![again.clone()])).await);
+    let expected = HubDevice { hub: hub("Hub.Localhost"), initial_twin: Some(twin(1)), ..again };
+    same(find(&*store, "d").await, expected, 1, 2);
+}
+
+/// DPS-REG-17
+async fn a_device_that_was_made_without_twin_gets_none_later(store: Arc<dyn Store>) {
+    make(&*store, "d", vec![hub_device("d", 1)]).await;
+    let again = HubDevice { initial_twin: Some(TwinDocument("{}".into())), ..hub_device("d", 2) };
+    committed(store.commit(with_devices(over(1, record("d", 2)), vec![again])).await);
+    same(find(&*store, "d").await, hub_device("d", 2), 1, 2);
+}
+
+/// DPS-STORE-5
+async fn one_commit_may_make_several_devices(store: Arc<dyn Store>) {
+    make(&*store, "d", vec![hub_device("a", 1), hub_device("b", 2), hub_device("a", 3)]).await;
+    same(find(&*store, "a").await, hub_device("a", 3), 1, 1);
+    same(find(&*store, "b").await, hub_device("b", 2), 1, 1);
+}
+
+/// DPS-ID-8
+async fn device_ids_are_told_apart_by_case_and_hub_names_are_not(store: Arc<dyn Store>) {
+    make(&*store, "d", vec![hub_device("device", 1), hub_device("DEVICE", 2)]).await;
+    same(find(&*store, "device").await, hub_device("device", 1), 1, 1);
+    same(find(&*store, "DEVICE").await, hub_device("DEVICE", 2), 1, 1);
+    assert!(find(&*store, "Device").await.is_none());
+    let shouted = store.hub_device(&scope(), &hub("HUB.LOCALHOST"), &device_id("device")).await.unwrap();
+    same(shouted, hub_device("device", 1), 1, 1);
+}
+
+/// DPS-STORE-1
+async fn devices_of_two_hubs_or_id_scopes_never_meet(store: Arc<dyn Store>) {
+    let there = hub("other.localhost");
+    let elsewhere = HubDevice { hub: there.clone(), ..hub_device("d", 2) };
+    let theirs = HubDevice { id_scope: other_scope(), ..hub_device("d", 3) };
+    make(&*store, "d", vec![hub_device("d", 1), elsewhere.clone()]).await;
+    let their_record = dps_core::registration::Registration { id_scope: other_scope(), ..record("d", 1) };
+    committed(store.commit(with_devices(first(their_record), vec![theirs.clone()])).await);
+
+    same(find(&*store, "d").await, hub_device("d", 1), 1, 1);
+    same(store.hub_device(&scope(), &there, &device_id("d")).await.unwrap(), elsewhere, 1, 1);
+    same(
+        store.hub_device(&other_scope(), &hub("hub.localhost"), &device_id("d")).await.unwrap(),
+        theirs,
+        1,
+        1,
+    );
+    assert!(store.hub_device(&other_scope(), &there, &device_id("d")).await.unwrap().is_none());
+    for (scope, name, expected) in [
+        (scope(), "hub.localhost", 1),
+        (scope(), "other.localhost", 1),
+        (other_scope(), "hub.localhost", 1),
+        (other_scope(), "other.localhost", 0),
+    ] {
+        let listed = store.hub_devices(&scope, &hub(name), None, 10).await.unwrap();
+        assert_eq!(listed.len(), expected, "{scope} {name}");
+    }
+}
+
+async fn the_device_outlives_the_record(store: Arc<dyn Store>) {
+    make(&*store, "d", vec![hub_device("d", 1)]).await;
+    store.delete_registration(&scope(), &device("d"), Condition::Always).await.unwrap();
+    same(find(&*store, "d").await, hub_device("d", 1), 1, 1);
+}
+
+async fn devices_are_listed_in_the_order_of_their_ids_page_by_page(store: Arc<dyn Store>) {
+    let ids = ["b", "B", "a10", "a", "a2", "#1", "z"];
+    make(&*store, "d", ids.iter().map(|id| hub_device(id, 1)).collect()).await;
+    let page = async |after: Option<&str>, limit| {
+        let after = after.map(device_id);
+        let listed = store.hub_devices(&scope(), &hub("HUB.localhost"), after.as_ref(), limit).await.unwrap();
+        listed.into_iter().map(|stored| stored.device.device_id).collect::<Vec<DeviceId>>()
+    };
+    let expected = |ids: &[&str]| ids.iter().map(|id| device_id(id)).collect::<Vec<_>>();
+    assert_eq!(page(None, 100).await, expected(&["#1", "B", "a", "a10", "a2", "b", "z"]));
+    assert_eq!(page(None, 3).await, expected(&["#1", "B", "a"]));
+    assert_eq!(page(Some("a"), 3).await, expected(&["a10", "a2", "b"]));
+    assert_eq!(page(Some("a1"), 1).await, expected(&["a10"]), "an id that does not exist marks a place too");
+    assert_eq!(page(Some("b"), 3).await, expected(&["z"]));
+    assert_eq!(page(Some("z"), 3).await, expected(&[]));
+    assert_eq!(page(None, 0).await, expected(&[]));
+}

@@ -1,0 +1,57 @@
+//! What every store must do, run on each of them. Spec: DPS-STORE-9.
+//!
+//! A test is a function of a store; [`on_every_store`] lists those of a file and makes one test of each store. One that is not
+//! listed is dead code, which the lints refuse.
+
+mod enrollment_groups;
+pub(crate) mod fixtures;
+mod hub_devices;
+mod individual_enrollments;
+mod instances;
+mod load;
+mod model;
+mod open_groups;
+mod registrations;
+
+use std::sync::Arc;
+
+use dps_core::ports::Store;
+
+use crate::{MemoryStore, Sealer, SealingKey, SqliteOptions, SqliteStore};
+
+/// A store and what must outlive it.
+pub(crate) struct Opened {
+    pub(crate) store: Arc<dyn Store>,
+    _directory: Option<tempfile::TempDir>,
+}
+
+pub(crate) fn memory() -> Opened {
+    Opened { store: Arc::new(MemoryStore::new()), _directory: None }
+}
+
+pub(crate) fn sqlite(options: SqliteOptions) -> Opened {
+    let directory = tempfile::tempdir().unwrap();
+    let sealer = Sealer::new(&SealingKey::from_bytes([0x5E; 32]));
+    let store = SqliteStore::open(&directory.path().join("store.db"), options, sealer).unwrap();
+    Opened { store: Arc::new(store), _directory: Some(directory) }
+}
+
+macro_rules! on_every_store {
+    ($($test:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let opened = crate::contract::memory();
+                super::$test(std::sync::Arc::clone(&opened.store)).await;
+            })*
+        }
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let opened = crate::contract::sqlite(Default::default());
+                super::$test(std::sync::Arc::clone(&opened.store)).await;
+            })*
+        }
+    };
+}
+use on_every_store;

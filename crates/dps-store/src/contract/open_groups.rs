@@ -1,0 +1,73 @@
+//! How many groups may be without a prefix. Spec: DPS-REG-3.
+
+use std::sync::Arc;
+
+use dps_core::enrollment::OPEN_GROUPS_MAX;
+use dps_core::ports::{Condition, Store, WriteError};
+
+use super::fixtures::*;
+
+super::on_every_store!(
+    one_group_without_prefix_too_many_is_refused_with_advice,
+    a_group_that_is_open_already_can_be_replaced_at_the_limit,
+    a_prefixed_group_is_not_counted_until_it_loses_its_prefix,
+    each_id_scope_has_a_limit_of_its_own,
+);
+
+/// Makes as many open groups as may be.
+async fn fill(store: &Arc<dyn Store>) {
+    let mut writes = tokio::task::JoinSet::new();
+    for number in 0..OPEN_GROUPS_MAX {
+        let store = Arc::clone(store);
+        writes.spawn(async move { put_group(&*store, group(&format!("g{number}"), number as u32)).await });
+    }
+    writes.join_all().await;
+}
+
+async fn open_groups(store: &dyn Store) -> usize {
+    store.candidate_groups(&scope(), &device("d")).await.unwrap().open.len()
+}
+
+/// DPS-REG-3
+async fn one_group_without_prefix_too_many_is_refused_with_advice(store: Arc<dyn Store>) {
+    fill(&store).await;
+    let refused =
+        store.put_enrollment_group(&scope(), group("more", 1), Condition::Always).await.unwrap_err();
+    assert!(matches!(refused, WriteError::TooManyOpenGroups(OPEN_GROUPS_MAX)), "{refused}");
+    assert!(refused.to_string().contains("registrationIdPrefix"), "{refused}");
+    assert!(store.enrollment_group(&scope(), &group_id("more")).await.unwrap().is_none());
+    assert_eq!(open_groups(&*store).await, OPEN_GROUPS_MAX);
+
+    store.delete_enrollment_group(&scope(), &group_id("g7"), Condition::Always).await.unwrap();
+    put_group(&*store, group("more", 1)).await;
+    assert_eq!(open_groups(&*store).await, OPEN_GROUPS_MAX);
+}
+
+/// DPS-REG-3
+async fn a_group_that_is_open_already_can_be_replaced_at_the_limit(store: Arc<dyn Store>) {
+    fill(&store).await;
+    let replaced =
+        store.put_enrollment_group(&scope(), group("G7", 1), Condition::IfMatches(etag("e7"))).await;
+    assert_eq!(outcome(&replaced), "written");
+    assert_eq!(open_groups(&*store).await, OPEN_GROUPS_MAX);
+}
+
+/// DPS-REG-3
+async fn a_prefixed_group_is_not_counted_until_it_loses_its_prefix(store: Arc<dyn Store>) {
+    fill(&store).await;
+    put_group(&*store, prefixed_group("prefixed", "p", 1)).await;
+    let opened = store.put_enrollment_group(&scope(), group("prefixed", 2), Condition::Always).await;
+    assert_eq!(outcome(&opened), "too many");
+    let still = store.enrollment_group(&scope(), &group_id("prefixed")).await.unwrap().unwrap();
+    assert_eq!(shown_group(&still), shown_group(&prefixed_group("prefixed", "p", 1)));
+
+    put_group(&*store, prefixed_group("g7", "q", 7)).await;
+    put_group(&*store, group("prefixed", 2)).await;
+    assert_eq!(open_groups(&*store).await, OPEN_GROUPS_MAX);
+}
+
+/// DPS-REG-3, DPS-STORE-1
+async fn each_id_scope_has_a_limit_of_its_own(store: Arc<dyn Store>) {
+    fill(&store).await;
+    store.put_enrollment_group(&other_scope(), group("more", 1), Condition::Always).await.unwrap();
+}

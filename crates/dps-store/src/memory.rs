@@ -1,0 +1,277 @@
+//! A store that forgets everything when it is dropped: for tests, and the plainest statement of what a store does.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment, OPEN_GROUPS_MAX};
+use dps_core::ports::{
+    CandidateGroups, Commit, Condition, HubDevice, HubWrite, LookUp, RegistrationWrite, Store, StoreError,
+    StoredHubDevice, WriteError,
+};
+use dps_core::registration::Registration;
+use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
+use jiff::Timestamp;
+
+use crate::condition::{permits_deletion, permits_put};
+
+/// Keeps everything in memory behind one lock. It never fails and no future of it ever waits. Spec: DPS-STORE-9.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    content: Mutex<Content>,
+}
+
+/// Each key begins with the ID scope. Spec: DPS-STORE-1.
+#[derive(Debug, Default)]
+struct Content {
+    /// In the order of their creation.
+    instances: Vec<(IdScope, InstanceSecret)>,
+    individual_enrollments: BTreeMap<(IdScope, RegistrationId), Arc<IndividualEnrollment>>,
+    enrollment_groups: BTreeMap<(IdScope, EnrollmentGroupId), Arc<EnrollmentGroup>>,
+    registrations: BTreeMap<(IdScope, RegistrationId), Registration>,
+    hub_devices: BTreeMap<(IdScope, HubName, DeviceId), StoredHubDevice>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn content(&self) -> Result<MutexGuard<'_, Content>, StoreError> {
+        self.content
+            .lock()
+            .map_err(|_| StoreError::Unavailable("a write was broken off by a panic".to_owned()))
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn open_instance(
+        &self,
+        scope: &IdScope,
+        fresh: InstanceSecret,
+    ) -> Result<InstanceSecret, StoreError> {
+        let instances = &mut self.content()?.instances;
+        if let Some((_, secret)) = instances.iter().find(|(known, _)| known == scope) {
+            return Ok(secret.clone());
+        }
+        instances.push((scope.clone(), fresh.clone()));
+        Ok(fresh)
+    }
+
+    async fn id_scopes(&self) -> Result<Vec<IdScope>, StoreError> {
+        Ok(self.content()?.instances.iter().map(|(scope, _)| scope.clone()).collect())
+    }
+
+    async fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> Result<LookUp, StoreError> {
+        let content = self.content()?;
+        let key = (scope.clone(), id.clone());
+        let registration = content.registrations.get(&key).cloned();
+        let registration_group = match registration.as_ref().map(|registration| &registration.entry) {
+            Some(EntryRef::Group(group)) => {
+                content.enrollment_groups.get(&(scope.clone(), group.clone())).cloned()
+            }
+            _ => None,
+        };
+        let individual_enrollment = content.individual_enrollments.get(&key).cloned();
+        Ok(LookUp { individual_enrollment, registration, registration_group })
+    }
+
+    async fn candidate_groups(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+    ) -> Result<CandidateGroups, StoreError> {
+        let content = self.content()?;
+        let mut groups: Vec<_> = content.groups(scope).cloned().collect();
+        groups.sort_by_key(|group| (group.settings.created_at, group.id.clone()));
+        let (open, mut prefixed): (Vec<_>, Vec<_>) =
+            groups.into_iter().partition(|group| group.registration_id_prefix.is_none());
+        prefixed
+            .retain(|group| group.registration_id_prefix.as_ref().is_some_and(|prefix| prefix.matches(id)));
+        // The sort is stable: groups of the same prefix stay oldest first.
+        prefixed.sort_by_key(|group| {
+            std::cmp::Reverse(group.registration_id_prefix.as_ref().map(|prefix| prefix.as_str().len()))
+        });
+        Ok(CandidateGroups { prefixed, open: open.into() })
+    }
+
+    async fn commit(&self, write: RegistrationWrite) -> Result<Commit, StoreError> {
+        let mut content = self.content()?;
+        let RegistrationWrite { mut registration, replaces, decided_on, hub_writes } = write;
+        let scope = registration.id_scope.clone();
+        if let Some((entry, etag)) = decided_on
+            && content.entry_etag(&scope, &entry) != Some(&etag)
+        {
+            return Ok(Commit::Outdated);
+        }
+        let key = (scope, registration.registration_id.clone());
+        let stored = content.registrations.get(&key);
+        if stored.map(|stored| &stored.etag) != replaces.as_ref() {
+            return Ok(Commit::Outdated);
+        }
+        if let Some(stored) = stored {
+            registration.registration_id = stored.registration_id.clone();
+            registration.created_at = stored.created_at;
+        }
+        let at = registration.updated_at;
+        content.registrations.insert(key, registration);
+        for HubWrite::PutDevice(device) in hub_writes {
+            content.put_hub_device(*device, at);
+        }
+        Ok(Commit::Done)
+    }
+
+    async fn delete_registration(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        let registrations = &mut self.content()?.registrations;
+        let key = (scope.clone(), id.clone());
+        permits_deletion(&condition, registrations.get(&key).map(|stored| stored.etag.as_str()))?;
+        registrations.remove(&key);
+        Ok(())
+    }
+
+    async fn put_individual_enrollment(
+        &self,
+        scope: &IdScope,
+        mut enrollment: IndividualEnrollment,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        let enrollments = &mut self.content()?.individual_enrollments;
+        let key = (scope.clone(), enrollment.registration_id.clone());
+        let stored = enrollments.get(&key);
+        permits_put(&condition, stored.map(|stored| stored.settings.etag.as_str()))?;
+        if let Some(stored) = stored {
+            enrollment.registration_id = stored.registration_id.clone();
+            enrollment.settings.created_at = stored.settings.created_at;
+        }
+        enrollments.insert(key, Arc::new(enrollment));
+        Ok(())
+    }
+
+    async fn delete_individual_enrollment(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        let enrollments = &mut self.content()?.individual_enrollments;
+        let key = (scope.clone(), id.clone());
+        permits_deletion(&condition, enrollments.get(&key).map(|stored| stored.settings.etag.as_str()))?;
+        enrollments.remove(&key);
+        Ok(())
+    }
+
+    async fn enrollment_group(
+        &self,
+        scope: &IdScope,
+        id: &EnrollmentGroupId,
+    ) -> Result<Option<Arc<EnrollmentGroup>>, StoreError> {
+        Ok(self.content()?.enrollment_groups.get(&(scope.clone(), id.clone())).cloned())
+    }
+
+    async fn put_enrollment_group(
+        &self,
+        scope: &IdScope,
+        mut group: EnrollmentGroup,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        let mut content = self.content()?;
+        let key = (scope.clone(), group.id.clone());
+        let stored = content.enrollment_groups.get(&key);
+        permits_put(&condition, stored.map(|stored| stored.settings.etag.as_str()))?;
+        let is_open = group.registration_id_prefix.is_none();
+        let was_open = stored.is_some_and(|stored| stored.registration_id_prefix.is_none());
+        if is_open && !was_open {
+            let open = content.groups(scope).filter(|group| group.registration_id_prefix.is_none()).count();
+            if open >= OPEN_GROUPS_MAX {
+                return Err(WriteError::TooManyOpenGroups(open));
+            }
+        }
+        if let Some(stored) = stored {
+            group.id = stored.id.clone();
+            group.settings.created_at = stored.settings.created_at;
+        }
+        content.enrollment_groups.insert(key, Arc::new(group));
+        Ok(())
+    }
+
+    async fn delete_enrollment_group(
+        &self,
+        scope: &IdScope,
+        id: &EnrollmentGroupId,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        let groups = &mut self.content()?.enrollment_groups;
+        let key = (scope.clone(), id.clone());
+        permits_deletion(&condition, groups.get(&key).map(|stored| stored.settings.etag.as_str()))?;
+        groups.remove(&key);
+        Ok(())
+    }
+
+    async fn hub_device(
+        &self,
+        scope: &IdScope,
+        hub: &HubName,
+        device_id: &DeviceId,
+    ) -> Result<Option<StoredHubDevice>, StoreError> {
+        let key = (scope.clone(), hub.clone(), device_id.clone());
+        Ok(self.content()?.hub_devices.get(&key).cloned())
+    }
+
+    async fn hub_devices(
+        &self,
+        scope: &IdScope,
+        hub: &HubName,
+        after: Option<&DeviceId>,
+        limit: u32,
+    ) -> Result<Vec<StoredHubDevice>, StoreError> {
+        let content = self.content()?;
+        let of_this_hub =
+            |device: &&StoredHubDevice| device.device.id_scope == *scope && device.device.hub == *hub;
+        let devices: Box<dyn Iterator<Item = &StoredHubDevice> + Send> = match after {
+            Some(after) => {
+                let from = Bound::Excluded((scope.clone(), hub.clone(), after.clone()));
+                Box::new(content.hub_devices.range((from, Bound::Unbounded)).map(|(_, device)| device))
+            }
+            None => Box::new(content.hub_devices.values()),
+        };
+        Ok(devices.filter(of_this_hub).take(limit as usize).cloned().collect())
+    }
+}
+
+impl Content {
+    fn groups(&self, scope: &IdScope) -> impl Iterator<Item = &Arc<EnrollmentGroup>> {
+        self.enrollment_groups.iter().filter(move |((of, _), _)| of == scope).map(|(_, group)| group)
+    }
+
+    fn entry_etag(&self, scope: &IdScope, entry: &EntryRef) -> Option<&ETag> {
+        match entry {
+            EntryRef::Individual(id) => {
+                let enrollment = self.individual_enrollments.get(&(scope.clone(), id.clone()))?;
+                Some(&enrollment.settings.etag)
+            }
+            EntryRef::Group(id) => {
+                Some(&self.enrollment_groups.get(&(scope.clone(), id.clone()))?.settings.etag)
+            }
+        }
+    }
+
+    /// Spec: DPS-REG-17.
+    fn put_hub_device(&mut self, mut device: HubDevice, at: Timestamp) {
+        let key = (device.id_scope.clone(), device.hub.clone(), device.device_id.clone());
+        let mut created_at = at;
+        if let Some(stored) = self.hub_devices.remove(&key) {
+            created_at = stored.created_at;
+            device.hub = stored.device.hub;
+            device.initial_twin = stored.device.initial_twin;
+        }
+        self.hub_devices.insert(key, StoredHubDevice { device, created_at, updated_at: at });
+    }
+}

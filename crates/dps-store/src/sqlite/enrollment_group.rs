@@ -1,0 +1,226 @@
+//! Rows of `enrollment_group`.
+
+use std::sync::Arc;
+
+use dps_core::enrollment::{EnrollmentGroup, GroupAttestation, OPEN_GROUPS_MAX};
+use dps_core::ports::{Condition, StoreError, WriteError};
+use dps_proto::ids::{EnrollmentGroupId, IdScope, RegistrationId};
+use rusqlite::{Connection, OptionalExtension as _, Params, params};
+
+use super::columns::{Columns, open_keys, seal_keys};
+use super::conditional::Conditional;
+use super::fault::Fault;
+use super::settings::{self, SettingsColumns};
+use crate::condition::permits_put;
+use crate::sealing::Sealer;
+
+const TABLE: Conditional = Conditional {
+    select_etag: "SELECT etag FROM enrollment_group WHERE id_scope = ?1 AND enrollment_group_id = ?2",
+    delete: "DELETE FROM enrollment_group WHERE id_scope = ?1 AND enrollment_group_id = ?2",
+};
+
+/// `sealed_keys` is what [`seal`] gave for this group.
+pub(super) fn put(
+    connection: &Connection,
+    scope: &IdScope,
+    group: &EnrollmentGroup,
+    sealed_keys: &[u8],
+    condition: &Condition,
+) -> Result<Result<(), WriteError>, Fault> {
+    let (scope, id) = (scope.folded(), &group.id);
+    if let Err(refused) = permits_put(condition, TABLE.etag(connection, scope, id.folded())?.as_deref()) {
+        return Ok(Err(refused));
+    }
+    let prefix = group.registration_id_prefix.as_ref().map(|prefix| prefix.as_str());
+    if prefix.is_none() {
+        let others = other_open_groups(connection, scope, id)?;
+        if others >= OPEN_GROUPS_MAX {
+            return Ok(Err(WriteError::TooManyOpenGroups(others)));
+        }
+    }
+    let GroupAttestation::SymmetricKey(_) = group.attestation;
+    let settings = SettingsColumns::of(&group.settings)?;
+    connection
+        .prepare_cached(
+            "INSERT INTO enrollment_group (
+                 id_scope, enrollment_group_id, enrollment_group_id_spelling, etag, created_at, updated_at,
+                 registration_id_prefix, attestation, sealed_keys, provisioning_status, allocation_policy, hubs,
+                 initial_twin, iot_edge, update_hub_assignment, migrate_device_data)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'symmetric_key', ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+             ON CONFLICT (id_scope, enrollment_group_id) DO UPDATE SET
+                 etag = excluded.etag, updated_at = excluded.updated_at,
+                 registration_id_prefix = excluded.registration_id_prefix, attestation = excluded.attestation,
+                 sealed_keys = excluded.sealed_keys, provisioning_status = excluded.provisioning_status,
+                 allocation_policy = excluded.allocation_policy, hubs = excluded.hubs,
+                 initial_twin = excluded.initial_twin, iot_edge = excluded.iot_edge,
+                 update_hub_assignment = excluded.update_hub_assignment,
+                 migrate_device_data = excluded.migrate_device_data",
+        )?
+        .execute(params![
+            scope,
+            id.folded(),
+            id.as_str(),
+            settings.etag,
+            settings.created_at,
+            settings.updated_at,
+            prefix,
+            sealed_keys,
+            settings.provisioning_status,
+            settings.allocation_policy,
+            settings.hubs,
+            settings.initial_twin,
+            settings.iot_edge,
+            settings.update_hub_assignment,
+            settings.migrate_device_data,
+        ])?;
+    count_write(connection, scope)?;
+    Ok(Ok(()))
+}
+
+pub(super) fn delete(
+    connection: &Connection,
+    scope: &IdScope,
+    id: &EnrollmentGroupId,
+    condition: &Condition,
+) -> Result<Result<(), WriteError>, Fault> {
+    let deleted = TABLE.delete(connection, scope.folded(), id.folded(), condition)?;
+    if deleted.is_ok() {
+        count_write(connection, scope.folded())?;
+    }
+    Ok(deleted)
+}
+
+/// The columns that [`read`] reads.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT g.etag, g.created_at, g.updated_at, g.enrollment_group_id_spelling, g.registration_id_prefix,
+                    g.attestation, g.sealed_keys, g.provisioning_status, g.allocation_policy, g.hubs,
+                    g.initial_twin, g.iot_edge, g.update_hub_assignment, g.migrate_device_data ",
+            $rest
+        )
+    };
+}
+
+pub(super) fn find(
+    connection: &Connection,
+    sealer: &Sealer,
+    scope: &IdScope,
+    id: &EnrollmentGroupId,
+) -> Result<Option<Arc<EnrollmentGroup>>, Fault> {
+    let query = select!("FROM enrollment_group g WHERE g.id_scope = ?1 AND g.enrollment_group_id = ?2");
+    Ok(query_all(connection, sealer, scope, query, [scope.folded(), id.folded()])?.pop())
+}
+
+/// The groups whose prefix `id` begins with, longest first. Spec: DPS-REG-2.
+pub(super) fn with_prefix_of(
+    connection: &Connection,
+    sealer: &Sealer,
+    scope: &IdScope,
+    id: &RegistrationId,
+) -> Result<Vec<Arc<EnrollmentGroup>>, Fault> {
+    // One step in the index for each of the at most 128 beginnings of the id, however many groups there are.
+    let query = select!(
+        "FROM (WITH RECURSIVE beginning (length) AS (
+                   SELECT 1 UNION ALL SELECT length + 1 FROM beginning WHERE length < length(?2))
+               SELECT length FROM beginning) b
+         CROSS JOIN enrollment_group g ON g.id_scope = ?1 AND g.registration_id_prefix = substr(?2, 1, b.length)
+         ORDER BY b.length DESC, g.created_at, g.enrollment_group_id"
+    );
+    query_all(connection, sealer, scope, query, [scope.folded(), id.folded()])
+}
+
+/// The groups without a prefix, oldest first. Spec: DPS-REG-2, DPS-REG-3.
+pub(super) fn open_groups(
+    connection: &Connection,
+    sealer: &Sealer,
+    scope: &IdScope,
+) -> Result<Vec<Arc<EnrollmentGroup>>, Fault> {
+    let query = select!(
+        "FROM enrollment_group g WHERE g.id_scope = ?1 AND g.registration_id_prefix IS NULL
+         ORDER BY g.created_at, g.enrollment_group_id"
+    );
+    query_all(connection, sealer, scope, query, [scope.folded()])
+}
+
+/// The etag of a group, if there is one.
+pub(super) fn etag(
+    connection: &Connection,
+    scope: &IdScope,
+    id: &EnrollmentGroupId,
+) -> Result<Option<String>, Fault> {
+    TABLE.etag(connection, scope.folded(), id.folded())
+}
+
+/// A number that changes with every write to a group of the scope; `None` as long as there was none.
+pub(super) fn version(connection: &Connection, scope: &IdScope) -> Result<Option<i64>, Fault> {
+    let select = "SELECT version FROM enrollment_group_version WHERE id_scope = ?1";
+    Ok(connection.prepare_cached(select)?.query_row([scope.folded()], |row| row.get(0)).optional()?)
+}
+
+/// The sealed keys of a group.
+pub(super) fn seal(sealer: &Sealer, scope: &IdScope, group: &EnrollmentGroup) -> Result<Vec<u8>, StoreError> {
+    let GroupAttestation::SymmetricKey(keys) = &group.attestation;
+    seal_keys(sealer, &row_key(scope, &group.id), keys)
+}
+
+/// Spec: DPS-REG-3.
+fn other_open_groups(connection: &Connection, scope: &str, id: &EnrollmentGroupId) -> Result<usize, Fault> {
+    let select = "SELECT count(*) FROM enrollment_group
+                  WHERE id_scope = ?1 AND registration_id_prefix IS NULL AND enrollment_group_id <> ?2";
+    let count: i64 = connection.prepare_cached(select)?.query_row([scope, id.folded()], |row| row.get(0))?;
+    // A count is never negative, and too many for the type are too many.
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+fn count_write(connection: &Connection, scope: &str) -> Result<(), Fault> {
+    let upsert = "INSERT INTO enrollment_group_version (id_scope, version) VALUES (?1, 1)
+                  ON CONFLICT (id_scope) DO UPDATE SET version = version + 1";
+    connection.prepare_cached(upsert)?.execute([scope])?;
+    Ok(())
+}
+
+fn query_all(
+    connection: &Connection,
+    sealer: &Sealer,
+    scope: &IdScope,
+    query: &str,
+    params: impl Params,
+) -> Result<Vec<Arc<EnrollmentGroup>>, Fault> {
+    let mut statement = connection.prepare_cached(query)?;
+    let mut rows = statement.query(params)?;
+    let mut groups = Vec::new();
+    while let Some(row) = rows.next()? {
+        groups.push(Arc::new(read(&mut Columns::of(row), sealer, scope)?));
+    }
+    Ok(groups)
+}
+
+fn read(columns: &mut Columns<'_>, sealer: &Sealer, scope: &IdScope) -> Result<EnrollmentGroup, Fault> {
+    let version = settings::read_version(columns)?;
+    let id = columns.parsed()?;
+    let registration_id_prefix = columns.optional()?;
+    let row_key = row_key(scope, &id);
+    let attestation: String = columns.value()?;
+    let sealed: Option<Vec<u8>> = columns.value()?;
+    let attestation = match (attestation.as_str(), sealed) {
+        ("symmetric_key", Some(sealed)) => {
+            GroupAttestation::SymmetricKey(open_keys(sealer, &row_key, &sealed)?)
+        }
+        _ => {
+            let why =
+                format!("{row_key} has an attestation {attestation:?} that its columns do not bear out");
+            return Err(Fault::unreadable(why));
+        }
+    };
+    Ok(EnrollmentGroup {
+        id,
+        registration_id_prefix,
+        attestation,
+        settings: settings::read(columns, version)?,
+    })
+}
+
+fn row_key(scope: &IdScope, id: &EnrollmentGroupId) -> String {
+    format!("enrollment-group/{}/{}", scope.folded(), id.folded())
+}

@@ -1,0 +1,118 @@
+//! Rows of `hub_device`. Spec: DPS-REG-17.
+
+use dps_core::enrollment::TwinDocument;
+use dps_core::ports::{HubDevice, HubWrite, StoreError, StoredHubDevice};
+use dps_proto::ids::{DeviceId, HubName, IdScope};
+use rusqlite::{Connection, Params, params};
+
+use super::columns::{Columns, open_keys, seal_keys};
+use super::fault::Fault;
+use crate::sealing::Sealer;
+
+/// Does what a hub wants; `at` in nanoseconds. `sealed_keys` is what [`seal`] gave for it.
+pub(super) fn write(
+    connection: &Connection,
+    write: &HubWrite,
+    sealed_keys: &[u8],
+    at: i64,
+) -> Result<(), Fault> {
+    let HubWrite::PutDevice(device) = write;
+    connection
+        .prepare_cached(
+            "INSERT INTO hub_device (
+                 id_scope, hub, device_id, hub_spelling, registration_id, sealed_keys, iot_edge, twin,
+                 created_at, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)
+             ON CONFLICT (id_scope, hub, device_id) DO UPDATE SET
+                 registration_id = excluded.registration_id, sealed_keys = excluded.sealed_keys,
+                 iot_edge = excluded.iot_edge, updated_at = excluded.updated_at",
+        )?
+        .execute(params![
+            device.id_scope.folded(),
+            device.hub.folded(),
+            device.device_id.as_str(),
+            device.hub.as_str(),
+            device.registration_id.as_str(),
+            sealed_keys,
+            device.iot_edge,
+            device.initial_twin.as_ref().map(|twin| &*twin.0),
+            at,
+        ])?;
+    Ok(())
+}
+
+pub(super) fn find(
+    connection: &Connection,
+    sealer: &Sealer,
+    scope: &IdScope,
+    hub: &HubName,
+    device_id: &DeviceId,
+) -> Result<Option<StoredHubDevice>, Fault> {
+    let query =
+        "SELECT hub_spelling, device_id, registration_id, sealed_keys, iot_edge, twin, created_at, updated_at
+                 FROM hub_device WHERE id_scope = ?1 AND hub = ?2 AND device_id = ?3";
+    let params = params![scope.folded(), hub.folded(), device_id.as_str()];
+    Ok(query_all(connection, sealer, scope, query, params)?.pop())
+}
+
+/// Up to `limit` devices whose ids come after `after`, in the order of their ids.
+pub(super) fn list(
+    connection: &Connection,
+    sealer: &Sealer,
+    scope: &IdScope,
+    hub: &HubName,
+    after: Option<&DeviceId>,
+    limit: u32,
+) -> Result<Vec<StoredHubDevice>, Fault> {
+    let query = "SELECT hub_spelling, device_id, registration_id, sealed_keys, iot_edge, twin, created_at, updated_at
+                 FROM hub_device WHERE id_scope = ?1 AND hub = ?2 AND device_id > ?3 ORDER BY device_id LIMIT ?4";
+    // No device id is empty, so all come after the empty text.
+    let after = after.map_or("", DeviceId::as_str);
+    query_all(connection, sealer, scope, query, params![scope.folded(), hub.folded(), after, limit])
+}
+
+/// The sealed keys of a hub's write.
+pub(super) fn seal(sealer: &Sealer, write: &HubWrite) -> Result<Vec<u8>, StoreError> {
+    let HubWrite::PutDevice(device) = write;
+    seal_keys(sealer, &row_key(&device.id_scope, &device.hub, &device.device_id), &device.keys)
+}
+
+fn query_all(
+    connection: &Connection,
+    sealer: &Sealer,
+    scope: &IdScope,
+    query: &str,
+    params: impl Params,
+) -> Result<Vec<StoredHubDevice>, Fault> {
+    let mut statement = connection.prepare_cached(query)?;
+    let mut rows = statement.query(params)?;
+    let mut devices = Vec::new();
+    while let Some(row) = rows.next()? {
+        devices.push(read(&mut Columns::of(row), sealer, scope)?);
+    }
+    Ok(devices)
+}
+
+fn read(columns: &mut Columns<'_>, sealer: &Sealer, scope: &IdScope) -> Result<StoredHubDevice, Fault> {
+    let (hub, device_id) = (columns.parsed()?, columns.parsed()?);
+    let registration_id = columns.parsed()?;
+    let sealed: Vec<u8> = columns.value()?;
+    let keys = open_keys(sealer, &row_key(scope, &hub, &device_id), &sealed)?;
+    Ok(StoredHubDevice {
+        device: HubDevice {
+            id_scope: scope.clone(),
+            hub,
+            device_id,
+            registration_id,
+            keys,
+            iot_edge: columns.value()?,
+            initial_twin: columns.value::<Option<Box<str>>>()?.map(TwinDocument),
+        },
+        created_at: columns.time()?,
+        updated_at: columns.time()?,
+    })
+}
+
+fn row_key(scope: &IdScope, hub: &HubName, device_id: &DeviceId) -> String {
+    format!("hub-device/{}/{}/{device_id}", scope.folded(), hub.folded())
+}

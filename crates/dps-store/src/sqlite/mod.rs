@@ -1,0 +1,245 @@
+//! The store that keeps everything in one SQLite file. Spec: DPS-STORE-1 to DPS-STORE-8.
+//!
+//! One thread writes ([`writer`]), a few read ([`reader`]), one keeps the write-ahead log short ([`checkpoint`]). The shape of the
+//! tables is in `migrations/`, the rows of each table in a file of its name.
+
+mod checkpoint;
+mod columns;
+mod conditional;
+mod enrollment_group;
+mod fault;
+mod hub_device;
+mod individual_enrollment;
+mod instance;
+mod open;
+mod open_groups;
+mod reader;
+mod registration;
+mod schema;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
+use dps_core::ports::{
+    CandidateGroups, Commit, Condition, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice,
+    WriteError,
+};
+use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
+
+pub use self::open::{OpenError, SqliteOptions, Synchronous};
+pub use self::writer::WriteStatistics;
+
+use self::checkpoint::Checkpointer;
+use self::open_groups::OpenGroups;
+use self::reader::Readers;
+use self::writer::Writer;
+use crate::sealing::Sealer;
+
+/// A store in an SQLite file. Its futures need no runtime.
+///
+/// Dropping it lets the writes that wait finish, moves the log into the database, and joins its threads.
+pub struct SqliteStore {
+    // Dropped in this order: the writer empties the log, which it can only when no one else reads it.
+    _checkpointer: Checkpointer,
+    readers: Readers,
+    writer: Writer,
+    sealer: Arc<Sealer>,
+    open_groups: Arc<OpenGroups>,
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, creates it with mode 0600 if there is none, and brings it to the newest version. The
+    /// caller holds the lock of the [data directory](crate::DataDir). Spec: DPS-STORE-2, DPS-STORE-7, DPS-STORE-8.
+    pub fn open(path: &Path, options: SqliteOptions, sealer: Sealer) -> Result<Self, OpenError> {
+        let connections = open::open(path, &options)?;
+        let writer = Writer::start(connections.writer).map_err(OpenError::Thread)?;
+        let readers = Readers::start(connections.readers).map_err(OpenError::Thread)?;
+        let counts = Arc::clone(writer.counts());
+        let checkpointer =
+            Checkpointer::start(connections.checkpointer, counts).map_err(OpenError::Thread)?;
+        Ok(Self {
+            _checkpointer: checkpointer,
+            readers,
+            writer,
+            sealer: Arc::new(sealer),
+            open_groups: Arc::default(),
+        })
+    }
+
+    /// How many writes there were since it was opened, and how many commits they shared.
+    pub fn write_statistics(&self) -> WriteStatistics {
+        self.writer.counts().now()
+    }
+
+    /// Closes the store as dropping it does: returns when all that was written is in the database file itself.
+    pub fn close(self) {}
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn open_instance(
+        &self,
+        scope: &IdScope,
+        fresh: InstanceSecret,
+    ) -> Result<InstanceSecret, StoreError> {
+        let sealed = instance::seal_secret(&self.sealer, scope, &fresh)?;
+        let key = scope.clone();
+        let sealed = self.writer.write(move |connection| instance::open(connection, &key, &sealed)).await?;
+        instance::open_secret(&self.sealer, scope, &sealed)
+    }
+
+    async fn id_scopes(&self) -> Result<Vec<IdScope>, StoreError> {
+        self.readers.read(instance::id_scopes).await
+    }
+
+    async fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> Result<LookUp, StoreError> {
+        let (sealer, scope, id) = (Arc::clone(&self.sealer), scope.clone(), id.clone());
+        self.readers
+            .read(move |connection| {
+                let enrollment = individual_enrollment::find(connection, &sealer, &scope, &id)?;
+                let registration = registration::find(connection, &scope, &id)?;
+                let registration_group = match registration.as_ref().map(|registration| &registration.entry) {
+                    Some(EntryRef::Group(group)) => {
+                        enrollment_group::find(connection, &sealer, &scope, group)?
+                    }
+                    _ => None,
+                };
+                let individual_enrollment = enrollment.map(Arc::new);
+                Ok(LookUp { individual_enrollment, registration, registration_group })
+            })
+            .await
+    }
+
+    async fn candidate_groups(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+    ) -> Result<CandidateGroups, StoreError> {
+        let (sealer, open_groups) = (Arc::clone(&self.sealer), Arc::clone(&self.open_groups));
+        let (scope, id) = (scope.clone(), id.clone());
+        self.readers
+            .read(move |connection| {
+                let prefixed = enrollment_group::with_prefix_of(connection, &sealer, &scope, &id)?;
+                Ok(CandidateGroups { prefixed, open: open_groups.at(connection, &sealer, &scope)? })
+            })
+            .await
+    }
+
+    async fn commit(&self, write: RegistrationWrite) -> Result<Commit, StoreError> {
+        let seal = |write| hub_device::seal(&self.sealer, write);
+        let sealed_keys: Vec<_> = write.hub_writes.iter().map(seal).collect::<Result<_, _>>()?;
+        self.writer.write(move |connection| registration::commit(connection, &write, &sealed_keys)).await
+    }
+
+    async fn delete_registration(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        let (scope, id) = (scope.clone(), id.clone());
+        self.writer
+            .write(move |connection| {
+                registration::TABLE.delete(connection, scope.folded(), id.folded(), &condition)
+            })
+            .await?
+    }
+
+    async fn put_individual_enrollment(
+        &self,
+        scope: &IdScope,
+        enrollment: IndividualEnrollment,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        let sealed = individual_enrollment::seal(&self.sealer, scope, &enrollment)?;
+        let scope = scope.clone();
+        self.writer
+            .write(move |connection| {
+                individual_enrollment::put(connection, &scope, &enrollment, sealed.as_deref(), &condition)
+            })
+            .await?
+    }
+
+    async fn delete_individual_enrollment(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        let (scope, id) = (scope.clone(), id.clone());
+        self.writer
+            .write(move |connection| {
+                individual_enrollment::TABLE.delete(connection, scope.folded(), id.folded(), &condition)
+            })
+            .await?
+    }
+
+    async fn enrollment_group(
+        &self,
+        scope: &IdScope,
+        id: &EnrollmentGroupId,
+    ) -> Result<Option<Arc<EnrollmentGroup>>, StoreError> {
+        let (sealer, scope, id) = (Arc::clone(&self.sealer), scope.clone(), id.clone());
+        self.readers.read(move |connection| enrollment_group::find(connection, &sealer, &scope, &id)).await
+    }
+
+    async fn put_enrollment_group(
+        &self,
+        scope: &IdScope,
+        group: EnrollmentGroup,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        let sealed = enrollment_group::seal(&self.sealer, scope, &group)?;
+        let scope = scope.clone();
+        self.writer
+            .write(move |connection| enrollment_group::put(connection, &scope, &group, &sealed, &condition))
+            .await?
+    }
+
+    async fn delete_enrollment_group(
+        &self,
+        scope: &IdScope,
+        id: &EnrollmentGroupId,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        let (scope, id) = (scope.clone(), id.clone());
+        self.writer
+            .write(move |connection| enrollment_group::delete(connection, &scope, &id, &condition))
+            .await?
+    }
+
+    async fn hub_device(
+        &self,
+        scope: &IdScope,
+        hub: &HubName,
+        device_id: &DeviceId,
+    ) -> Result<Option<StoredHubDevice>, StoreError> {
+        let (sealer, scope) = (Arc::clone(&self.sealer), scope.clone());
+        let (hub, device_id) = (hub.clone(), device_id.clone());
+        self.readers
+            .read(move |connection| hub_device::find(connection, &sealer, &scope, &hub, &device_id))
+            .await
+    }
+
+    async fn hub_devices(
+        &self,
+        scope: &IdScope,
+        hub: &HubName,
+        after: Option<&DeviceId>,
+        limit: u32,
+    ) -> Result<Vec<StoredHubDevice>, StoreError> {
+        let (sealer, scope) = (Arc::clone(&self.sealer), scope.clone());
+        let (hub, after) = (hub.clone(), after.cloned());
+        self.readers
+            .read(move |connection| {
+                hub_device::list(connection, &sealer, &scope, &hub, after.as_ref(), limit)
+            })
+            .await
+    }
+}

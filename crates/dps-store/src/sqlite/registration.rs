@@ -1,0 +1,194 @@
+//! Rows of `registration`.
+
+use dps_core::enrollment::EntryRef;
+use dps_core::ports::{Commit, RegistrationWrite, StoreError};
+use dps_core::registration::{Assignment, HubCredential, Operation, Registration, State};
+use dps_proto::ids::{ETag, HubName, IdScope, RegistrationId};
+use rusqlite::{Connection, params};
+use uuid::Uuid;
+
+use super::columns::{Columns, Word as _, nanoseconds};
+use super::conditional::Conditional;
+use super::fault::Fault;
+use super::{enrollment_group, hub_device, individual_enrollment};
+
+pub(super) const TABLE: Conditional = Conditional {
+    select_etag: "SELECT etag FROM registration WHERE id_scope = ?1 AND registration_id = ?2",
+    delete: "DELETE FROM registration WHERE id_scope = ?1 AND registration_id = ?2",
+};
+
+/// Writes the record and what its hub wants, or nothing. `sealed_keys` is what [`hub_device::seal`] gave for each of the hub's
+/// writes. Spec: DPS-STORE-4, DPS-STORE-5, DPS-REG-13.
+pub(super) fn commit(
+    connection: &Connection,
+    write: &RegistrationWrite,
+    sealed_keys: &[Vec<u8>],
+) -> Result<Commit, Fault> {
+    let record = &write.registration;
+    let (scope, id) = (record.id_scope.folded(), record.registration_id.folded());
+    if let Some((entry, etag)) = &write.decided_on
+        && entry_etag(connection, &record.id_scope, entry)?.as_deref() != Some(etag.as_str())
+    {
+        return Ok(Commit::Outdated);
+    }
+    if TABLE.etag(connection, scope, id)?.as_deref() != write.replaces.as_ref().map(ETag::as_str) {
+        return Ok(Commit::Outdated);
+    }
+    put(connection, record)?;
+    for (write, sealed_keys) in write.hub_writes.iter().zip(sealed_keys) {
+        hub_device::write(connection, write, sealed_keys, nanoseconds(record.updated_at)?)?;
+    }
+    Ok(Commit::Done)
+}
+
+pub(super) fn find(
+    connection: &Connection,
+    scope: &IdScope,
+    id: &RegistrationId,
+) -> Result<Option<Registration>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT registration_id_spelling, entry_kind, entry_id_spelling, created_at, updated_at, etag,
+                operation_guid, operation_began_at, state, substatus, failure,
+                hub, device_id, derived_spelling, target_hub, target_device_id, target_derived_spelling
+         FROM registration WHERE id_scope = ?1 AND registration_id = ?2",
+    )?;
+    let mut rows = statement.query([scope.folded(), id.folded()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let mut columns = Columns::of(row);
+    Ok(Some(Registration {
+        id_scope: scope.clone(),
+        registration_id: columns.parsed()?,
+        entry: read_entry(&mut columns)?,
+        created_at: columns.time()?,
+        updated_at: columns.time()?,
+        etag: columns.parsed()?,
+        operation: Operation { guid: Uuid::from_bytes(columns.value()?), began_at: columns.time()? },
+        state: read_state(&mut columns)?,
+    }))
+}
+
+fn entry_etag(connection: &Connection, scope: &IdScope, entry: &EntryRef) -> Result<Option<String>, Fault> {
+    match entry {
+        EntryRef::Individual(id) => {
+            individual_enrollment::TABLE.etag(connection, scope.folded(), id.folded())
+        }
+        EntryRef::Group(id) => enrollment_group::etag(connection, scope, id),
+    }
+}
+
+fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
+    let (entry_kind, entry_id, entry_id_spelling) = match &record.entry {
+        EntryRef::Individual(id) => ("individual", id.folded(), id.as_str()),
+        EntryRef::Group(id) => ("group", id.folded(), id.as_str()),
+    };
+    let (state, substatus, failure, target) = match &record.state {
+        State::Assigning { target, .. } => ("assigning", None, None, Some(target)),
+        State::Assigned { substatus, .. } => ("assigned", Some(substatus.word()), None, None),
+        State::Failed { failure, .. } => ("failed", None, Some(failure.word()), None),
+        State::Disabled { .. } => ("disabled", None, None, None),
+    };
+    let lives = AssignmentColumns::of(record.assignment());
+    let target = AssignmentColumns::of(target);
+    connection
+        .prepare_cached(
+            "INSERT INTO registration (
+                 id_scope, registration_id, registration_id_spelling, etag, created_at, updated_at,
+                 entry_kind, entry_id, entry_id_spelling, operation_guid, operation_began_at,
+                 state, substatus, failure, hub, device_id, derived_spelling,
+                 target_hub, target_device_id, target_derived_spelling)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+             ON CONFLICT (id_scope, registration_id) DO UPDATE SET
+                 etag = excluded.etag, updated_at = excluded.updated_at, entry_kind = excluded.entry_kind,
+                 entry_id = excluded.entry_id, entry_id_spelling = excluded.entry_id_spelling,
+                 operation_guid = excluded.operation_guid, operation_began_at = excluded.operation_began_at,
+                 state = excluded.state, substatus = excluded.substatus, failure = excluded.failure,
+                 hub = excluded.hub, device_id = excluded.device_id, derived_spelling = excluded.derived_spelling,
+                 target_hub = excluded.target_hub, target_device_id = excluded.target_device_id,
+                 target_derived_spelling = excluded.target_derived_spelling",
+        )?
+        .execute(params![
+            record.id_scope.folded(),
+            record.registration_id.folded(),
+            record.registration_id.as_str(),
+            record.etag.as_str(),
+            nanoseconds(record.created_at)?,
+            nanoseconds(record.updated_at)?,
+            entry_kind,
+            entry_id,
+            entry_id_spelling,
+            record.operation.guid.as_bytes(),
+            nanoseconds(record.operation.began_at)?,
+            state,
+            substatus,
+            failure,
+            lives.hub,
+            lives.device_id,
+            lives.derived_spelling,
+            target.hub,
+            target.device_id,
+            target.derived_spelling,
+        ])?;
+    Ok(())
+}
+
+/// All NULL where there is no assignment.
+#[derive(Default)]
+struct AssignmentColumns<'record> {
+    hub: Option<&'record str>,
+    device_id: Option<&'record str>,
+    derived_spelling: Option<&'record str>,
+}
+
+impl<'record> AssignmentColumns<'record> {
+    fn of(assignment: Option<&'record Assignment>) -> Self {
+        let Some(assignment) = assignment else { return Self::default() };
+        Self {
+            hub: Some(assignment.hub.as_str()),
+            device_id: Some(assignment.device_id.as_str()),
+            derived_spelling: match &assignment.credential {
+                HubCredential::EnrollmentKeys => None,
+                HubCredential::DerivedKeys { spelling } => Some(spelling),
+            },
+        }
+    }
+}
+
+fn read_entry(columns: &mut Columns<'_>) -> Result<EntryRef, Fault> {
+    let kind: String = columns.value()?;
+    match kind.as_str() {
+        "individual" => Ok(EntryRef::Individual(columns.parsed()?)),
+        "group" => Ok(EntryRef::Group(columns.parsed()?)),
+        _ => Err(columns.unreadable(format!("{kind:?} is no kind of entry"))),
+    }
+}
+
+fn read_state(columns: &mut Columns<'_>) -> Result<State, Fault> {
+    let state: String = columns.value()?;
+    let substatus = columns.optional_word()?;
+    let failure = columns.optional_word()?;
+    let last = read_assignment(columns)?;
+    let target = read_assignment(columns)?;
+    match (state.as_str(), substatus, failure, last, target) {
+        ("assigning", None, None, last, Some(target)) => Ok(State::Assigning { target, last }),
+        ("assigned", Some(substatus), None, Some(assignment), None) => {
+            Ok(State::Assigned { assignment, substatus })
+        }
+        ("failed", None, Some(failure), last, None) => Ok(State::Failed { failure, last }),
+        ("disabled", None, None, last, None) => Ok(State::Disabled { last }),
+        _ => Err(Fault(StoreError::Unreadable(format!(
+            "a record is {state:?}, which its columns do not bear out"
+        )))),
+    }
+}
+
+fn read_assignment(columns: &mut Columns<'_>) -> Result<Option<Assignment>, Fault> {
+    let hub: Option<HubName> = columns.optional()?;
+    let device_id = columns.optional()?;
+    let derived_spelling: Option<Box<str>> = columns.value()?;
+    let (Some(hub), Some(device_id)) = (hub, device_id) else { return Ok(None) };
+    let credential = match derived_spelling {
+        Some(spelling) => HubCredential::DerivedKeys { spelling },
+        None => HubCredential::EnrollmentKeys,
+    };
+    Ok(Some(Assignment { hub, device_id, credential }))
+}

@@ -1,0 +1,125 @@
+//! The shape of the database and how it came to be. Spec: DPS-STORE-7.
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::OpenError;
+
+/// Stands in the file's header, so that a file of another program is never taken for a store: `HBMS`.
+const APPLICATION_ID: u32 = u32::from_be_bytes(*b"HBMS");
+
+/// In order; `PRAGMA user_version` says how many of them a database has had. One that was released never changes.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_first.sql")];
+
+/// Brings a database to the newest version, each step in a transaction of its own. A database of another program, or of a newer
+/// version of this one, is refused and left as it is.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+    run(connection, MIGRATIONS)
+}
+
+/// Whether this program may touch the database at all. Nothing is written.
+pub(super) fn check(connection: &Connection) -> Result<(), OpenError> {
+    check_for(connection, MIGRATIONS).map(|_| ())
+}
+
+fn run(connection: &mut Connection, migrations: &[&str]) -> Result<(), OpenError> {
+    let done = check_for(connection, migrations)?;
+    for (number, migration) in (1_u32..).zip(migrations).skip(done) {
+        let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", number)?;
+        transaction.commit()?;
+        tracing::info!(migration = number, "the store was brought to a newer version");
+    }
+    Ok(())
+}
+
+/// The number of migrations that the database has had.
+fn check_for(connection: &Connection, migrations: &[&str]) -> Result<usize, OpenError> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
+    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match (application, version) {
+        (0, 0) if tables == 0 => Ok(0),
+        (APPLICATION_ID, version) if version as usize <= migrations.len() => Ok(version as usize),
+        (APPLICATION_ID, version) => Err(OpenError::Newer { found: version, known: migrations.len() }),
+        _ => Err(OpenError::NotAStore),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user_version(connection: &Connection) -> u32 {
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
+    }
+
+    /// DPS-STORE-7
+    #[test]
+    fn migrations_run_once_and_in_order() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let all =
+            ["CREATE TABLE first (a)", "ALTER TABLE first ADD COLUMN b", "ALTER TABLE first ADD COLUMN c"];
+        for (given, expected) in [(1, 1), (1, 1), (3, 3), (3, 3)] {
+            run(&mut connection, &all[..given]).unwrap();
+            assert_eq!(user_version(&connection), expected);
+        }
+        connection.execute("INSERT INTO first (a, b, c) VALUES (1, 2, 3)", []).unwrap();
+    }
+
+    /// DPS-STORE-7
+    #[test]
+    fn a_migration_that_fails_leaves_nothing_behind() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let broken = ["CREATE TABLE first (a)", "CREATE TABLE second (a); CREATE TABLE first (a)"];
+        assert!(matches!(run(&mut connection, &broken), Err(OpenError::Sqlite(_))));
+        assert_eq!(user_version(&connection), 1);
+        run(&mut connection, &["", "CREATE TABLE second (a)"]).unwrap();
+    }
+
+    /// DPS-STORE-7
+    #[test]
+    fn a_database_newer_than_the_program_is_refused() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection).unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        let refused = migrate(&mut connection).unwrap_err();
+        assert!(matches!(refused, OpenError::Newer { found: 99, .. }), "{refused}");
+        assert!(refused.to_string().contains("version 99"), "{refused}");
+    }
+
+    /// DPS-STORE-7
+    #[test]
+    fn a_database_of_another_program_is_left_alone() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE theirs (a)").unwrap();
+        assert!(matches!(migrate(&mut connection), Err(OpenError::NotAStore)));
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "application_id", 7).unwrap();
+        assert!(matches!(migrate(&mut connection), Err(OpenError::NotAStore)));
+    }
+
+    /// DPS-STORE-1
+    #[test]
+    fn every_table_has_the_id_scope_first_in_its_unique_key() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection).unwrap();
+        let mut statement = connection
+            .prepare(
+                "SELECT t.name, (SELECT c.name FROM pragma_index_list(t.name) l, pragma_index_info(l.name) c
+                                 WHERE l.\"unique\" AND c.seqno = 0)
+                 FROM sqlite_schema t WHERE t.type = 'table'",
+            )
+            .unwrap();
+        let tables: Vec<(String, Option<String>)> = statement
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(tables.len() >= 6, "{tables:?}");
+        for (table, first) in tables {
+            assert_eq!(first.as_deref(), Some("id_scope"), "{table}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+"""What the tests share: one service per worker for most of them, and services of their own for the others."""
+
+import json
+import os
+
+import pytest
+
+import service
+from enrollments import Enrollments
+from service import Harbormaster
+
+
+def pytest_configure(config):
+    if not os.path.isfile(service.BINARY):
+        raise pytest.UsageError("HARBORMASTER_BINARY must name the binary to test; see `cargo xtask conformance`")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed:
+        for process in service.running():
+            report.sections.append(("harbormaster", process.log_tail()))
+    return report
+
+
+@pytest.fixture(scope="session")
+def enrollments():
+    """The entries of the shared service."""
+    return Enrollments()
+
+
+@pytest.fixture(scope="session")
+def harbor(tmp_path_factory, enrollments):
+    """The shared service."""
+    folder = tmp_path_factory.mktemp("harbor")
+    entries = folder / "enrollments.json"
+    entries.write_text(json.dumps(enrollments.json()))
+    started = Harbormaster(folder / "log", "--enrollments", entries, data_dir=folder / "data").ready()
+    yield started
+    code, _ = started.stop()
+    assert code == 0, started.log_tail()
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts services for one test; those that are left are ended with it."""
+    started = []
+
+    def start(*options, ready=True, **arguments):
+        process = Harbormaster(tmp_path / "log", *options, **arguments)
+        started.append(process)
+        return process.ready() if ready else process
+
+    yield start
+    for process in started:
+        if process.process.poll() is None:
+            process.kill()

@@ -1,0 +1,150 @@
+"""A running `harbormaster dev`, on a loopback address of its own."""
+
+import atexit
+import errno
+import itertools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+
+BINARY = os.environ.get("HARBORMASTER_BINARY", "")
+MQTT_PORT = 8883
+READY_WITHIN = 60.0
+STOPPED_WITHIN = 20.0
+
+_addresses = itertools.count(1)
+_running = []
+
+
+def free_address():
+    """A loopback address where nothing of this suite, and nothing else, listens on the MQTT port."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    while True:
+        number = next(_addresses)
+        address = f"127.{100 + worker}.{1 + os.getpid() % 250}.{1 + number % 250}"
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, MQTT_PORT))
+                return address
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+
+
+class Harbormaster:
+    """One process. `contract` is the first line of its standard output."""
+
+    def __init__(self, folder, *options, address=None, data_dir=None, mqtt_port=MQTT_PORT, environment=None):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.address = address or free_address()
+        self.log_path = folder / f"stderr-{len(list(folder.iterdir()))}.log"
+        command = [BINARY, "dev", "--output", "json", "--bind", self.address]
+        command += ["--host", "localhost", "--host", self.address]
+        if mqtt_port is not None:
+            command += ["--mqtt-port", str(mqtt_port)]
+        if data_dir is not None:
+            command += ["--data-dir", str(data_dir)]
+        command += [str(option) for option in options]
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env={**os.environ, **(environment or {})},
+            )
+        _running.append(self)
+        self.contract = None
+
+    def ready(self):
+        """Waits for the contract."""
+        line = self._first_line(time.monotonic() + READY_WITHIN)
+        try:
+            self.contract = json.loads(line)
+        except ValueError:
+            self.kill()
+            raise AssertionError(f"no contract on standard output but {line!r}\n{self.log_tail()}") from None
+        return self
+
+    @property
+    def port(self):
+        return self.contract["mqtt"]["port"]
+
+    @property
+    def id_scope(self):
+        return self.contract["idScope"]
+
+    @property
+    def ca_file(self):
+        return self.contract["caFile"]
+
+    @property
+    def hub(self):
+        return self.contract["linkedHubs"][0]
+
+    def send(self, number):
+        self.process.send_signal(number)
+
+    def stop(self, number=signal.SIGTERM):
+        """Asks it to stop. Its exit code, and what it had written to standard output after the contract."""
+        if self.process.poll() is None:
+            self.send(number)
+        return self.exited()
+
+    def exited(self):
+        """Waits for its end. Its exit code, and the rest of its standard output."""
+        try:
+            rest, _ = self.process.communicate(timeout=STOPPED_WITHIN)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"still running after {STOPPED_WITHIN} s\n{self.log_tail()}") from None
+        return self.process.returncode, rest
+
+    def kill(self):
+        """Ends it as a crash would."""
+        self.process.kill()
+        self.process.communicate()
+
+    def log(self):
+        return self.log_path.read_text(errors="replace")
+
+    def log_tail(self):
+        return f"-- {self.log_path}\n" + "\n".join(self.log().splitlines()[-40:])
+
+    def log_line(self, *words, within=3.0):
+        """The line of the log that has all the words. The log may be written a moment after the answer."""
+        until = time.monotonic() + within
+        while True:
+            for line in self.log().splitlines():
+                if all(word.lower() in line.lower() for word in words):
+                    return line
+            if time.monotonic() > until:
+                raise AssertionError(f"no line with {words}\n{self.log_tail()}")
+            time.sleep(0.02)
+
+    def _first_line(self, until):
+        line, pipe = b"", self.process.stdout.fileno()
+        while not line.endswith(b"\n"):
+            readable, _, _ = select.select([pipe], [], [], max(0.0, until - time.monotonic()))
+            # A byte at a time: what follows the line is for `exited`.
+            byte = os.read(pipe, 1) if readable else b""
+            if not byte:
+                break
+            line += byte
+        return line
+
+
+def running():
+    """Every process of this suite that has not ended."""
+    return [service for service in _running if service.process.poll() is None]
+
+
+@atexit.register
+def _end_all():
+    for service in running():
+        service.kill()

@@ -1,0 +1,31 @@
+//! `cargo xtask check`: everything that can be said about a change without running it.
+
+use crate::step::{self, Failure};
+use crate::workspace::Workspace;
+use crate::{borders, citations, licences};
+
+/// Runs each check in turn.
+///
+/// # Errors
+/// The first that does not pass.
+pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
+    let mut format = workspace.cargo();
+    format.args(["fmt", "--all", "--check"]);
+    step::run("format", &mut format, "Run `cargo fmt --all`.")?;
+
+    let mut clippy = workspace.cargo();
+    clippy.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    step::run("clippy", &mut clippy, "Mend what clippy names; an `allow` needs a reason.")?;
+
+    let mut documentation = workspace.cargo();
+    documentation.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    documentation.env("RUSTDOCFLAGS", "-D warnings");
+    step::run("rustdoc", &mut documentation, "Mend the documentation that rustdoc names.")?;
+
+    step::begin("borders");
+    borders::check(workspace)?;
+    step::begin("licences");
+    licences::check(workspace)?;
+    step::begin("citations of docs/spec");
+    citations::check(workspace)
+}

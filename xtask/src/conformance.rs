@@ -1,0 +1,163 @@
+//! `cargo xtask conformance`: the black-box suite of tests/conformance against a running binary.
+//!
+//! Sets up what the suite needs: a virtual environment under the target directory, and two Debian tools. A suite that
+//! cannot be run fails; it is never skipped.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::step::{self, Failure};
+use crate::workspace::Workspace;
+
+/// Processes that share the tests. Most of a test is waiting, because the SDK polls after two seconds.
+const WORKERS: &str = "6";
+
+/// Names the binary to test, for this command and for the suite.
+const BINARY: &str = "HARBORMASTER_BINARY";
+
+/// A thing the suite needs from the system, and the Debian package that has it.
+struct Need {
+    package: &'static str,
+    program: &'static str,
+    arguments: &'static [&'static str],
+}
+
+const NEEDS: [Need; 3] = [
+    Need { package: "faketime", program: "faketime", arguments: &["--version"] },
+    Need { package: "strace", program: "strace", arguments: &["--version"] },
+    Need { package: "python3-venv", program: "python3", arguments: &["-c", "import ensurepip, venv"] },
+];
+
+/// Runs the suite against the binary that `HARBORMASTER_BINARY` names, or else one that is built first.
+///
+/// # Errors
+/// The step that does not pass.
+pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
+    if let Some(binary) = env::var_os(BINARY) {
+        return run_against(workspace, Path::new(&binary), arguments);
+    }
+    let mut build = workspace.cargo();
+    build.args(["build", "--workspace", "--bins"]);
+    step::run("build", &mut build, "Mend what the compiler names.")?;
+    run_against(workspace, &built_binary(workspace), arguments)
+}
+
+/// Where a debug build leaves the binary.
+pub(crate) fn built_binary(workspace: &Workspace) -> PathBuf {
+    workspace.target.join("debug/harbormaster")
+}
+
+/// Runs the suite against `binary`; `arguments` go to pytest.
+///
+/// # Errors
+/// The step that does not pass.
+pub(crate) fn run_against(workspace: &Workspace, binary: &Path, arguments: &[String]) -> Result<(), Failure> {
+    let suite = workspace.root.join("tests/conformance");
+    provide_tools()?;
+    let python = provide_environment(&suite, &workspace.target.join("conformance-venv"))?;
+    // The suite runs in its own folder, so a relative path has to be settled here.
+    let binary = std::path::absolute(binary)
+        .map_err(|error| Failure::new("conformance", format!("{}: {error}", binary.display())))?;
+    let mut pytest = Command::new(python);
+    pytest.args(["-m", "pytest", "-n", WORKERS]).args(arguments).current_dir(&suite);
+    pytest.env(BINARY, binary).env("CARGO_TARGET_DIR", &workspace.target).env("PYTHONDONTWRITEBYTECODE", "1");
+    step::run("conformance", &mut pytest, "`cargo xtask conformance -k NAME -n 0 -x` runs one test alone.")
+}
+
+/// Installs the tools that are missing, where this user may.
+fn provide_tools() -> Result<(), Failure> {
+    let missing: Vec<&str> = NEEDS.iter().filter(|need| !works(need)).map(|need| need.package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let step = "tools for conformance";
+    if !may_install() {
+        return Err(Failure::new(step, advice(&missing)));
+    }
+    let quiet = |arguments: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    step::run(step, &mut quiet(&["-qq", "update"]), &advice(&missing))?;
+    let install = [&["-qq", "install", "-y", "--no-install-recommends"], missing.as_slice()].concat();
+    step::run(step, &mut quiet(&install), &advice(&missing))?;
+    match NEEDS.iter().find(|need| !works(need)) {
+        Some(need) => {
+            Err(Failure::new(step, format!("{} still does not run after its installation", need.program)))
+        }
+        None => Ok(()),
+    }
+}
+
+fn works(need: &Need) -> bool {
+    let mut command = Command::new(need.program);
+    command.args(need.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// Whether this is root on a system with apt.
+fn may_install() -> bool {
+    let user = step::output("id", Command::new("id").arg("-u"));
+    user.is_ok_and(|user| user.trim() == "0")
+        && step::output("apt", Command::new("apt-get").arg("--version")).is_ok()
+}
+
+fn advice(missing: &[&str]) -> String {
+    let missing = missing.join(" ");
+    format!("The suite needs {missing}: sudo apt-get install --no-install-recommends {missing}")
+}
+
+/// The Python of a virtual environment in `folder` with exactly what `suite` asks for.
+fn provide_environment(suite: &Path, folder: &Path) -> Result<PathBuf, Failure> {
+    let step = "environment for conformance";
+    let python = folder.join("bin/python");
+    let requirements = suite.join("requirements.txt");
+    let wanted = std::fs::read_to_string(&requirements)
+        .map_err(|error| Failure::new(step, format!("{}: {error}", requirements.display())))?;
+    let wanted = wanted + &step::output(step, Command::new("python3").arg("--version"))?;
+    // Written last, so that an installation cut short is done again.
+    let stamp = folder.join("installed.txt");
+    if is_current(&stamp, &wanted) {
+        return Ok(python);
+    }
+    let mut create = Command::new("python3");
+    create.args(["-m", "venv", "--clear"]).arg(folder);
+    step::run(step, &mut create, "python3 cannot make a virtual environment here.")?;
+    let mut install = Command::new(&python);
+    install
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
+        .arg(&requirements);
+    step::run(step, &mut install, "Installing needs PyPI.")?;
+    std::fs::write(&stamp, wanted)
+        .map_err(|error| Failure::new(step, format!("{}: {error}", stamp.display())))?;
+    Ok(python)
+}
+
+fn is_current(stamp: &Path, wanted: &str) -> bool {
+    std::fs::read_to_string(stamp).is_ok_and(|found| found == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_tool_is_found_missing_and_the_advice_names_it() {
+        assert!(!works(&Need { package: "x", program: "/nonexistent/tool", arguments: &[] }));
+        assert!(!works(&Need { package: "x", program: "false", arguments: &[] }));
+        assert!(works(&Need { package: "x", program: "true", arguments: &[] }));
+        let advice = advice(&["faketime", "strace"]);
+        assert!(advice.ends_with("apt-get install --no-install-recommends faketime strace"), "{advice}");
+    }
+
+    #[test]
+    fn an_environment_is_made_again_when_the_requirements_change_or_it_was_never_finished() {
+        let this_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let content = std::fs::read_to_string(&this_file).unwrap();
+        assert!(is_current(&this_file, &content));
+        assert!(!is_current(&this_file, &(content + "pytest==1")));
+        assert!(!is_current(Path::new("/nonexistent/installed.txt"), ""));
+    }
+}
