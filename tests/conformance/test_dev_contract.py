@@ -56,13 +56,6 @@ def test_the_first_line_is_the_contract_and_nothing_else_is_on_standard_output(s
     assert service.stop() == (0, b"")
 
 
-def test_the_contract_holds_a_service_connection_string(harbor):
-    """DPS-DEV-3."""
-    text = harbor.contract["serviceConnectionString"]
-    pattern = r"HostName=localhost(:\d+)?;SharedAccessKeyName=provisioningserviceowner;SharedAccessKey=[A-Za-z0-9+/]+=*"
-    assert re.fullmatch(pattern, text)
-
-
 def test_the_data_directory_is_used_again(start, tmp_path):
     """DPS-DEV-2."""
     first = start(data_dir=tmp_path / "data")

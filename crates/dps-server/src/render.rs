@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(String::from_utf8_lossy(&answer.body), expected);
     }
 
-    const OPERATION: &str = r#"{"operationId":"5.a7a4f5b6463a4d17.b1e02da8-c3a0-4ff2-a121-7ea7a6b7f550","#;
+    const OPERATION: &str = r#"{"operationId":"5.09f0f0bd6d706c5e.b1e02da8-c3a0-4ff2-a121-7ea7a6b7f550","#;
     const DATES: &str = r#""lastUpdatedDateTimeUtc":"2022-08-31T22:02:50.7370676Z","etag":"IjExMTExMTExLTExMTEtMTExMS0xMTExLTYzMGZkYThhMDAwMCI="}}"#;
 
     /// DPS-BODY-1, DPS-BODY-4, DPS-BODY-6, DPS-BODY-7, DPS-REG-9

@@ -8,7 +8,7 @@ mod device_key;
 mod exit;
 mod explain;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -66,5 +66,10 @@ fn main() -> ExitCode {
 /// Standard output is for results alone. Spec: DPS-DEV-3.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_env("HARBORMASTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }

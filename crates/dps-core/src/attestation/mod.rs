@@ -190,7 +190,7 @@ async fn by_group(
         Some(found) => found,
         None => {
             let candidates = store.candidate_groups(&device.id_scope, &device.registration_id).await?;
-            symmetric::search(pool, token, &device.registration_id, candidates, known).await?
+            symmetric::search(pool, token, &device.registration_id, candidates).await?
         }
     };
     let GroupMatch { group, spelling } = found;

@@ -39,16 +39,15 @@ pub(crate) fn verify_group(
         .map(|spelling| GroupMatch { group: Arc::clone(group), spelling: spelling.into() })
 }
 
-/// Tries the candidates in their order; `already_tried` is skipped. Spec: DPS-REG-2, DPS-REG-4.
+/// Tries the candidates in their order. Spec: DPS-REG-2, DPS-REG-4.
 pub(crate) async fn search(
     pool: &dyn SearchPool,
     token: &SasToken,
     id: &RegistrationId,
     candidates: CandidateGroups,
-    already_tried: Option<&Arc<EnrollmentGroup>>,
 ) -> Result<GroupMatch, Refusal> {
-    let groups_tried = candidates.prefixed.len() + candidates.open.len();
-    let groups = in_order(candidates, already_tried);
+    let groups = in_order(candidates);
+    let groups_tried = groups.len();
     let verdict = if groups.len() <= GROUPS_INLINE_MAX {
         try_all(token, &groups, id)
     } else {
@@ -98,16 +97,9 @@ fn spellings(id: &RegistrationId) -> impl Iterator<Item = &str> {
 }
 
 /// Longest prefix first, then groups without one; among equals disabled before enabled. Spec: DPS-REG-2.
-fn in_order(
-    candidates: CandidateGroups,
-    already_tried: Option<&Arc<EnrollmentGroup>>,
-) -> Vec<Arc<EnrollmentGroup>> {
+fn in_order(candidates: CandidateGroups) -> Vec<Arc<EnrollmentGroup>> {
     let mut groups = candidates.prefixed;
     groups.extend(candidates.open.iter().cloned());
-    groups.retain(|group| {
-        // The same version was tried; a version written since is worth another try.
-        !already_tried.is_some_and(|tried| tried.id == group.id && tried.settings.etag == group.settings.etag)
-    });
     let prefix_length = |group: &EnrollmentGroup| {
         group.registration_id_prefix.as_ref().map_or(0, |prefix| prefix.as_str().len())
     };

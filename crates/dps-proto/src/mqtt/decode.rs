@@ -76,7 +76,7 @@ impl Header {
         let Some((remaining, bytes)) = remaining_length(rest)? else {
             return Ok(None);
         };
-        judge_remaining_length(kind, remaining)?;
+        judge_remaining_length(kind, from, remaining)?;
         Ok(Some(Self { kind, flags, length: 1 + bytes, remaining }))
     }
 
@@ -140,11 +140,15 @@ fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>, Malformed> {
     if bytes.len() < 4 { Ok(None) } else { Err(Malformed::RemainingLength) }
 }
 
-fn judge_remaining_length(kind: Kind, remaining: usize) -> Result<(), Malformed> {
+fn judge_remaining_length(kind: Kind, from: Peer, remaining: usize) -> Result<(), Malformed> {
     let fixed =
         |bytes| if remaining == bytes { Ok(()) } else { Err(Malformed::FixedLength { kind, remaining }) };
     match kind {
         Kind::Connect => within(Limit::Connect, remaining, CONNECT_BYTES_MAX),
+        // Of a device, topics are shorter still.
+        Kind::Publish if from == Peer::Client => {
+            within(Limit::Publish, remaining, 4 + TOPIC_BYTES_MAX + PAYLOAD_BYTES_MAX)
+        }
         Kind::Publish => within(Limit::Publish, remaining, PUBLISH_BYTES_MAX),
         Kind::Subscribe => within(Limit::Subscribe, remaining, SUBSCRIBE_BYTES_MAX),
         Kind::SubAck => within(Limit::SubAck, remaining, SUBSCRIBE_BYTES_MAX),

@@ -40,7 +40,11 @@ impl File {
         };
         let mut entries: Vec<(EntryRef, Value)> = Vec::new();
         for (number, item) in items.into_iter().enumerate() {
-            let place = || format!("{}: entry {} of the array", option(), number + 1);
+            let id = item["registrationId"]
+                .as_str()
+                .or(item["enrollmentGroupId"].as_str())
+                .unwrap_or("without an id");
+            let place = || format!("{}: [{number}] ({id})", option());
             let name = match enrollment_json::read(&item, None, SystemMoments.moment()).with_context(place)? {
                 EnrollmentEntry::Individual(enrollment) => EntryRef::Individual(enrollment.registration_id),
                 EnrollmentEntry::Group(group) => EntryRef::Group(group.id),
