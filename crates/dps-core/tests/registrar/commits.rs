@@ -214,7 +214,9 @@ fn registers_that_arrive_together_become_durable_together() {
     let mut registers = ids.map(|id| desk.start_register(&desk.by_group(id, "alpha")));
     assert!(registers.iter_mut().all(|register| register.run().is_pending()));
     assert_eq!(desk.store.sync(), 3);
-    registers.map(|register| accepted(register.end()));
+    for register in registers {
+        accepted(register.end());
+    }
 }
 
 /// DPS-REG-12: a poll tells nothing that a crash could take back.

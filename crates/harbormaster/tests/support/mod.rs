@@ -1,5 +1,12 @@
 //! A running service, and a device that asks as fast as it is answered.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+
 use std::io::{BufRead as _, BufReader};
 use std::num::NonZeroU16;
 use std::path::Path;
@@ -28,16 +35,16 @@ use tokio_rustls::client::TlsStream;
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// A `harbormaster dev` on free ports.
-pub struct Service {
+pub(crate) struct Service {
     process: Child,
-    pub id_scope: IdScope,
-    pub group_key: SymmetricKey,
+    pub(crate) id_scope: IdScope,
+    pub(crate) group_key: SymmetricKey,
     port: u16,
     tls: Arc<rustls::ClientConfig>,
 }
 
 impl Service {
-    pub fn start(data_dir: &Path) -> Self {
+    pub(crate) fn start(data_dir: &Path) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_harbormaster"))
             .args(["dev", "--output", "json", "--mqtt-port", "0", "--data-dir"])
             .arg(data_dir)
@@ -59,25 +66,25 @@ impl Service {
         }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.id()
     }
 
     /// SIGKILL: nothing can be finished.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
     /// SIGTERM, and how it ended.
-    pub fn stop(mut self) -> ExitStatus {
+    pub(crate) fn stop(mut self) -> ExitStatus {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         self.process.wait().unwrap()
     }
 
     /// A device of the sample group, connected and subscribed.
-    pub async fn connect(&self, id: &RegistrationId) -> std::io::Result<Device> {
+    pub(crate) async fn connect(&self, id: &RegistrationId) -> std::io::Result<Device> {
         let tcp = TcpStream::connect(("127.0.0.1", self.port)).await?;
         tcp.set_nodelay(true)?;
         let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
@@ -96,7 +103,7 @@ impl Drop for Service {
     }
 }
 
-pub struct Device {
+pub(crate) struct Device {
     stream: TlsStream<TcpStream>,
     buffer: BytesMut,
     last_id: u16,
@@ -104,20 +111,20 @@ pub struct Device {
 
 /// One answer.
 #[derive(Debug)]
-pub struct Told {
-    pub status: u16,
-    pub body: Value,
+pub(crate) struct Told {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
 }
 
 impl Device {
     /// Registers; the operation id.
-    pub async fn register(&mut self) -> std::io::Result<String> {
+    pub(crate) async fn register(&mut self) -> std::io::Result<String> {
         let told = self.ask(|rid| Ask::Register { rid }).await?;
         assert_eq!(told.status, 202, "{told:?}");
         Ok(told.body["operationId"].as_str().unwrap().to_owned())
     }
 
-    pub async fn poll(&mut self, operation_id: &str) -> std::io::Result<Told> {
+    pub(crate) async fn poll(&mut self, operation_id: &str) -> std::io::Result<Told> {
         let told = self.ask(|rid| Ask::Poll { rid, operation_id: operation_id.into() }).await?;
         Ok(told)
     }
