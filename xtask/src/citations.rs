@@ -68,12 +68,16 @@ fn defined(line: &str) -> Option<(String, u32)> {
     citations(name).into_iter().next()
 }
 
-/// The two halves of a file. Test code is all of a file outside `crates/*/src`, all of one named `tests`, and the rest of
+/// The two halves of a file. Test code is all of a file outside `crates/*/src`, all of one named `tests` or in the suite `contract`, and the rest of
 /// any file from `#[cfg(test)]` on.
 fn code_and_test(file: &SourceFile) -> (&str, &str) {
     let mut folders = file.path.split('/');
     let in_src = folders.next() == Some("crates") && folders.nth(1) == Some("src");
-    if !in_src || file.path.ends_with("/tests.rs") || file.path.contains("/tests/") {
+    if !in_src
+        || file.path.ends_with("/tests.rs")
+        || file.path.contains("/tests/")
+        || file.path.contains("/src/contract/")
+    {
         return ("", &file.text);
     }
     let mut at = 0;

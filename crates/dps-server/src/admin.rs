@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
-use dps_core::ports::{Store, StoredHubDevice};
+use dps_core::ports::{Store, StoreError, StoredHubDevice};
 use dps_proto::date;
 use dps_proto::ids::{DeviceId, HubName, IdScope};
 use dps_proto::key::SymmetricKey;
@@ -99,9 +99,13 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 /// Spec: DPS-METRICS-4.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    match admin.store.id_scopes().await {
-        Ok(_) => "ready\n".into_response(),
-        Err(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
+    health(admin.store.id_scopes().await.err())
+}
+
+fn health(failure: Option<StoreError>) -> Response {
+    match failure {
+        None => "ready\n".into_response(),
+        Some(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
     }
 }
 
@@ -201,4 +205,17 @@ fn fingerprint(key: &SymmetricKey) -> String {
 
 fn problem(status: StatusCode, why: &str) -> Response {
     (status, Json(json!({"status": status.as_u16(), "message": why}))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DPS-METRICS-4
+    #[test]
+    fn a_store_that_cannot_answer_makes_the_node_unready() {
+        assert_eq!(health(None).status(), StatusCode::OK);
+        let failure = StoreError::Unavailable("disk full".to_owned());
+        assert_eq!(health(Some(failure)).status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

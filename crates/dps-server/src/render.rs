@@ -70,7 +70,7 @@ fn state<'r>(registration: &'r Registration, api_version: &ApiVersion) -> Regist
     let updated = Some(date::format(registration.updated_at));
     let etag = Some(registration.etag.as_str());
     match &registration.state {
-        // Small clients have room for little more than this while they wait.
+        // Spec: DPS-BODY-3. Small clients have room for little more than this while they wait; DPS-BODY-8 for the rest.
         State::Assigning { .. } => bare,
         State::Assigned { assignment, substatus } => RegistrationState {
             created_date_time_utc: Some(date::format(registration.created_at)),

@@ -1,0 +1,109 @@
+"""What the person who runs the service can see: explanations, numbers, health, the devices of the local hub."""
+
+import json
+import subprocess
+import urllib.error
+import urllib.request
+
+import pytest
+
+import packets
+from credentials import derived_key, fresh_id, fresh_key, user_name
+from raw_device import RawDevice, register_packet, registers, subscribed
+from service import BINARY
+
+
+@pytest.fixture
+def service(start):
+    return start()
+
+
+def group_key(service):
+    return service.contract["enrollmentGroups"][0]["primaryKey"]
+
+
+def get(service, path, token=None):
+    """Status and body of an admin path."""
+    admin = service.contract["admin"]
+    token = open(admin["tokenFile"]).read() if token is None else token
+    headers = {"Authorization": f"Bearer {token}"}
+    request = urllib.request.Request(f"http://{admin['address']}:{admin['port']}{path}", headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def explain(service, *options):
+    admin = service.contract["admin"]
+    where = ["--admin", f"{admin['address']}:{admin['port']}", "--admin-token-file", admin["tokenFile"]]
+    return subprocess.run([BINARY, "explain", *options, *where], capture_output=True, text=True, timeout=30)
+
+
+def refused_with(service, registration_id, key):
+    """Registers with a wrong key; what the device is told."""
+    with subscribed(service, registration_id, key) as device:
+        device.send(register_packet(qos=0))
+        _, body = device.answer()
+        return json.loads(body)
+
+
+def test_a_refusal_is_explained_under_its_tracking_id(service):
+    """DPS-EXPLAIN-2, DPS-EXPLAIN-3, DPS-EXPLAIN-5, DPS-SAS-9."""
+    registration_id, wrong = fresh_id(), fresh_key()
+    told = refused_with(service, registration_id, wrong)
+    shown = explain(service, told["trackingId"])
+    assert shown.returncode == 0, shown.stderr
+    for words in (told["trackingId"], registration_id, "401002", "because", "not that of a key derived", "would work"):
+        assert words in shown.stdout
+    direct = refused_with(service, registration_id, group_key(service))
+    found = json.loads(explain(service, "--registration-id", registration_id, "--output", "json").stdout)
+    assert [one["trackingId"] for one in found] == [direct["trackingId"], told["trackingId"]]
+    assert "dev-group itself" in found[0]["reason"] and "device-key derive" in found[0]["advice"]
+    text = json.dumps(found) + shown.stdout + service.log()
+    assert wrong not in text and group_key(service) not in text and "sig=" not in text
+
+
+def test_a_refused_connect_is_explained_too(service):
+    """DPS-EXPLAIN-4."""
+    with RawDevice(service) as device:
+        device.send(packets.connect("somebody-else", user_name(service.id_scope, fresh_id()), "no token"))
+        device.is_closed()
+    shown = explain(service, "--last")
+    assert "CONNACK 2" in shown.stdout and "somebody-else" in shown.stdout, shown.stdout + shown.stderr
+
+
+def test_an_unknown_tracking_id_is_said_to_be_unknown(service):
+    """DPS-EXPLAIN-2."""
+    shown = explain(service, "00000000-0000-0000-0000-000000000000")
+    assert (shown.returncode, shown.stdout) == (1, "") and "no such refusal" in shown.stderr
+
+
+def test_the_devices_of_the_local_hub_can_be_looked_at(service):
+    """DPS-DEV-10, DPS-REG-17."""
+    registration_id = fresh_id("Seen")
+    key = derived_key(group_key(service), registration_id)
+    assert registers(service, registration_id, key)
+    devices = f"/admin/v1/id-scopes/{service.id_scope}/hubs/{service.hub}/devices"
+    status, text = get(service, f"{devices}/{registration_id}")
+    assert status == 200
+    device = json.loads(text)
+    assert device["deviceId"] == registration_id and len(device["authentication"]["primaryKeySha256"]) == 16
+    assert key not in text
+    assert [one["deviceId"] for one in json.loads(get(service, devices)[1])] == [registration_id]
+    assert get(service, f"{devices}/nobody")[0] == 404
+    assert get(service, devices, token="wrong")[0] == 401
+
+
+def test_numbers_and_health_are_served(service):
+    """DPS-METRICS-1, DPS-METRICS-2, DPS-METRICS-4."""
+    registration_id = fresh_id()
+    assert registers(service, registration_id, derived_key(group_key(service), registration_id))
+    refused_with(service, registration_id, fresh_key())
+    status, text = get(service, "/metrics")
+    assert status == 200 and text.endswith("# EOF\n")
+    assert 'harbormaster_registrations_total{status="assigned",transport="mqtt"} 1' in text
+    assert 'harbormaster_attestation_attempts_total{outcome="Refused",transport="mqtt"} 1' in text
+    assert registration_id not in text
+    assert [get(service, path)[0] for path in ("/livez", "/readyz", "/elsewhere")] == [200, 200, 404]
