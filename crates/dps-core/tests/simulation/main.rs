@@ -3,6 +3,8 @@
 //!
 //! `HARBORMASTER_SIMULATION_SEED=n` replays one seed and prints every step; `HARBORMASTER_SIMULATION_SEEDS=n` runs that many.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
+
 #[path = "../common/mod.rs"]
 mod common;
 mod fleet;

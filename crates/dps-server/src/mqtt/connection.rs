@@ -338,10 +338,11 @@ impl Connection<'_> {
         let (connection, peer) = (self.peer.connection, self.peer.address);
         let id_scope = device.map(|claim| claim.id_scope.as_str());
         let registration_id = device.map(|claim| claim.registration_id.as_str());
-        // A device that has what it came for may go in any way it likes.
         let is_normal = match end {
             End::Session(reason) => reason.is_normal(),
-            End::Lost(_) | End::WriteTimeout => self.attested,
+            // Many devices go without a DISCONNECT, and without TLS's own farewell.
+            End::Lost(_) => true,
+            End::WriteTimeout => false,
         };
         if is_normal {
             tracing::debug!(connection, %peer, id_scope, registration_id, reason = %end, "connection ended");

@@ -1,0 +1,186 @@
+//! The front end in one process, with a store in memory and time that waits for nobody.
+
+use std::future::pending;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use dps_core::enrollment::{
+    AllocationPolicy, EnrollmentGroup, EntrySettings, GroupAttestation, ProvisioningStatus,
+};
+use dps_core::instance::{ClaimAcrossGroups, LinkedHub, ServiceInstance};
+use dps_core::ports::{Condition, Hub, HubDevice, Placement, PoolBusy, SearchPool, Store};
+use dps_core::register::Registrar;
+use dps_core::registration::{State, Substatus};
+use dps_hub::LocalHub;
+use dps_proto::ids::{ETag, InstanceSecret};
+use dps_proto::key::{KeyPair, SymmetricKey};
+use dps_server::limits::Limits;
+use dps_server::moments::{Moments as _, SystemMoments};
+use dps_server::mqtt::{FrontEnd, Peer, connection};
+use dps_store::MemoryStore;
+use jiff::Timestamp;
+use tokio::io::{DuplexStream, duplex};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use crate::SCOPE;
+
+/// Groups without prefix: more than are searched without the pool.
+const GROUPS: u32 = 9;
+
+/// How the pool fails, for a number of searches.
+#[derive(Clone, Copy)]
+pub(crate) enum Outage {
+    /// 429.
+    Busy,
+    /// No answer in time: 503.
+    Hangs,
+}
+
+pub(crate) struct Service {
+    front_end: Arc<FrontEnd>,
+    _stop: watch::Sender<bool>,
+    stopping: watch::Receiver<bool>,
+}
+
+struct Pool {
+    outage: Outage,
+    left: AtomicU32,
+}
+
+#[async_trait]
+impl SearchPool for Pool {
+    async fn run(&self, _: u32, job: Box<dyn FnOnce() + Send>) -> Result<(), PoolBusy> {
+        let is_out =
+            self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        match self.outage {
+            Outage::Busy if is_out => return Err(PoolBusy),
+            Outage::Hangs if is_out => pending().await,
+            _ => job(),
+        }
+        Ok(())
+    }
+}
+
+/// Says yes seven seconds later, when someone calls `finish`.
+struct SlowHub;
+
+impl Hub for SlowHub {
+    fn place(&self, _: HubDevice) -> Placement {
+        Placement::Outside
+    }
+}
+
+impl Service {
+    pub(crate) fn new() -> Self {
+        Self::build(Some(Arc::new(LocalHub)), ProvisioningStatus::Enabled, Outage::Busy, 0)
+    }
+
+    pub(crate) fn without_hubs() -> Self {
+        Self::build(None, ProvisioningStatus::Enabled, Outage::Busy, 0)
+    }
+
+    pub(crate) fn disabled() -> Self {
+        Self::build(Some(Arc::new(LocalHub)), ProvisioningStatus::Disabled, Outage::Busy, 0)
+    }
+
+    /// The first `searches` searches fail.
+    pub(crate) fn out_of_order(outage: Outage, searches: u32) -> Self {
+        Self::build(Some(Arc::new(LocalHub)), ProvisioningStatus::Enabled, outage, searches)
+    }
+
+    pub(crate) fn with_slow_hub() -> Self {
+        let service = Self::build(Some(Arc::new(SlowHub)), ProvisioningStatus::Enabled, Outage::Busy, 0);
+        let registrar = Arc::clone(&service.front_end.registrar);
+        tokio::spawn(async move {
+            let (scope, id) = (SCOPE.parse().unwrap(), "dev-1".parse().unwrap());
+            loop {
+                sleep(Duration::from_secs(1)).await;
+                let Some(record) = registrar.registration(&scope, &id).await.unwrap() else { continue };
+                if matches!(record.state, State::Assigning { .. }) {
+                    sleep(Duration::from_secs(7)).await;
+                    let outcome = Ok(Substatus::InitialAssignment);
+                    registrar
+                        .finish(&scope, &id, record.operation.guid, outcome, SystemMoments.moment())
+                        .await
+                        .unwrap();
+                    return;
+                }
+            }
+        });
+        service
+    }
+
+    fn build(hub: Option<Arc<dyn Hub>>, status: ProvisioningStatus, outage: Outage, searches: u32) -> Self {
+        let (store, scope) = (MemoryStore::new(), SCOPE.parse().unwrap());
+        for number in 0..GROUPS {
+            let group =
+                group(number, if number + 1 == GROUPS { status } else { ProvisioningStatus::Enabled });
+            let put = store.put_enrollment_group(&scope, group, Condition::Always);
+            // The memory store never waits.
+            let mut put = std::pin::pin!(put);
+            let polled = put.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert!(matches!(polled, Poll::Ready(Ok(()))));
+        }
+        let linked = |hub| LinkedHub { name: "hub.localhost".parse().unwrap(), allocation_weight: 1, hub };
+        let instance = ServiceInstance {
+            id_scope: SCOPE.parse().unwrap(),
+            secret: InstanceSecret::new([7; 32]),
+            linked_hubs: hub.map(linked).into_iter().collect(),
+            default_allocation_policy: AllocationPolicy::Hashed,
+            claim_across_groups: ClaimAcrossGroups::Allow,
+        };
+        let pool = Arc::new(Pool { outage, left: AtomicU32::new(searches) });
+        let registrar = Arc::new(Registrar::new(Arc::new(store), pool, [instance]));
+        let front_end = Arc::new(FrontEnd::new(registrar, Arc::new(SystemMoments), Limits::default()));
+        let (stop, stopping) = watch::channel(false);
+        Self { front_end, _stop: stop, stopping }
+    }
+
+    /// The client's end of a new connection.
+    pub(crate) fn connect(&self) -> DuplexStream {
+        let (client, server) = duplex(16_384);
+        let (front_end, stopping) = (Arc::clone(&self.front_end), self.stopping.clone());
+        tokio::spawn(async move {
+            let peer = Peer { connection: 1, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) };
+            connection::serve(server, peer, &front_end, stopping).await;
+        });
+        client
+    }
+
+    /// Derived from the last group that is searched.
+    pub(crate) fn device_key(&self, id: &str) -> SymmetricKey {
+        key(&format!("group-{}", GROUPS - 1)).derive(id)
+    }
+}
+
+pub(crate) fn key(text: &str) -> SymmetricKey {
+    SymmetricKey::from_bytes(format!("{text:.<32}").into_bytes()).unwrap()
+}
+
+fn group(number: u32, status: ProvisioningStatus) -> EnrollmentGroup {
+    let name = format!("group-{number}");
+    EnrollmentGroup {
+        id: name.parse().unwrap(),
+        registration_id_prefix: None,
+        attestation: GroupAttestation::SymmetricKey(KeyPair {
+            primary: key(&name),
+            secondary: key("another"),
+        }),
+        settings: EntrySettings {
+            provisioning_status: status,
+            allocation_policy: None,
+            hubs: Vec::new(),
+            initial_twin: None,
+            iot_edge: false,
+            reprovision_policy: None,
+            etag: ETag::generate([number as u8; 16], 0),
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+        },
+    }
+}
