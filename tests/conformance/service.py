@@ -56,7 +56,8 @@ class Harbormaster:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, **(environment or {})},
+                # A service that is killed cannot remove its temporary directory; the test's folder goes as a whole.
+                env={**os.environ, "TMPDIR": str(folder), **(environment or {})},
             )
         _running.append(self)
         self.contract = None

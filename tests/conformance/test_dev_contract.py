@@ -1,5 +1,6 @@
 """The contract of `harbormaster dev` with those who start it: output, files, ports, signals, exit codes."""
 
+import os
 import json
 import re
 import signal
@@ -215,3 +216,12 @@ def test_sighup_reads_the_certificates_again_and_open_connections_stay(start, tm
         assert serves(service)
         assert device.is_open()
     assert service.stop()[0] == 0
+
+
+def test_the_temporary_directory_is_private_and_gone_at_exit(start):
+    """DPS-DEV-2, DPS-STORE-8."""
+    service = start()
+    folder = os.path.dirname(service.ca_file)
+    assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
+    assert service.stop()[0] == 0
+    assert not os.path.exists(folder)

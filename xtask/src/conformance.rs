@@ -60,7 +60,8 @@ pub(crate) fn run_against(workspace: &Workspace, binary: &Path, arguments: &[Str
     let binary = std::path::absolute(binary)
         .map_err(|error| Failure::new("conformance", format!("{}: {error}", binary.display())))?;
     let mut pytest = Command::new(python);
-    pytest.args(["-m", "pytest", "-n", WORKERS]).args(arguments).current_dir(&suite);
+    pytest.args(["-m", "pytest", "-n", WORKERS, "--basetemp"]).arg(workspace.target.join("conformance-tmp"));
+    pytest.args(arguments).current_dir(&suite);
     pytest.env(BINARY, binary).env("CARGO_TARGET_DIR", &workspace.target).env("PYTHONDONTWRITEBYTECODE", "1");
     step::run("conformance", &mut pytest, "`cargo xtask conformance -k NAME -n 0 -x` runs one test alone.")
 }

@@ -8,7 +8,9 @@ mod enrollments;
 mod ports;
 mod stop;
 
+use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -99,9 +101,7 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     // The temporary directory outlives everything in it and is removed on every way out of this function.
     let temporary = match options.data_dir {
         Some(_) => None,
-        None => Some(
-            tempfile::Builder::new().prefix("harbormaster-").tempdir().context("a temporary directory")?,
-        ),
+        None => Some(temporary_directory().context("a temporary directory")?),
     };
     let path = options.data_dir.clone().or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()));
     let data_dir = DataDir::open(path.unwrap_or_default()).map_err(Failure::usage)?;
@@ -163,6 +163,11 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     mqtt.await.context("the MQTT listener")?;
     admin.await.context("the admin listener")??;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Spec: DPS-STORE-8: it holds secrets, and lies where others may look.
+fn temporary_directory() -> std::io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("harbormaster-").permissions(Permissions::from_mode(0o700)).tempdir()
 }
 
 fn open_store(data_dir: &DataDir, unsafe_no_sync: bool) -> anyhow::Result<SqliteStore> {
