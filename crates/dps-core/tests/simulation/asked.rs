@@ -22,6 +22,8 @@ pub(crate) struct Asked {
 pub(crate) enum Named {
     /// An operation that the device was told.
     Own(OperationId),
+    /// One that it was told before its record was deleted.
+    Forgotten(OperationId),
     /// One that another device was told.
     Foreign(OperationId),
     /// One that nobody was told.
@@ -40,7 +42,11 @@ pub(crate) enum Done {
 
 impl Named {
     pub(crate) fn operation(self) -> OperationId {
-        let (Self::Own(operation) | Self::Foreign(operation) | Self::Forged(operation)) = self;
-        operation
+        match self {
+            Self::Own(operation)
+            | Self::Forgotten(operation)
+            | Self::Foreign(operation)
+            | Self::Forged(operation) => operation,
+        }
     }
 }

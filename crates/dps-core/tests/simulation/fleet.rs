@@ -17,6 +17,8 @@ pub(crate) struct Device {
     pub(crate) name: &'static str,
     /// Every operation id that it was told.
     pub(crate) told: Vec<OperationId>,
+    /// Those that it was told before.
+    pub(crate) forgotten: Vec<OperationId>,
     /// Where it was told that it lives.
     pub(crate) home: Option<Home>,
     /// Changes when an operator deletes the record, at the beginning and at the end: what was asked before proves nothing.
@@ -42,7 +44,14 @@ pub(crate) enum Signer {
 pub(crate) fn fleet() -> Vec<Device> {
     // Two spelled with capitals: such a device may derive its key, and name itself, in either spelling.
     ["Line-1", "line-2", "cell-3", "Cell-4"]
-        .map(|name| Device { name, told: Vec::new(), home: None, life: 0, deletions: 0 })
+        .map(|name| Device {
+            name,
+            told: Vec::new(),
+            forgotten: Vec::new(),
+            home: None,
+            life: 0,
+            deletions: 0,
+        })
         .into()
 }
 
@@ -101,7 +110,7 @@ impl Device {
     /// A new life: the record is being deleted, or is gone.
     pub(crate) fn begin_anew(&mut self) {
         self.life += 1;
-        self.told.clear();
+        self.forgotten.append(&mut self.told);
         self.home = None;
     }
 }

@@ -38,14 +38,14 @@ impl World {
     pub(crate) fn operator(&mut self) {
         let (group, _) = *self.prng.pick(&GROUPS);
         let device = self.prng.below(self.devices.len());
-        match self.prng.below(14) {
-            0..=4 => {
-                let enabled = self.prng.percent(70);
+        match self.prng.below(20) {
+            0..=9 => {
+                let enabled = self.prng.percent(75);
                 self.put_group(group, enabled);
             }
-            5 => self.delete_group(group),
-            6..=9 => self.put_individual(device),
-            10..=12 => self.delete_individual(device),
+            10 => self.delete_group(group),
+            11..=14 => self.put_individual(device),
+            15..=18 => self.delete_individual(device),
             _ => self.delete_record(device),
         }
     }

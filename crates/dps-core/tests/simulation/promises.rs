@@ -70,7 +70,9 @@ pub(crate) fn check_answer(devices: &mut [Device], done: &Done) -> Result<(), St
         Done::Polled(asked, named, result) => {
             let device = &mut devices[asked.device];
             match (result, named) {
-                (Ok(polled), Named::Own(operation)) if polled.operation_id == *operation => {
+                (Ok(polled), Named::Own(operation) | Named::Forgotten(operation))
+                    if polled.operation_id == *operation =>
+                {
                     hear(device, asked, &polled.registration)
                 }
                 (Ok(_), _) => Err(format!("{} {OPERATION_OF_OTHERS}: {named:?}", device.name)),

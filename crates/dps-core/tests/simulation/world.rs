@@ -27,7 +27,7 @@ use crate::promises;
 pub(crate) const HUBS: [&str; 3] = ["north.example", "south.example", "outside.example"];
 
 /// Steps before the world is left to come to rest.
-const STEPS: usize = 300;
+const STEPS: usize = 500;
 
 /// Questions that the hub outside keeps at most; it forgets the oldest.
 const QUESTIONS_MAX: usize = 8;
@@ -135,16 +135,17 @@ impl World {
         self.note(&format!("{task:?} registers {name} with the key of {signer:?}"));
     }
 
-    /// With an operation id of the device, old or new, of another one, or of nobody.
+    /// With an operation id of the device, of this life or an earlier one, of another device, or of nobody.
     fn poll(&mut self) {
         let told = |device: &Device| device.told.clone();
         let device = self.prng.below(self.devices.len());
-        let own = told(&self.devices[device]);
+        let (own, forgotten) = (told(&self.devices[device]), self.devices[device].forgotten.clone());
         let others = self.devices.iter().filter(|other| other.name != self.devices[device].name);
         let foreign: Vec<OperationId> = others.flat_map(told).collect();
         let named = match self.prng.below(10) {
             0 => Named::Forged(self.forged(device)),
-            1 if !foreign.is_empty() => Named::Foreign(*self.prng.pick(&foreign)),
+            1..=2 if !foreign.is_empty() => Named::Foreign(*self.prng.pick(&foreign)),
+            3 if !forgotten.is_empty() => Named::Forgotten(*self.prng.pick(&forgotten)),
             _ if !own.is_empty() => Named::Own(*self.prng.pick(&own)),
             _ => return self.register(),
         };
