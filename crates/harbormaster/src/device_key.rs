@@ -8,6 +8,7 @@ use dps_proto::ids::RegistrationId;
 use dps_proto::key::SymmetricKey;
 
 use crate::exit::Failure;
+use crate::key_option::KeyOption;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -16,7 +17,7 @@ pub(crate) enum Command {
     /// The key is Base64(HMAC-SHA256(group key, registration id)). A device holds this key and never the group's.
     Derive {
         /// The group's primary or secondary key, Base64.
-        #[arg(long, env = "HARBORMASTER_GROUP_KEY", hide_env_values = true)]
+        #[arg(long, env = "HARBORMASTER_GROUP_KEY", hide_env_values = true, value_parser = KeyOption)]
         group_key: SymmetricKey,
         /// The device, spelled as it will register.
         #[arg(long)]

@@ -7,6 +7,7 @@ mod device;
 mod device_key;
 mod exit;
 mod explain;
+mod key_option;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;

@@ -34,6 +34,7 @@ use dps_store::{DataDir, Sealer, SealingKey, SqliteOptions, SqliteStore, Synchro
 use tokio::sync::watch;
 
 use crate::exit::Failure;
+use crate::key_option::KeyOption;
 use certificates::{Certificates, Host};
 
 /// The hub that devices are assigned to.
@@ -60,7 +61,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ID")]
     id_scope: Option<IdScope>,
     /// Primary key of the sample group "dev-group", Base64, for firmware that has it burnt in.
-    #[arg(long, value_name = "KEY", env = "HARBORMASTER_DEV_GROUP_KEY", hide_env_values = true)]
+    #[arg(long, value_name = "KEY", env = "HARBORMASTER_DEV_GROUP_KEY", hide_env_values = true, value_parser = KeyOption)]
     group_key: Option<SymmetricKey>,
     /// JSON array of individual enrollments and enrollment groups, in the shapes of the service API.
     #[arg(long, value_name = "FILE")]

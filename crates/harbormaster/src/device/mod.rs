@@ -20,6 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::value::RawValue;
 
 use crate::exit::{self, Failure};
+use crate::key_option::KeyOption;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -73,10 +74,10 @@ enum Transport {
 #[group(required = true, multiple = false)]
 struct KeyOptions {
     /// The device's own key, Base64.
-    #[arg(long, env = "HARBORMASTER_DEVICE_KEY", hide_env_values = true)]
+    #[arg(long, env = "HARBORMASTER_DEVICE_KEY", hide_env_values = true, value_parser = KeyOption)]
     key: Option<SymmetricKey>,
     /// The key of its enrollment group, from which the device's is derived.
-    #[arg(long, env = "HARBORMASTER_GROUP_KEY", hide_env_values = true)]
+    #[arg(long, env = "HARBORMASTER_GROUP_KEY", hide_env_values = true, value_parser = KeyOption)]
     group_key: Option<SymmetricKey>,
 }
 
