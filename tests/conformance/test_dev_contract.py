@@ -1,10 +1,12 @@
 """The contract of `harbormaster dev` with those who start it: output, files, ports, signals, exit codes."""
 
-import os
 import json
+import os
 import re
 import signal
+import shutil
 import socket
+import ssl
 import stat
 
 import pytest
@@ -225,3 +227,24 @@ def test_the_temporary_directory_is_private_and_gone_at_exit(start):
     assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700
     assert service.stop()[0] == 0
     assert not os.path.exists(folder)
+
+
+def served_certificate(service):
+    """The leaf that a client with TLS 1.3 is shown, DER."""
+    with socket.create_connection((service.address, service.port), timeout=10) as plain:
+        context = ssl.create_default_context(cafile=service.ca_file)
+        with context.wrap_socket(plain, server_hostname="localhost") as tls:
+            return tls.getpeercert(binary_form=True)
+
+
+def test_sighup_serves_the_certificate_that_lies_there_now(start, tmp_path):
+    """DPS-DEV-7."""
+    service = start(data_dir=tmp_path / "data")
+    before = served_certificate(service)
+    for ending in ("pem", "key"):
+        shutil.copy(tmp_path / "data" / f"server-rsa.{ending}", tmp_path / "data" / f"server-ecdsa.{ending}")
+    assert served_certificate(service) == before
+    service.send(signal.SIGHUP)
+    service.log_line("certificates read again")
+    other = ssl.PEM_cert_to_DER_cert((tmp_path / "data" / "server-rsa.pem").read_text())
+    assert served_certificate(service) == other != before
