@@ -119,7 +119,8 @@ fn check_charge(id: &str, groups: usize, signatures: u32) {
 #[test]
 fn a_spent_pool_refuses_a_search_but_not_a_device_that_comes_back() {
     let mut desk = Desk::new(vec![local("north.example")]);
-    put_groups(&desk, 9);
+    // Nine, and the group of the record, which is tried before the search.
+    put_groups(&desk, 10);
     let known = desk.by_group("line-1", "group-8");
     let (operation, _) = desk.accepted(&known);
 
@@ -212,7 +213,7 @@ fn two_groups(claim_across_groups: ClaimAcrossGroups) -> Desk {
     desk
 }
 
-/// DPS-REG-2
+/// DPS-REG-2: the record's group was tried in an older version; the one written since is tried as well.
 #[test]
 fn a_group_that_was_given_new_keys_takes_devices_with_those_and_no_others() {
     let desk = Desk::new(vec![local("north.example")]);
@@ -220,6 +221,7 @@ fn a_group_that_was_given_new_keys_takes_devices_with_those_and_no_others() {
     desk.accepted(&desk.by_group("line-1", "alpha"));
     desk.put_group(keyed(group("alpha"), "renewed"));
     desk.accepted(&desk.by_group("line-1", "renewed"));
+    // The record's group was tried first and is counted, though it is not tried twice.
     assert_eq!(desk.unproven(&desk.by_group("line-1", "alpha")), Unproven::NoEntry { groups_tried: 1 });
     let misused = desk.unproven(&desk.signed("line-2", &keys("alpha").primary));
     assert_eq!(misused, Unproven::NoEntry { groups_tried: 1 }, "a key the group no longer has");
