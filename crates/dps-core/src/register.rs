@@ -98,6 +98,8 @@ impl Registrar {
             let decision = match attested.admission {
                 Admission::Disabled => disable(device, before, &attested.entry, moment),
                 Admission::Admitted { keys, credential } => {
+                    // Before joining: who may not claim the record must not learn of its operation.
+                    claim(instance, before, &attested.entry)?;
                     if let Some(joined) = join(instance, before) {
                         return Ok(joined);
                     }
@@ -135,6 +137,7 @@ impl Registrar {
             return Err(NoSuchOperation::NotThisDevices.into());
         }
         let registration = look_up.registration.ok_or(NoSuchOperation::NoRecord)?;
+        claim(instance, Some(&registration), &attested.entry)?;
         let registration = match attested.admission {
             Admission::Admitted { .. } => registration,
             // Told, not written: a poll changes nothing.
