@@ -28,6 +28,8 @@ pub(crate) enum Outcome {
     Refused(u64),
     /// An outage that this client does not wait for.
     GaveUp(u16),
+    /// Another CONNACK than 0.
+    NotLetIn(u8),
     /// The server is wrong in this client's eyes.
     Broken(&'static str),
 }
@@ -62,13 +64,24 @@ pub(crate) fn java_topic(topic: &str) -> ReadTopic {
     Ok((0, retry_after))
 }
 
-/// Prefix, digits, then `retry-after=` wherever it stands, in lower case.
-pub(crate) fn plain_topic(topic: &str) -> ReadTopic {
+/// Prefix and whatever number follows, then `retry-after=` in lower case wherever it stands. What is no number is 0.
+pub(crate) fn c_sdk_topic(topic: &str) -> ReadTopic {
     let rest = topic.strip_prefix(PREFIX).ok_or("the topic is not that of an answer")?;
-    let digits = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
-    let status = digits(rest).parse().map_err(|_| "the status is no number")?;
-    let retry_after = rest.split_once("retry-after=").and_then(|(_, value)| digits(value).parse().ok());
-    Ok((status, retry_after))
+    let number =
+        |text: &str| text.chars().map_while(|c| c.to_digit(10)).fold(0, |sum, digit| sum * 10 + digit);
+    let retry_after = rest.split_once("retry-after=").map(|(_, value)| number(value));
+    Ok((number(rest) as u16, retry_after))
+}
+
+/// Prefix, digits to the next slash, then `retry-after=` wherever it stands, with digits to the next `&`.
+pub(crate) fn azure_sdk_for_c_topic(topic: &str) -> ReadTopic {
+    let rest = topic.strip_prefix(PREFIX).ok_or("the topic is not that of an answer")?;
+    let (status, rest) = rest.split_once('/').unwrap_or((rest, ""));
+    let status = status.parse().map_err(|_| "the status is no number")?;
+    let retry_after = rest.split_once("retry-after=").map(|(_, value)| {
+        value.split('&').next().unwrap_or_default().parse().map_err(|_| "retry-after is no number")
+    });
+    Ok((status, retry_after.transpose()?))
 }
 
 pub(crate) fn csharp((status, retry_after): Topic, body: &Value) -> Read {
@@ -81,9 +94,9 @@ pub(crate) fn csharp((status, retry_after): Topic, body: &Value) -> Read {
             code => Read::End(Outcome::Refused(code.unwrap_or_default())),
         };
     }
-    let Some(operation_id) = body["operationId"].as_str() else { return broken("no operationId") };
-    match body["status"].as_str() {
-        Some("assigning" | "unassigned") => {
+    match (body["status"].as_str(), body["operationId"].as_str()) {
+        (Some("assigning" | "unassigned"), None) => broken("no operationId to poll"),
+        (Some("assigning" | "unassigned"), Some(operation_id)) => {
             Read::Poll { operation_id: operation_id.to_owned(), wait_s: retry_after.unwrap_or(2).max(2) }
         }
         _ if !body["registrationState"].is_object() => broken("NullReferenceException: no registrationState"),
@@ -178,8 +191,7 @@ fn embedded(status: u16, body: &Value) -> Result<Option<String>, Outcome> {
         }
     }
     match (root.get("operationId").and_then(Value::as_str), root.get("status").and_then(Value::as_str)) {
-        (Some(operation_id), Some("assigning")) => Ok(Some(operation_id.to_owned())),
-        (Some(_), Some("unassigned")) => Err(Outcome::Broken("unassigned leads nowhere")),
+        (Some(operation_id), Some("assigning" | "unassigned")) => Ok(Some(operation_id.to_owned())),
         (Some(_), Some(_)) => Ok(None),
         _ => match body["errorCode"].as_u64() {
             Some(_) if status == 429 || status >= 500 => Err(Outcome::GaveUp(status)),
@@ -189,7 +201,7 @@ fn embedded(status: u16, body: &Value) -> Result<Option<String>, Outcome> {
     }
 }
 
-pub(crate) fn embedded_c((status, retry_after): Topic, body: &Value) -> Read {
+pub(crate) fn azure_sdk_for_c((status, retry_after): Topic, body: &Value) -> Read {
     match embedded(status, body) {
         Ok(Some(_)) if retry_after.unwrap_or(0) == 0 => broken("polls without a pause"),
         Ok(Some(operation_id)) => Read::Poll { operation_id, wait_s: retry_after.unwrap_or(0) },
@@ -200,6 +212,7 @@ pub(crate) fn embedded_c((status, retry_after): Topic, body: &Value) -> Read {
 
 pub(crate) fn freertos((status, retry_after): Topic, body: &Value) -> Read {
     match embedded(status, body) {
+        Ok(Some(_)) if body["status"] == "unassigned" => broken("unassigned leads nowhere"),
         Ok(Some(operation_id)) => {
             Read::Poll { operation_id, wait_s: retry_after.filter(|seconds| *seconds > 0).unwrap_or(3) }
         }
@@ -222,10 +235,13 @@ pub(crate) fn netx((status, retry_after): Topic, body: &Value) -> Read {
 pub(crate) fn nrf((status, retry_after): Topic, body: &Value) -> Read {
     let wait_s = retry_after.filter(|seconds| *seconds > 0).unwrap_or(20);
     match embedded(status, body) {
-        Ok(Some(operation_id)) if operation_id.len() >= 60 => broken("the operation id does not fit"),
+        Ok(Some(operation_id)) if operation_id.len() > 60 => broken("the operation id does not fit"),
         Ok(Some(operation_id)) => Read::Poll { operation_id, wait_s },
         Ok(None) if body["registrationState"]["assignedHub"].as_str().is_some_and(|hub| hub.len() > 63) => {
             broken("the hub name is cut off")
+        }
+        Ok(None) if body["registrationState"]["deviceId"].as_str().is_some_and(|id| id.len() > 128) => {
+            broken("the device id is cut off")
         }
         Ok(None) => finals(body),
         Err(Outcome::GaveUp(_)) => Read::Again { wait_s },

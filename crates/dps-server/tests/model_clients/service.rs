@@ -28,17 +28,20 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::SCOPE;
+use crate::failing_store::FailingStore;
 
 /// Groups without prefix: more than are searched without the pool.
 const GROUPS: u32 = 9;
 
-/// How the pool fails, for a number of searches.
-#[derive(Clone, Copy)]
+/// What fails for a number of requests.
+#[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Outage {
     /// 429.
     Busy,
     /// No answer in time: 503.
     Hangs,
+    /// The store cannot be reached: 503.
+    StoreGone,
 }
 
 pub(crate) struct Service {
@@ -88,9 +91,9 @@ impl Service {
         Self::build(Some(Arc::new(LocalHub)), ProvisioningStatus::Disabled, Outage::Busy, 0)
     }
 
-    /// The first `searches` searches fail.
-    pub(crate) fn out_of_order(outage: Outage, searches: u32) -> Self {
-        Self::build(Some(Arc::new(LocalHub)), ProvisioningStatus::Enabled, outage, searches)
+    /// The first `requests` requests fail.
+    pub(crate) fn out_of_order(outage: Outage, requests: u32) -> Self {
+        Self::build(Some(Arc::new(LocalHub)), ProvisioningStatus::Enabled, outage, requests)
     }
 
     pub(crate) fn with_slow_hub() -> Self {
@@ -115,7 +118,7 @@ impl Service {
         service
     }
 
-    fn build(hub: Option<Arc<dyn Hub>>, status: ProvisioningStatus, outage: Outage, searches: u32) -> Self {
+    fn build(hub: Option<Arc<dyn Hub>>, status: ProvisioningStatus, outage: Outage, requests: u32) -> Self {
         let (store, scope) = (MemoryStore::new(), SCOPE.parse().unwrap());
         for number in 0..GROUPS {
             let group =
@@ -134,6 +137,8 @@ impl Service {
             default_allocation_policy: AllocationPolicy::Hashed,
             claim_across_groups: ClaimAcrossGroups::Allow,
         };
+        let (looks, searches) = if outage == Outage::StoreGone { (requests, 0) } else { (0, requests) };
+        let store = FailingStore { inner: store, left: AtomicU32::new(looks) };
         let pool = Arc::new(Pool { outage, left: AtomicU32::new(searches) });
         let registrar = Arc::new(Registrar::new(Arc::new(store), pool, [instance]));
         let front_end = Arc::new(FrontEnd::new(registrar, Arc::new(SystemMoments), Limits::default()));
@@ -141,9 +146,9 @@ impl Service {
         Self { front_end, _stop: stop, stopping }
     }
 
-    /// The client's end of a new connection.
-    pub(crate) fn connect(&self) -> DuplexStream {
-        let (client, server) = duplex(16_384);
+    /// The client's end of a new connection, on which bytes travel at most `together` at a time.
+    pub(crate) fn connect(&self, together: usize) -> DuplexStream {
+        let (client, server) = duplex(together);
         let (front_end, stopping) = (Arc::clone(&self.front_end), self.stopping.clone());
         tokio::spawn(async move {
             let peer = Peer { connection: 1, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) };

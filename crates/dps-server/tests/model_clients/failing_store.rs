@@ -1,0 +1,122 @@
+//! A store in memory that is unavailable for a number of look-ups.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use dps_core::enrollment::{EnrollmentGroup, IndividualEnrollment};
+use dps_core::ports::{
+    CandidateGroups, Commit, Condition, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice,
+    WriteError,
+};
+use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
+use dps_store::MemoryStore;
+
+pub(crate) struct FailingStore {
+    pub(crate) inner: MemoryStore,
+    /// Look-ups that still fail.
+    pub(crate) left: AtomicU32,
+}
+
+#[async_trait]
+impl Store for FailingStore {
+    async fn open_instance(&self, s: &IdScope, fresh: InstanceSecret) -> Result<InstanceSecret, StoreError> {
+        self.inner.open_instance(s, fresh).await
+    }
+
+    async fn id_scopes(&self) -> Result<Vec<IdScope>, StoreError> {
+        self.inner.id_scopes().await
+    }
+
+    async fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> Result<LookUp, StoreError> {
+        let take = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        match take {
+            Ok(_) => Err(StoreError::Unavailable("the disk is full".to_owned())),
+            Err(_) => self.inner.look_up(scope, id).await,
+        }
+    }
+
+    async fn candidate_groups(
+        &self,
+        s: &IdScope,
+        id: &RegistrationId,
+    ) -> Result<CandidateGroups, StoreError> {
+        self.inner.candidate_groups(s, id).await
+    }
+
+    async fn commit(&self, write: RegistrationWrite) -> Result<Commit, StoreError> {
+        self.inner.commit(write).await
+    }
+
+    async fn delete_registration(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        self.inner.delete_registration(scope, id, condition).await
+    }
+
+    async fn put_individual_enrollment(
+        &self,
+        scope: &IdScope,
+        enrollment: IndividualEnrollment,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        self.inner.put_individual_enrollment(scope, enrollment, condition).await
+    }
+
+    async fn delete_individual_enrollment(
+        &self,
+        scope: &IdScope,
+        id: &RegistrationId,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        self.inner.delete_individual_enrollment(scope, id, condition).await
+    }
+
+    async fn enrollment_group(
+        &self,
+        scope: &IdScope,
+        id: &EnrollmentGroupId,
+    ) -> Result<Option<Arc<EnrollmentGroup>>, StoreError> {
+        self.inner.enrollment_group(scope, id).await
+    }
+
+    async fn put_enrollment_group(
+        &self,
+        scope: &IdScope,
+        group: EnrollmentGroup,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        self.inner.put_enrollment_group(scope, group, condition).await
+    }
+
+    async fn delete_enrollment_group(
+        &self,
+        scope: &IdScope,
+        id: &EnrollmentGroupId,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        self.inner.delete_enrollment_group(scope, id, condition).await
+    }
+
+    async fn hub_device(
+        &self,
+        scope: &IdScope,
+        hub: &HubName,
+        device_id: &DeviceId,
+    ) -> Result<Option<StoredHubDevice>, StoreError> {
+        self.inner.hub_device(scope, hub, device_id).await
+    }
+
+    async fn hub_devices(
+        &self,
+        scope: &IdScope,
+        hub: &HubName,
+        after: Option<&DeviceId>,
+        limit: u32,
+    ) -> Result<Vec<StoredHubDevice>, StoreError> {
+        self.inner.hub_devices(scope, hub, after, limit).await
+    }
+}
