@@ -101,7 +101,7 @@ def register_once(service):
 def problem(lines, device_port):
     """What is missing of: read from the device, write to the log, sync of the log, write to the device; in that order."""
     unfinished = {}
-    began, ended = [], []
+    began = []
     for number, line in enumerate(lines):
         started = unfinished.pop(line["thread"], None) if "resumed>" in line["rest"] else (number, line["rest"])
         if started is None:

@@ -19,7 +19,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<(), Failure> {
     for folder in ["tests/conformance", "fuzz"] {
         sources.extend(source::files(root, folder, &[".rs", ".py"])?);
     }
-    let advice = "Cite a statement as DPS-XXX-n where the code makes it true and where a test proves it.";
+    let advice = "Cite a statement as DPS-AREA-n where the code makes it true and where a test proves it.";
     step::none("citations of docs/spec", &misses(&specification, &sources), advice)
 }
 
@@ -62,7 +62,7 @@ fn misses(specification: &[SourceFile], sources: &[SourceFile]) -> Vec<String> {
     faults
 }
 
-/// The statement that a line of docs/spec makes: `- **DPS-XXX-n** ...`.
+/// The statement that a line of docs/spec makes: `- **DPS-AREA-n** ...`.
 fn defined(line: &str) -> Option<(String, u32)> {
     let (name, _) = line.strip_prefix("- **")?.split_once("**")?;
     citations(name).into_iter().next()
@@ -90,7 +90,7 @@ fn code_and_test(file: &SourceFile) -> (&str, &str) {
     (&file.text, "")
 }
 
-/// Every `DPS-XXX-n` in `text`.
+/// Every `DPS-AREA-n` in `text`.
 fn citations(text: &str) -> BTreeSet<(String, u32)> {
     let mut found = BTreeSet::new();
     for (at, prefix) in text.match_indices("DPS-") {

@@ -61,7 +61,12 @@ pub(crate) fn run(workspace: &Workspace, plan: &Plan) -> Result<(), Failure> {
     let cargo_fuzz = install(workspace)?;
     for target in targets {
         let mut fuzz = Command::new(&cargo_fuzz);
-        fuzz.args(["fuzz", "run", &target, "--", &format!("-max_total_time={}", plan.seconds)]);
+        // New inputs go to the first folder; the committed one is only read.
+        let found = workspace.target.join("fuzz-corpus").join(&target);
+        std::fs::create_dir_all(&found)
+            .map_err(|error| Failure::new("fuzz", format!("{}: {error}", found.display())))?;
+        fuzz.args(["fuzz", "run", &target]).arg(&found).arg(workspace.root.join("fuzz/corpus").join(&target));
+        fuzz.args(["--", &format!("-max_total_time={}", plan.seconds)]);
         // The sanitizers are nightly flags; this lets the pinned stable compiler take them.
         fuzz.current_dir(&workspace.root).env("RUSTC_BOOTSTRAP", "1");
         let advice = "The input that did it stands in fuzz/artifacts: make it a test, then mend the code.";

@@ -95,15 +95,22 @@ impl Registrar {
             let attested =
                 attestation::attest(&*self.store, &*self.pool, device, &look_up, moment.now).await?;
             let before = look_up.registration.as_ref();
+            // Before anything is told or written, `disabled` included: the record is not this device's to learn of.
+            let claimed_from = claim(instance, before, &attested.entry)?;
             let decision = match attested.admission {
                 Admission::Disabled => disable(device, before, &attested.entry, moment),
                 Admission::Admitted { keys, credential } => {
-                    // Before joining: who may not claim the record must not learn of its operation.
-                    claim(instance, before, &attested.entry)?;
                     if let Some(joined) = join(instance, before) {
                         return Ok(joined);
                     }
-                    assign(instance, device, before, (&attested.entry, keys, credential), moment)?
+                    assign(
+                        instance,
+                        device,
+                        before,
+                        (&attested.entry, keys, credential),
+                        claimed_from,
+                        moment,
+                    )
                 }
             };
             match self.store.commit(decision.write).await? {
@@ -223,9 +230,9 @@ fn assign(
     device: &DeviceClaim,
     before: Option<&Registration>,
     (entry, keys, credential): (&Entry, KeyPair, HubCredential),
+    claimed_from: Option<EnrollmentGroupId>,
     moment: Moment,
-) -> Result<Decision, Refusal> {
-    let claimed_from = claim(instance, before, entry)?;
+) -> Decision {
     let current = before.and_then(Registration::assignment);
     let current_hub = current.map(|assignment| &assignment.hub);
     let chosen = allocation::decide(instance, entry.settings(), current_hub, &device.registration_id);
@@ -268,7 +275,7 @@ fn assign(
         registration: registration.clone(),
         claimed_from,
     };
-    Ok(Decision { write: write(registration, before, entry, hub_writes), told })
+    Decision { write: write(registration, before, entry, hub_writes), told }
 }
 
 /// Decides for a device whose entry is disabled. Spec: DPS-REG-11, DPS-REG-20.

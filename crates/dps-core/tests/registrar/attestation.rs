@@ -107,7 +107,6 @@ fn a_group_key_used_directly_is_refused_and_the_group_named() {
 fn a_known_device_that_turns_to_the_group_key_is_told_from_one_with_a_wrong_key() {
     let desk = desk();
     desk.accepted(&desk.by_group("line-1", "alpha"));
-    // The group of the record was tried already, so the search skips it.
     let why = desk.unproven(&desk.signed("line-1", &keys("alpha").primary));
     assert_eq!(why, Unproven::GroupKeyUsedDirectly("alpha".parse().unwrap()));
 }

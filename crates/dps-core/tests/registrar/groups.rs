@@ -6,10 +6,11 @@ use dps_core::enrollment::EnrollmentGroup;
 use dps_core::instance::{ClaimAcrossGroups, ServiceInstance};
 use dps_core::refusal::{Refusal, Unproven};
 use dps_core::register::Registered;
+use dps_core::registration::State;
 
 use crate::common::desk::{Desk, assigned};
 use crate::common::entries::{AnyEntry, group, group_ref, individual, keyed, keys, prefixed};
-use crate::common::hubs::{instance, local};
+use crate::common::hubs::{instance, local, slow};
 use crate::common::inline_pool::{BusyPool, ForgetfulPool, InlinePool};
 use crate::common::sim_store::Call;
 
@@ -119,8 +120,7 @@ fn check_charge(id: &str, groups: usize, signatures: u32) {
 #[test]
 fn a_spent_pool_refuses_a_search_but_not_a_device_that_comes_back() {
     let mut desk = Desk::new(vec![local("north.example")]);
-    // Nine, and the group of the record, which is tried before the search.
-    put_groups(&desk, 10);
+    put_groups(&desk, 9);
     let known = desk.by_group("line-1", "group-8");
     let (operation, _) = desk.accepted(&known);
 
@@ -190,6 +190,38 @@ fn a_device_may_not_move_to_another_group_where_the_instance_forbids_it() {
     desk.accepted(&desk.by_group("line-1", "alpha"));
 }
 
+/// DPS-REG-8: nor does it learn where the record's device lives.
+#[test]
+fn a_device_that_may_not_claim_a_record_can_neither_poll_nor_join_its_operation() {
+    let claimed = |result: Result<(), Refusal>| {
+        assert!(matches!(result, Err(Refusal::ClaimedAcrossGroups { .. })), "{result:?}");
+    };
+    let refuse = ServiceInstance {
+        claim_across_groups: ClaimAcrossGroups::Refuse,
+        ..instance(vec![slow("out.example")])
+    };
+    let desk = Desk::with(refuse, Arc::new(InlinePool::default()));
+    desk.put_group(group("alpha"));
+    desk.put_group(group("beta"));
+    let (operation, before) = desk.accepted(&desk.by_group("line-1", "alpha"));
+    claimed(desk.register(&desk.by_group("line-1", "beta")).map(drop));
+    claimed(desk.poll(&desk.by_group("line-1", "beta"), operation).map(drop));
+    assert!(matches!(desk.polled(&desk.by_group("line-1", "alpha"), operation), State::Assigning { .. }));
+    assert_eq!(desk.record("line-1"), Some(before));
+}
+
+/// DPS-REG-8, DPS-REG-5: a disabled group is no way to take a record either.
+#[test]
+fn a_device_of_a_disabled_group_does_not_take_a_record_that_it_may_not_claim() {
+    let desk = two_groups(ClaimAcrossGroups::Refuse);
+    let (_, before) = desk.accepted(&desk.by_group("line-1", "alpha"));
+    desk.put_group(group("beta").disabled());
+    let refused = desk.register(&desk.by_group("line-1", "beta"));
+    assert!(matches!(refused, Err(Refusal::ClaimedAcrossGroups { .. })), "{refused:?}");
+    assert_eq!(desk.record("line-1"), Some(before));
+    desk.accepted(&desk.by_group("line-1", "alpha"));
+}
+
 /// DPS-REG-8: it speaks of groups; an individual enrollment was written for this very device.
 #[test]
 fn a_device_may_pass_between_a_group_and_its_own_entry_whatever_the_instance_says() {
@@ -213,7 +245,7 @@ fn two_groups(claim_across_groups: ClaimAcrossGroups) -> Desk {
     desk
 }
 
-/// DPS-REG-2: the record's group was tried in an older version; the one written since is tried as well.
+/// DPS-REG-2
 #[test]
 fn a_group_that_was_given_new_keys_takes_devices_with_those_and_no_others() {
     let desk = Desk::new(vec![local("north.example")]);
@@ -221,7 +253,6 @@ fn a_group_that_was_given_new_keys_takes_devices_with_those_and_no_others() {
     desk.accepted(&desk.by_group("line-1", "alpha"));
     desk.put_group(keyed(group("alpha"), "renewed"));
     desk.accepted(&desk.by_group("line-1", "renewed"));
-    // The record's group was tried first and is counted, though it is not tried twice.
     assert_eq!(desk.unproven(&desk.by_group("line-1", "alpha")), Unproven::NoEntry { groups_tried: 1 });
     let misused = desk.unproven(&desk.signed("line-2", &keys("alpha").primary));
     assert_eq!(misused, Unproven::NoEntry { groups_tried: 1 }, "a key the group no longer has");

@@ -105,6 +105,9 @@ fn a_poll_is_judged_like_a_register_before_its_operation_id_is_looked_at() {
     for operation in [operation.to_string(), "5.".to_owned()] {
         let wrong = desk.signed("line-1", &keys("wrong").primary);
         assert_eq!(unproven(desk.poll(&wrong, &operation)), Unproven::NoEntry { groups_tried: 1 });
+        let direct = desk.signed("line-1", &keys("alpha").primary);
+        let expected = Unproven::GroupKeyUsedDirectly("alpha".parse().unwrap());
+        assert_eq!(unproven(desk.poll(&direct, &operation)), expected);
         let malformed = with_password("line-1", "secret");
         assert!(matches!(unproven(desk.poll(&malformed, &operation)), Unproven::Malformed(_)));
     }

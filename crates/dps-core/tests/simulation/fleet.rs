@@ -1,39 +1,78 @@
-//! The devices of the simulation, and what each of them was told.
+//! The devices of the simulation: what they sign with, and what each of them was told.
 
 use dps_core::attestation::DeviceClaim;
+use dps_core::registration::Assignment;
 use dps_proto::ids::{DeviceId, HubName, OperationId, RegistrationId};
 use jiff::Timestamp;
 
 use crate::common::entries::{keys, signed};
+use crate::common::prng::Prng;
 
-/// A group whose devices go to a local hub.
-pub(crate) const LOCAL_GROUP: &str = "alpha";
-/// A group whose devices go to a hub outside.
-pub(crate) const OUTSIDE_GROUP: &str = "beta";
+/// Every group. The first has a prefix that only some of the devices have.
+pub(crate) const GROUPS: [(&str, Option<&str>); 3] =
+    [("alpha", Some("line-")), ("beta", None), ("gamma", None)];
 
+/// A device, which remembers what it was told since an operator last deleted its record.
 pub(crate) struct Device {
     pub(crate) name: &'static str,
-    /// Its group; it may have an individual enrollment as well.
-    pub(crate) group: &'static str,
-    /// Every operation id that it was told in this life of its record.
+    /// Every operation id that it was told.
     pub(crate) told: Vec<OperationId>,
+    /// Those that it was told before.
+    pub(crate) forgotten: Vec<OperationId>,
     /// Where it was told that it lives.
-    pub(crate) lives_at: Option<(HubName, DeviceId)>,
+    pub(crate) home: Option<Home>,
     /// Changes when an operator deletes the record, at the beginning and at the end: what was asked before proves nothing.
     pub(crate) life: u32,
     /// Deletions of its record that are under way: what it is told meanwhile may not hold.
     pub(crate) deletions: u32,
 }
 
+/// A hub, and the device's id there.
+pub(crate) type Home = (HubName, DeviceId);
+
+/// Whose key a device signs with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signer {
+    /// That of its individual enrollment.
+    Own,
+    /// The one derived from that of a group.
+    Group(&'static str),
+    /// A key that no entry ever had.
+    Nobody,
+}
+
 pub(crate) fn fleet() -> Vec<Device> {
-    let device =
-        |name, group| Device { name, group, told: Vec::new(), lives_at: None, life: 0, deletions: 0 };
-    vec![
-        device("dev-0", LOCAL_GROUP),
-        device("dev-1", LOCAL_GROUP),
-        device("Out-2", OUTSIDE_GROUP),
-        device("out-3", OUTSIDE_GROUP),
-    ]
+    // Two spelled with capitals: such a device may derive its key, and name itself, in either spelling.
+    ["Line-1", "line-2", "cell-3", "Cell-4"]
+        .map(|name| Device {
+            name,
+            told: Vec::new(),
+            forgotten: Vec::new(),
+            home: None,
+            life: 0,
+            deletions: 0,
+        })
+        .into()
+}
+
+/// The keys that an entry has in a version; an operator may give it new ones.
+pub(crate) fn key_name(entry: &str, version: u32) -> String {
+    format!("{entry} v{version}")
+}
+
+pub(crate) fn home(assignment: &Assignment) -> Home {
+    (assignment.hub.clone(), assignment.device_id.clone())
+}
+
+impl Signer {
+    /// Any; seldom a stranger.
+    pub(crate) fn draw(prng: &mut Prng) -> Self {
+        match prng.below(20) {
+            0 => Self::Nobody,
+            1..=6 => Self::Own,
+            _ => Self::Group(prng.pick(&GROUPS).0),
+        }
+    }
 }
 
 impl Device {
@@ -41,14 +80,26 @@ impl Device {
         self.name.parse().unwrap()
     }
 
-    /// With a token of its group, or of its individual enrollment.
-    pub(crate) fn claim(&self, as_individual: bool, expires_at: Timestamp) -> DeviceClaim {
-        let key = if as_individual {
-            keys(self.name).primary
-        } else {
-            keys(self.group).secondary.derive(self.name)
+    /// A claim with the keys of that version of the entry.
+    pub(crate) fn claim(
+        &self,
+        signer: Signer,
+        version: u32,
+        expires_at: Timestamp,
+        prng: &mut Prng,
+    ) -> DeviceClaim {
+        let folded = self.name.to_lowercase();
+        let presented = if prng.percent(70) { self.name } else { &folded };
+        let derived_over = if prng.percent(50) { presented } else { &folded };
+        let entry = match signer {
+            Signer::Own => self.name,
+            Signer::Group(group) => group,
+            Signer::Nobody => "nobody",
         };
-        signed(self.name, &key, expires_at)
+        let keys = keys(&key_name(entry, version));
+        let key = if prng.percent(50) { keys.primary } else { keys.secondary };
+        let key = if let Signer::Group(_) = signer { key.derive(derived_over) } else { key };
+        signed(presented, &key, expires_at)
     }
 
     /// Whether what was asked in that life still holds.
@@ -59,7 +110,7 @@ impl Device {
     /// A new life: the record is being deleted, or is gone.
     pub(crate) fn begin_anew(&mut self) {
         self.life += 1;
-        self.told.clear();
-        self.lives_at = None;
+        self.forgotten.append(&mut self.told);
+        self.home = None;
     }
 }

@@ -1,0 +1,146 @@
+//! What must hold in every schedule. Each check answers with the first promise that it finds broken.
+
+use dps_core::enrollment::ProvisioningStatus;
+use dps_core::ports::WriteError;
+use dps_core::refusal::Refusal;
+use dps_core::register::Registered;
+use dps_core::registration::{Registration, State};
+
+use crate::asked::{Asked, Done, Named};
+use crate::common::desk::scope;
+use crate::common::image::{Applied, Image};
+use crate::fleet::{Device, Signer, home};
+
+/// DPS-REG-13.
+pub(crate) const ENTRY_DID_NOT_ADMIT: &str = "was assigned under an entry that is disabled, changed or gone";
+/// DPS-REG-11, as the record is written.
+pub(crate) const RECORD_FORGOT: &str = "has a record that forgot where the device lives";
+/// DPS-REG-11, as the device is told.
+pub(crate) const HOME_FORGOTTEN: &str = "was told another home than before";
+/// DPS-REG-14.
+pub(crate) const OPERATION_LOST: &str = "was told an operation id that is no longer found";
+/// DPS-ID-5.
+const OPERATION_OF_OTHERS: &str = "was answered for an operation id that it was never told";
+/// DPS-REG-1, DPS-REG-2.
+const STRANGER_LET_IN: &str = "was let in with a key that no entry has";
+/// DPS-STORE-3: others who write, and crashes that are over, are nobody's trouble.
+const TROUBLED: &str = "a request came to nothing for a reason that is none here";
+/// DPS-REG-10, DPS-STORE-5.
+const TWO_HOMES: &str = "has an identity at a hub where its record does not have it";
+
+/// Spec: DPS-REG-11, DPS-REG-13: judges a commit by what held at the moment it was applied.
+pub(crate) fn check_commit(applied: &Applied) -> Result<(), String> {
+    let record = &applied.write.registration;
+    if let State::Assigned { .. } = record.state {
+        let decided_on = applied.write.decided_on.as_ref().map(|(_, etag)| etag);
+        let admits = applied
+            .entry
+            .as_ref()
+            .is_some_and(|(etag, status)| *status == ProvisioningStatus::Enabled && Some(etag) == decided_on);
+        if !admits {
+            return Err(format!("{} {ENTRY_DID_NOT_ADMIT}", record.registration_id));
+        }
+    }
+    // Every hub stays linked here, so nothing but a deletion makes a device move.
+    let before = applied.before.as_ref().and_then(Registration::assignment).map(home);
+    let after = record.assignment().map(home);
+    if before.is_some() && before != after {
+        return Err(format!("{} {RECORD_FORGOT}: {before:?}, now {after:?}", record.registration_id));
+    }
+    Ok(())
+}
+
+/// Judges an answer by what its device was told before, and lets the device learn from it.
+pub(crate) fn check_answer(devices: &mut [Device], done: &Done) -> Result<(), String> {
+    match done {
+        Done::Registered(asked, result) => {
+            let device = &mut devices[asked.device];
+            let (operation, registration) = match result {
+                Ok(Registered::Accepted { operation_id, registration, .. }) => {
+                    (Some(*operation_id), registration)
+                }
+                Ok(Registered::Disabled { registration }) => (None, registration),
+                Err(why) => return check_refusal(why),
+            };
+            if device.is_in(asked.life) {
+                device.told.extend(operation);
+            }
+            hear(device, asked, registration)
+        }
+        Done::Polled(asked, named, result) => {
+            let device = &mut devices[asked.device];
+            match (result, named) {
+                (Ok(polled), Named::Own(operation) | Named::Forgotten(operation))
+                    if polled.operation_id == *operation =>
+                {
+                    hear(device, asked, &polled.registration)
+                }
+                (Ok(_), _) => Err(format!("{} {OPERATION_OF_OTHERS}: {named:?}", device.name)),
+                (Err(Refusal::NoSuchOperation(why)), Named::Own(operation)) if device.is_in(asked.life) => {
+                    Err(format!("{} {OPERATION_LOST}: {operation}: {why}", device.name))
+                }
+                (Err(why), _) => check_refusal(why),
+            }
+        }
+        Done::Finished(Ok(_)) => Ok(()),
+        Done::Finished(Err(why)) => check_refusal(why),
+        Done::Enrolled(Ok(()) | Err(WriteError::Missing))
+        | Done::Deleted { result: Ok(()) | Err(WriteError::Missing), .. } => Ok(()),
+        Done::Enrolled(Err(why)) | Done::Deleted { result: Err(why), .. } => {
+            Err(format!("{TROUBLED}: {why}"))
+        }
+    }
+}
+
+fn check_refusal(why: &Refusal) -> Result<(), String> {
+    match why {
+        Refusal::Unproven(_) | Refusal::NoSuchOperation(_) => Ok(()),
+        Refusal::UnknownIdScope(_)
+        | Refusal::TpmWanted
+        | Refusal::ClaimedAcrossGroups { .. }
+        | Refusal::Busy
+        | Refusal::Contended(_)
+        | Refusal::Store(_) => Err(format!("{TROUBLED}: {why}")),
+    }
+}
+
+/// Spec: DPS-REG-11: who was told a home hears of no other one, whatever became of the latest operation.
+fn hear(device: &mut Device, asked: &Asked, registration: &Registration) -> Result<(), String> {
+    if asked.signer == Signer::Nobody {
+        return Err(format!("{} {STRANGER_LET_IN}", device.name));
+    }
+    if registration.registration_id != device.id() {
+        return Err(format!("{} was told of {}", device.name, registration.registration_id));
+    }
+    if !device.is_in(asked.life) {
+        return Ok(());
+    }
+    let now = registration.assignment().map(home);
+    // Only what was known as it asked: an answer may have been on its way for long.
+    if asked.home.is_some() && asked.home != now {
+        return Err(format!("{} {HOME_FORGOTTEN}: {:?}, now {now:?}", device.name, asked.home));
+    }
+    if now.is_some() && device.home.is_some() && device.home != now {
+        return Err(format!("{} {HOME_FORGOTTEN}: {:?}, now {now:?}", device.name, device.home));
+    }
+    if let State::Assigned { assignment, .. } = &registration.state {
+        device.home = Some(home(assignment));
+    }
+    Ok(())
+}
+
+/// Spec: DPS-REG-11, DPS-STORE-5: with nothing under way, the record knows where its device lives, and no other local hub does.
+pub(crate) fn check_at_rest(devices: &[Device], image: &Image) -> Result<(), String> {
+    for device in devices {
+        let record = image.registrations.get(&(scope(), device.id()));
+        let home = record.and_then(Registration::assignment).map(home);
+        if device.home.is_some() && device.home != home {
+            return Err(format!("{} {HOME_FORGOTTEN}: {:?}, now {home:?}", device.name, device.home));
+        }
+        let identities = image.identities(&scope(), &device.id());
+        if identities.iter().any(|at| Some(at) != home.as_ref()) && record.is_some() {
+            return Err(format!("{} {TWO_HOMES}: {identities:?}, the record has {home:?}", device.name));
+        }
+    }
+    Ok(())
+}
