@@ -30,7 +30,7 @@ const PURE: [&str; 2] = ["dps-proto", "dps-core"];
 const IMPURE: [&str; 7] = ["tokio", "mio", "sqlx", "hyper", "axum", "reqwest", "rusqlite"];
 
 /// The modules of dps-proto that dps-core may use.
-const CORE_KNOWS: [&str; 5] = ["ids", "key", "sas", "api_version", "date"];
+const CORE_KNOWS: [&str; 6] = ["ids", "key", "sas", "percent", "api_version", "date"];
 
 /// Checks the workspace.
 ///

@@ -91,6 +91,8 @@ mod tests {
             linked_hubs: hubs.iter().map(linked).collect(),
             default_allocation_policy: AllocationPolicy::Hashed,
             claim_across_groups: ClaimAcrossGroups::Allow,
+            service_hosts: Vec::new(),
+            shared_access_policies: Vec::new(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use dps_proto::ids::{HubName, IdScope, InstanceSecret};
 
+use crate::access::{ServiceHost, SharedAccessPolicy};
 use crate::enrollment::AllocationPolicy;
 use crate::ports::Hub;
 
@@ -20,6 +21,10 @@ pub struct ServiceInstance {
     pub default_allocation_policy: AllocationPolicy,
     /// What happens when a device of one group comes in by another. Spec: DPS-REG-8.
     pub claim_across_groups: ClaimAcrossGroups,
+    /// Names by which clients call this instance's service API. Spec: DPS-ACCESS-2.
+    pub service_hosts: Vec<ServiceHost>,
+    /// Who may manage the instance. Spec: DPS-ACCESS-1.
+    pub shared_access_policies: Vec<SharedAccessPolicy>,
 }
 
 /// A hub of an instance.

@@ -4,6 +4,7 @@
 //! through the traits of [`ports`]. No wire word either: a front end turns what is decided here into topics, bodies and
 //! codes.
 
+pub mod access;
 pub mod allocation;
 pub mod attestation;
 pub mod enrollment;

@@ -1,16 +1,25 @@
 //! Every size, count and wait that a peer can influence. Spec: DPS-MQTT-26, DPS-MQTT-27, DPS-MQTT-30.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Limits of one listener.
-#[derive(Debug, Clone)]
+use dps_proto::mqtt::SessionLimits;
+
+/// The limits of one node. Spec: DPS-LIMIT-1 to DPS-LIMIT-9 (docs/spec/limits.md).
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at one time; more wait in the kernel's queue.
+    /// Connections at one time, of all listeners together; more wait in the kernel's queue.
     pub connections: usize,
+    /// Connections at one time from one address; no limit where absent.
+    pub connections_per_address: Option<usize>,
+    /// Connections at one time that have not proved themselves yet. Spec: DPS-LIMIT-2.
+    pub unattested_connections: usize,
     /// Time to finish the TLS handshake.
     pub handshake_within: Duration,
+    /// Deadlines of an MQTT session: CONNECT, first proof, idleness.
+    pub session: SessionLimits,
     /// Time for one request to be decided; then the device is told to ask again.
     pub request_within: Duration,
     /// Time for a device to take what it is sent.
@@ -19,17 +28,37 @@ pub struct Limits {
     pub drain_within: Duration,
     /// Bytes that all connections not yet attested may have buffered together. Spec: DPS-MQTT-30.
     pub unattested_bytes: usize,
+    /// Requests that are being decided at one time. Spec: DPS-LIMIT-4.
+    pub requests_in_flight: usize,
+    /// Registers a minute for each service instance; no limit where absent. Azure's is 1,000. Spec: DPS-LIMIT-5.
+    pub registrations_per_minute: Option<NonZeroU32>,
+    /// Polls of one device in 10 seconds; no limit where absent. Azure's is 5. Spec: DPS-LIMIT-6.
+    pub polls_per_device: Option<NonZeroU32>,
+    /// Failed attestations a minute of one address with one registration id; ten times as many of one address with any.
+    /// No limit where absent. Spec: DPS-LIMIT-7.
+    pub failed_attestations_per_minute: Option<NonZeroU32>,
+    /// Seconds that a device waits before it asks again, 2 to 5: some clients ignore anything else. Spec: DPS-REG-9.
+    pub retry_after_s: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 20_000,
+            connections_per_address: None,
+            unattested_connections: 10_000,
             handshake_within: Duration::from_secs(15),
-            request_within: Duration::from_secs(20),
+            session: SessionLimits::default(),
+            // The Java client gives a poll 10 s.
+            request_within: Duration::from_secs(8),
             write_within: Duration::from_secs(20),
             drain_within: Duration::from_secs(10),
             unattested_bytes: 64 * 1024 * 1024,
+            requests_in_flight: 4_096,
+            registrations_per_minute: None,
+            polls_per_device: None,
+            failed_attestations_per_minute: None,
+            retry_after_s: 3,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Harbormaster: a device provisioning service that people run themselves.
 //!
-//! Each command is a file; [`dev`] composes store, hubs, registrar and front ends, and is the place to start reading.
+//! Each command is a file; [`dev`] prepares a service, [`service`] puts store, hubs, registrar and front ends together: start
+//! reading there.
 
 mod dev;
 mod device;
@@ -8,6 +9,8 @@ mod device_key;
 mod exit;
 mod explain;
 mod key_option;
+mod service;
+mod stop;
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;

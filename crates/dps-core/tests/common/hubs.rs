@@ -49,5 +49,7 @@ pub(crate) fn instance(linked_hubs: Vec<LinkedHub>) -> ServiceInstance {
         linked_hubs,
         default_allocation_policy: AllocationPolicy::Hashed,
         claim_across_groups: ClaimAcrossGroups::Allow,
+        service_hosts: Vec::new(),
+        shared_access_policies: Vec::new(),
     }
 }

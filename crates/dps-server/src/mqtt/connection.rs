@@ -14,7 +14,7 @@ use dps_core::register::{Registered, Registrar};
 use dps_core::registration::State;
 use dps_proto::api_version::{ApiVersion, BadApiVersion};
 use dps_proto::body::RegisterBody;
-use dps_proto::mqtt::{Answer, CloseReason, ConnectVerdict, Login, Output, Request, Session, SessionLimits};
+use dps_proto::mqtt::{Answer, CloseReason, ConnectVerdict, Login, Output, Request, Session};
 use dps_proto::sas::SasToken;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
@@ -39,10 +39,6 @@ pub struct FrontEnd {
     pub moments: Arc<dyn Moments>,
     /// Sizes and waits.
     pub limits: Limits,
-    /// Deadlines of a session.
-    pub session_limits: SessionLimits,
-    /// Seconds a device waits before it asks again, 2 to 5: some clients ignore anything else. Spec: DPS-REG-9.
-    pub retry_after_s: u32,
     /// Which connection each device is on.
     pub takeovers: Takeovers,
     /// Bytes for connections not yet attested.
@@ -54,15 +50,13 @@ pub struct FrontEnd {
 }
 
 impl FrontEnd {
-    /// A front end with default deadlines and a retry-after of 3 s.
+    /// A front end that keeps to `limits`.
     pub fn new(registrar: Arc<Registrar>, moments: Arc<dyn Moments>, limits: Limits) -> Self {
         let unattested_bytes = ByteBudget::new(limits.unattested_bytes);
         Self {
             registrar,
             moments,
             limits,
-            session_limits: SessionLimits::default(),
-            retry_after_s: 3,
             takeovers: Takeovers::default(),
             unattested_bytes,
             explanations: Arc::default(),
@@ -90,7 +84,7 @@ where
     let mut connection = Connection {
         front_end,
         peer,
-        session: Session::new(Duration::ZERO, front_end.session_limits),
+        session: Session::new(Duration::ZERO, front_end.limits.session),
         device: None,
         attested: false,
         give_way: Arc::new(Notify::new()),
@@ -246,7 +240,13 @@ impl Connection<'_> {
                     advice: explain::advice(&fault),
                     ..self.explanation(Step::Request, fault.to_string())
                 });
-                fault::answer(&fault, Transport::Mqtt, tracking_id, moment.now, self.front_end.retry_after_s)
+                fault::answer(
+                    &fault,
+                    Transport::Mqtt,
+                    tracking_id,
+                    moment.now,
+                    self.front_end.limits.retry_after_s,
+                )
             }
         };
         let fault::Answer { status, retry_after_s, body } = answer;
@@ -254,7 +254,8 @@ impl Connection<'_> {
     }
 
     async fn ask(&self, request: Request) -> Result<fault::Answer, RequestFault> {
-        let FrontEnd { registrar, moments, retry_after_s, .. } = self.front_end;
+        let FrontEnd { registrar, moments, limits, .. } = self.front_end;
+        let retry_after_s = limits.retry_after_s;
         // A request comes after CONNECT, which made the device known.
         let Some(Device { claim, api_version }) = &self.device else { return Err(RequestFault::TimedOut) };
         let api_version = api_version.as_ref().map_err(|why| why.clone())?;
@@ -265,11 +266,11 @@ impl Connection<'_> {
                 let registered = registrar.register(claim, moments.moment()).await?;
                 self.front_end.metrics.registered(&registered, Transport::Mqtt);
                 self.log_registered(&registered);
-                Ok(render::registered(&registered, api_version, *retry_after_s))
+                Ok(render::registered(&registered, api_version, retry_after_s))
             }
             Request::Poll { operation_id } => {
                 let polled = registrar.poll(claim, &operation_id, moments.moment()).await?;
-                Ok(render::polled(&polled, api_version, *retry_after_s))
+                Ok(render::polled(&polled, api_version, retry_after_s))
             }
         }
     }

@@ -136,6 +136,8 @@ impl Service {
             linked_hubs: hub.map(linked).into_iter().collect(),
             default_allocation_policy: AllocationPolicy::Hashed,
             claim_across_groups: ClaimAcrossGroups::Allow,
+            service_hosts: Vec::new(),
+            shared_access_policies: Vec::new(),
         };
         let (looks, searches) = if outage == Outage::StoreGone { (requests, 0) } else { (0, requests) };
         let store = FailingStore { inner: store, left: AtomicU32::new(looks) };

@@ -1,12 +1,11 @@
 //! `harbormaster dev`: a service ready for devices, with no configuration. Spec: DPS-DEV-1 to DPS-DEV-5 (docs/spec/dev.md).
 //!
-//! [`run`] is the architecture: data directory, store, enrollments, instance, hub, registrar, front ends.
+//! [`run`] prepares data directory, certificates, store, enrollments, instance and hub; [`Service::run`] does the rest.
 
 mod announce;
 mod certificates;
 mod enrollments;
 mod ports;
-mod stop;
 
 use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr};
@@ -20,21 +19,16 @@ use clap::{Args, ValueEnum};
 use dps_core::enrollment::AllocationPolicy;
 use dps_core::instance::{ClaimAcrossGroups, LinkedHub, ServiceInstance};
 use dps_core::ports::Store;
-use dps_core::register::Registrar;
 use dps_hub::LocalHub;
 use dps_proto::ids::{HubName, IdScope, InstanceSecret};
 use dps_proto::key::SymmetricKey;
-use dps_server::admin::Admin;
 use dps_server::limits::Limits;
-use dps_server::moments::SystemMoments;
-use dps_server::mqtt::FrontEnd;
-use dps_server::search_pool::SearchThreads;
-use dps_server::{listen, tls};
+use dps_server::tls;
 use dps_store::{DataDir, Sealer, SealingKey, SqliteOptions, SqliteStore, Synchronous};
-use tokio::sync::watch;
 
 use crate::exit::Failure;
 use crate::key_option::KeyOption;
+use crate::service::{self, Listeners, Service, admin_token, random};
 use certificates::{Certificates, Host};
 
 /// The hub that devices are assigned to.
@@ -84,14 +78,7 @@ enum Output {
 }
 
 pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        // The random generator takes milliseconds to seed in each thread: before the first device, not during it.
-        .on_thread_start(|| {
-            let _ = aws_lc_rs::rand::fill(&mut [0; 16]);
-        })
-        .build()?;
-    runtime.block_on(serve(options))
+    service::runtime()?.block_on(serve(options))
 }
 
 async fn serve(options: Options) -> Result<ExitCode, Failure> {
@@ -119,17 +106,15 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let groups =
         enrollments::prepare(&*store, &id_scope, options.group_key.clone(), enrollment_file.as_ref()).await?;
 
-    let pool = Arc::new(SearchThreads::start(1, SearchThreads::SIGNATURES_DEFAULT)?);
     let instance = ServiceInstance {
         id_scope: id_scope.clone(),
         secret,
         linked_hubs: vec![LinkedHub { name: hub.clone(), allocation_weight: 1, hub: Arc::new(LocalHub) }],
         default_allocation_policy: AllocationPolicy::Hashed,
         claim_across_groups: ClaimAcrossGroups::Allow,
+        service_hosts: Vec::new(),
+        shared_access_policies: Vec::new(),
     };
-    let registrar = Arc::new(Registrar::new(Arc::clone(&store), pool, [instance]));
-    let front_end = Arc::new(FrontEnd::new(registrar, Arc::new(SystemMoments), Limits::default()));
-
     let mqtt = ports::mqtt(options.bind, options.mqtt_port).await?;
     let admin = ports::admin(options.admin_port).await?;
     let ready = announce::Ready {
@@ -143,27 +128,19 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         linked_hubs: vec![hub],
     };
 
-    let (stop, stopping) = watch::channel(false);
-    let mut signals = stop::Signals::listen()?;
-    let admin = Admin::new(Arc::clone(&store), &front_end, admin_token).serve(admin, stopping.clone());
-    let mqtt = listen::mqtt(mqtt, tls, front_end, stopping);
-    let (admin, mqtt) = (tokio::spawn(admin), tokio::spawn(mqtt));
-    match options.output {
-        Output::Json => ready.print_json()?,
-        Output::Text => ready.print_guide()?,
-    }
-
-    while let stop::Signal::Reload = signals.next().await {
-        match certificates.reload(&server_certificates) {
-            Ok(()) => tracing::info!("certificates read again"),
-            Err(why) => tracing::error!(%why, "the certificates could not be read again; the old ones stay"),
+    let service = Service { store, instances: vec![instance], limits: Limits::default(), tls, admin_token };
+    let announce = || {
+        match options.output {
+            Output::Json => ready.print_json(),
+            Output::Text => ready.print_guide(),
         }
-    }
-    tracing::info!("stopping");
-    stop.send_replace(true);
-    mqtt.await.context("the MQTT listener")?;
-    admin.await.context("the admin listener")??;
-    Ok(ExitCode::SUCCESS)
+        .context("standard output")
+    };
+    let reload = || match certificates.reload(&server_certificates) {
+        Ok(()) => tracing::info!("certificates read again"),
+        Err(why) => tracing::error!(%why, "the certificates could not be read again; the old ones stay"),
+    };
+    service.run(Listeners { mqtt: vec![mqtt], admin }, announce, reload).await
 }
 
 /// Spec: DPS-STORE-8: it holds secrets, and lies where others may look.
@@ -186,17 +163,4 @@ fn open_store(data_dir: &DataDir, unsafe_no_sync: bool) -> anyhow::Result<Sqlite
 async fn id_scope(store: &dyn Store, asked: Option<IdScope>) -> anyhow::Result<IdScope> {
     let kept = store.id_scopes().await?.pop();
     Ok(asked.or(kept).unwrap_or_else(|| IdScope::generate(random())))
-}
-
-fn admin_token() -> Vec<u8> {
-    random::<32>().iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
-}
-
-fn random<const BYTES: usize>() -> [u8; BYTES] {
-    let mut bytes = [0; BYTES];
-    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
-        // Keys made of nothing would be worse than no service.
-        std::process::abort();
-    }
-    bytes
 }

@@ -3,7 +3,7 @@
 use tokio::signal::unix::{self, SignalKind};
 
 /// What a signal asks for.
-pub(super) enum Signal {
+pub(crate) enum Signal {
     /// SIGTERM or Ctrl-C.
     Stop,
     /// SIGHUP.
@@ -11,7 +11,7 @@ pub(super) enum Signal {
 }
 
 /// The signals of this process.
-pub(super) struct Signals {
+pub(crate) struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
     hang_up: unix::Signal,
@@ -19,7 +19,7 @@ pub(super) struct Signals {
 
 impl Signals {
     /// From now on they no longer end the process by themselves.
-    pub(super) fn listen() -> std::io::Result<Self> {
+    pub(crate) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             terminate: unix::signal(SignalKind::terminate())?,
             interrupt: unix::signal(SignalKind::interrupt())?,
@@ -28,7 +28,7 @@ impl Signals {
     }
 
     /// The next one.
-    pub(super) async fn next(&mut self) -> Signal {
+    pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.terminate.recv() => Signal::Stop,
             _ = self.interrupt.recv() => Signal::Stop,

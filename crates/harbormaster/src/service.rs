@@ -1,0 +1,105 @@
+//! The service as it runs, whoever configured it: registrar, front ends, listeners, signals.
+//!
+//! [`Service::run`] is the architecture: what `dev` and `serve` prepared is put together here, and nowhere else.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use dps_core::instance::ServiceInstance;
+use dps_core::ports::Store;
+use dps_core::register::Registrar;
+use dps_server::admin::Admin;
+use dps_server::limits::Limits;
+use dps_server::listen;
+use dps_server::moments::SystemMoments;
+use dps_server::mqtt::FrontEnd;
+use dps_server::search_pool::SearchThreads;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::exit::Failure;
+use crate::stop;
+
+/// What a service is made of.
+pub(crate) struct Service {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) instances: Vec<ServiceInstance>,
+    pub(crate) limits: Limits,
+    /// For devices and for the service API.
+    pub(crate) tls: Arc<ServerConfig>,
+    /// Opens the admin listener.
+    pub(crate) admin_token: String,
+}
+
+/// Where it listens: bound already, so that what cannot be bound is known before anything begins.
+pub(crate) struct Listeners {
+    pub(crate) mqtt: Vec<TcpListener>,
+    pub(crate) admin: TcpListener,
+}
+
+impl Service {
+    /// Serves until SIGTERM or Ctrl-C, then drains. `ready` is called once every port accepts, `reload` at each SIGHUP.
+    pub(crate) async fn run(
+        self,
+        listeners: Listeners,
+        ready: impl FnOnce() -> anyhow::Result<()>,
+        reload: impl Fn(),
+    ) -> Result<ExitCode, Failure> {
+        let Self { store, instances, limits, tls, admin_token } = self;
+        let pool = Arc::new(SearchThreads::start(1, SearchThreads::SIGNATURES_DEFAULT)?);
+        let registrar = Arc::new(Registrar::new(Arc::clone(&store), pool, instances));
+        let front_end = Arc::new(FrontEnd::new(registrar, Arc::new(SystemMoments), limits));
+
+        let (stop, stopping) = watch::channel(false);
+        let mut signals = stop::Signals::listen()?;
+        let admin = Admin::new(store, &front_end, admin_token).serve(listeners.admin, stopping.clone());
+        let admin = tokio::spawn(admin);
+        let mut serving = JoinSet::new();
+        for listener in listeners.mqtt {
+            let (tls, front_end) = (Arc::clone(&tls), Arc::clone(&front_end));
+            serving.spawn(listen::mqtt(listener, tls, front_end, stopping.clone()));
+        }
+        ready()?;
+
+        while let stop::Signal::Reload = signals.next().await {
+            reload();
+        }
+        tracing::info!("stopping");
+        stop.send_replace(true);
+        while let Some(ended) = serving.join_next().await {
+            ended.context("a listener")?;
+        }
+        admin.await.context("the admin listener")??;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The threads that everything asynchronous runs on.
+pub(crate) fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .enable_all()
+        // The random generator takes milliseconds to seed in each thread: before the first device, not during it.
+        .on_thread_start(|| {
+            let _ = aws_lc_rs::rand::fill(&mut [0; 16]);
+        })
+        .build()
+}
+
+/// Fresh random bytes.
+pub(crate) fn random<const BYTES: usize>() -> [u8; BYTES] {
+    let mut bytes = [0; BYTES];
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        // Keys made of nothing would be worse than no service.
+        std::process::abort();
+    }
+    bytes
+}
+
+/// A new admin token.
+pub(crate) fn admin_token() -> Vec<u8> {
+    random::<32>().iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
+}
