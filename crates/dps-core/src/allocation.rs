@@ -104,6 +104,7 @@ mod tests {
             initial_twin: None,
             iot_edge: false,
             reprovision_policy: None,
+            other_members: None,
             etag: ETag::generate([0; 16], 0),
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,

@@ -77,6 +77,8 @@ pub struct EntrySettings {
     pub iot_edge: bool,
     /// What happens to an assignment at the next registration; absent is Azure's default for new entries.
     pub reprovision_policy: Option<ReprovisionPolicy>,
+    /// What clients wrote along and this service only keeps. Spec: DPS-SERVICE-16.
+    pub other_members: Option<OtherMembers>,
     /// Version of the entry; a new one at each write. Spec: DPS-STORE-4.
     pub etag: ETag,
     /// First creation.
@@ -115,6 +117,10 @@ pub struct ReprovisionPolicy {
 /// A JSON object as text; checked to be one where it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TwinDocument(pub Box<str>);
+
+/// A JSON object as text: members of an entry that mean nothing here and are returned as they came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherMembers(pub Box<str>);
 
 /// The beginning of a registration id, folded to lower case. Spec: DPS-REG-2.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

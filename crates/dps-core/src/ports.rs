@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment, TwinDocument};
 use crate::registration::Registration;
 
-/// Where enrollments, records and the devices of local hubs are kept. Spec: DPS-STORE-1 to DPS-STORE-10.
+/// Where enrollments, records and the devices of local hubs are kept. Spec: DPS-STORE-1 to DPS-STORE-11.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// The secret of an instance; `fresh` becomes it if the instance is new.
@@ -63,6 +63,15 @@ pub trait Store: Send + Sync {
         condition: Condition,
     ) -> Result<(), WriteError>;
 
+    /// Up to `limit` individual enrollments whose ids come after `after`, in the order of their folded ids.
+    /// Spec: DPS-STORE-11.
+    async fn individual_enrollments(
+        &self,
+        scope: &IdScope,
+        after: Option<&RegistrationId>,
+        limit: u32,
+    ) -> Result<Vec<Arc<IndividualEnrollment>>, StoreError>;
+
     /// The enrollment group of that id.
     async fn enrollment_group(
         &self,
@@ -85,6 +94,24 @@ pub trait Store: Send + Sync {
         id: &EnrollmentGroupId,
         condition: Condition,
     ) -> Result<(), WriteError>;
+
+    /// Up to `limit` enrollment groups whose ids come after `after`, in the order of their folded ids. Spec: DPS-STORE-11.
+    async fn enrollment_groups(
+        &self,
+        scope: &IdScope,
+        after: Option<&EnrollmentGroupId>,
+        limit: u32,
+    ) -> Result<Vec<Arc<EnrollmentGroup>>, StoreError>;
+
+    /// Up to `limit` records that came from this group, whether or not it still exists, whose registration ids come after
+    /// `after`, in the order of their folded ids. Spec: DPS-STORE-11.
+    async fn registrations_of_group(
+        &self,
+        scope: &IdScope,
+        group: &EnrollmentGroupId,
+        after: Option<&RegistrationId>,
+        limit: u32,
+    ) -> Result<Vec<Registration>, StoreError>;
 
     /// The device of that id at a local hub.
     async fn hub_device(

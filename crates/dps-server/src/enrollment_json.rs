@@ -130,6 +130,7 @@ fn settings(entry: &Members<'_>, moment: Moment) -> Result<EntrySettings, BadMem
         initial_twin,
         iot_edge,
         reprovision_policy,
+        other_members: None,
         etag: ETag::generate(half(moment.random, 0), moment.now.as_second()),
         created_at: moment.now,
         updated_at: moment.now,

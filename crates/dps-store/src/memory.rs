@@ -168,6 +168,18 @@ impl Store for MemoryStore {
         Ok(())
     }
 
+    async fn individual_enrollments(
+        &self,
+        scope: &IdScope,
+        after: Option<&RegistrationId>,
+        limit: u32,
+    ) -> Result<Vec<Arc<IndividualEnrollment>>, StoreError> {
+        let content = self.content()?;
+        let enrollments = content.individual_enrollments.iter().filter(|((of, _), _)| of == scope);
+        let later = enrollments.filter(|((_, id), _)| after.is_none_or(|after| id > after));
+        Ok(later.take(limit as usize).map(|(_, enrollment)| Arc::clone(enrollment)).collect())
+    }
+
     async fn enrollment_group(
         &self,
         scope: &IdScope,
@@ -213,6 +225,34 @@ impl Store for MemoryStore {
         permits_deletion(&condition, groups.get(&key).map(|stored| stored.settings.etag.as_str()))?;
         groups.remove(&key);
         Ok(())
+    }
+
+    async fn enrollment_groups(
+        &self,
+        scope: &IdScope,
+        after: Option<&EnrollmentGroupId>,
+        limit: u32,
+    ) -> Result<Vec<Arc<EnrollmentGroup>>, StoreError> {
+        let content = self.content()?;
+        let later = content.groups(scope).filter(|group| after.is_none_or(|after| group.id > *after));
+        Ok(later.take(limit as usize).cloned().collect())
+    }
+
+    async fn registrations_of_group(
+        &self,
+        scope: &IdScope,
+        group: &EnrollmentGroupId,
+        after: Option<&RegistrationId>,
+        limit: u32,
+    ) -> Result<Vec<Registration>, StoreError> {
+        let content = self.content()?;
+        let entry = EntryRef::Group(group.clone());
+        let of_group = content
+            .registrations
+            .iter()
+            .filter(|((of, _), registration)| of == scope && registration.entry == entry);
+        let later = of_group.filter(|((_, id), _)| after.is_none_or(|after| id > after));
+        Ok(later.take(limit as usize).map(|(_, registration)| registration.clone()).collect())
     }
 
     async fn hub_device(

@@ -5,15 +5,16 @@
 //! only then do readers see them.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
 use async_trait::async_trait;
-use dps_core::enrollment::{EnrollmentGroup, IndividualEnrollment};
+use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
 use dps_core::ports::{
     CandidateGroups, Commit, Condition, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice,
     WriteError,
 };
+use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
 
 use super::executor::turn;
@@ -361,6 +362,51 @@ impl Store for SimStore {
         condition: Condition,
     ) -> Result<(), WriteError> {
         self.write(|inner| inner.volatile.delete_group(scope, id, &condition)).await?
+    }
+
+    async fn individual_enrollments(
+        &self,
+        scope: &IdScope,
+        after: Option<&RegistrationId>,
+        limit: u32,
+    ) -> Result<Vec<Arc<IndividualEnrollment>>, StoreError> {
+        self.read(|image| {
+            let of_scope = image.individuals.iter().filter(|((of, _), _)| of == scope);
+            let later = of_scope.filter(|((_, id), _)| after.is_none_or(|after| id > after));
+            later.take(limit as usize).map(|(_, enrollment)| Arc::clone(enrollment)).collect()
+        })
+        .await
+    }
+
+    async fn enrollment_groups(
+        &self,
+        scope: &IdScope,
+        after: Option<&EnrollmentGroupId>,
+        limit: u32,
+    ) -> Result<Vec<Arc<EnrollmentGroup>>, StoreError> {
+        self.read(|image| {
+            let of_scope = image.groups.iter().filter(|((of, _), _)| of == scope);
+            let later = of_scope.filter(|((_, id), _)| after.is_none_or(|after| id > after));
+            later.take(limit as usize).map(|(_, group)| Arc::clone(group)).collect()
+        })
+        .await
+    }
+
+    async fn registrations_of_group(
+        &self,
+        scope: &IdScope,
+        group: &EnrollmentGroupId,
+        after: Option<&RegistrationId>,
+        limit: u32,
+    ) -> Result<Vec<Registration>, StoreError> {
+        let entry = EntryRef::Group(group.clone());
+        self.read(|image| {
+            let of_group =
+                image.registrations.iter().filter(|((of, _), kept)| of == scope && kept.entry == entry);
+            let later = of_group.filter(|((_, id), _)| after.is_none_or(|after| id > after));
+            later.take(limit as usize).map(|(_, registration)| registration.clone()).collect()
+        })
+        .await
     }
 
     async fn hub_device(

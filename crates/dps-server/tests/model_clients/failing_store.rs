@@ -9,6 +9,7 @@ use dps_core::ports::{
     CandidateGroups, Commit, Condition, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice,
     WriteError,
 };
+use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
 use dps_store::MemoryStore;
 
@@ -99,6 +100,34 @@ impl Store for FailingStore {
         condition: Condition,
     ) -> Result<(), WriteError> {
         self.inner.delete_enrollment_group(scope, id, condition).await
+    }
+
+    async fn individual_enrollments(
+        &self,
+        scope: &IdScope,
+        after: Option<&RegistrationId>,
+        limit: u32,
+    ) -> Result<Vec<Arc<IndividualEnrollment>>, StoreError> {
+        self.inner.individual_enrollments(scope, after, limit).await
+    }
+
+    async fn enrollment_groups(
+        &self,
+        scope: &IdScope,
+        after: Option<&EnrollmentGroupId>,
+        limit: u32,
+    ) -> Result<Vec<Arc<EnrollmentGroup>>, StoreError> {
+        self.inner.enrollment_groups(scope, after, limit).await
+    }
+
+    async fn registrations_of_group(
+        &self,
+        scope: &IdScope,
+        group: &EnrollmentGroupId,
+        after: Option<&RegistrationId>,
+        limit: u32,
+    ) -> Result<Vec<Registration>, StoreError> {
+        self.inner.registrations_of_group(scope, group, after, limit).await
     }
 
     async fn hub_device(

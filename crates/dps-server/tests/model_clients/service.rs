@@ -185,6 +185,7 @@ fn group(number: u32, status: ProvisioningStatus) -> EnrollmentGroup {
             initial_twin: None,
             iot_edge: false,
             reprovision_policy: None,
+            other_members: None,
             etag: ETag::generate([number as u8; 16], 0),
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,

@@ -2,7 +2,7 @@
 
 use dps_core::enrollment::{
     AllocationPolicy, Attestation, EnrollmentGroup, EntryRef, EntrySettings, GroupAttestation,
-    IndividualEnrollment, ProvisioningStatus, ReprovisionPolicy, TwinDocument,
+    IndividualEnrollment, OtherMembers, ProvisioningStatus, ReprovisionPolicy, TwinDocument,
 };
 use dps_core::ports::{
     Commit, Condition, HubDevice, HubWrite, RegistrationWrite, Store, StoredHubDevice, WriteError,
@@ -61,6 +61,7 @@ pub(crate) fn settings(number: u32) -> EntrySettings {
         initial_twin: None,
         iot_edge: false,
         reprovision_policy: None,
+        other_members: None,
         etag: etag(&format!("e{number}")),
         created_at: time(number),
         updated_at: time(number),
@@ -79,6 +80,9 @@ pub(crate) fn full_settings(number: u32) -> EntrySettings {
             update_hub_assignment: true,
             migrate_device_data: false,
         }),
+        other_members: Some(OtherMembers(
+            format!(r#"{{"optionalDeviceInformation":{{"n":{number}}}}}"#).into(),
+        )),
         updated_at: time(number + 1),
         ..settings(number)
     }

@@ -8,6 +8,7 @@ pub(crate) mod fixtures;
 mod hub_devices;
 mod individual_enrollments;
 mod instances;
+mod lists;
 mod load;
 mod model;
 mod open_groups;

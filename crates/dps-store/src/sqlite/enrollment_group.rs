@@ -45,8 +45,8 @@ pub(super) fn put(
             "INSERT INTO enrollment_group (
                  id_scope, enrollment_group_id, enrollment_group_id_spelling, etag, created_at, updated_at,
                  registration_id_prefix, attestation, sealed_keys, provisioning_status, allocation_policy, hubs,
-                 initial_twin, iot_edge, update_hub_assignment, migrate_device_data)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'symmetric_key', ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+                 initial_twin, iot_edge, update_hub_assignment, migrate_device_data, other_members)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'symmetric_key', ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
              ON CONFLICT (id_scope, enrollment_group_id) DO UPDATE SET
                  etag = excluded.etag, updated_at = excluded.updated_at,
                  registration_id_prefix = excluded.registration_id_prefix, attestation = excluded.attestation,
@@ -54,7 +54,7 @@ pub(super) fn put(
                  allocation_policy = excluded.allocation_policy, hubs = excluded.hubs,
                  initial_twin = excluded.initial_twin, iot_edge = excluded.iot_edge,
                  update_hub_assignment = excluded.update_hub_assignment,
-                 migrate_device_data = excluded.migrate_device_data",
+                 migrate_device_data = excluded.migrate_device_data, other_members = excluded.other_members",
         )?
         .execute(params![
             scope,
@@ -72,6 +72,7 @@ pub(super) fn put(
             settings.iot_edge,
             settings.update_hub_assignment,
             settings.migrate_device_data,
+            settings.other_members,
         ])?;
     count_write(connection, scope)?;
     Ok(Ok(()))
@@ -96,7 +97,8 @@ macro_rules! select {
         concat!(
             "SELECT g.etag, g.created_at, g.updated_at, g.enrollment_group_id_spelling, g.registration_id_prefix,
                     g.attestation, g.sealed_keys, g.provisioning_status, g.allocation_policy, g.hubs,
-                    g.initial_twin, g.iot_edge, g.update_hub_assignment, g.migrate_device_data ",
+                    g.initial_twin, g.iot_edge, g.update_hub_assignment, g.migrate_device_data,
+                    g.other_members ",
             $rest
         )
     };
@@ -110,6 +112,23 @@ pub(super) fn find(
 ) -> Result<Option<Arc<EnrollmentGroup>>, Fault> {
     let query = select!("FROM enrollment_group g WHERE g.id_scope = ?1 AND g.enrollment_group_id = ?2");
     Ok(query_all(connection, sealer, scope, query, [scope.folded(), id.folded()])?.pop())
+}
+
+/// Those after `after`, in the order of their ids. Spec: DPS-STORE-11.
+pub(super) fn list(
+    connection: &Connection,
+    sealer: &Sealer,
+    scope: &IdScope,
+    after: Option<&EnrollmentGroupId>,
+    limit: u32,
+) -> Result<Vec<Arc<EnrollmentGroup>>, Fault> {
+    let query = select!(
+        "FROM enrollment_group g WHERE g.id_scope = ?1 AND g.enrollment_group_id > ?2
+         ORDER BY g.enrollment_group_id LIMIT ?3"
+    );
+    // No id is empty, so all come after the empty text.
+    let after = after.map_or("", EnrollmentGroupId::folded);
+    query_all(connection, sealer, scope, query, params![scope.folded(), after, limit])
 }
 
 /// The groups whose prefix `id` begins with, longest first. Spec: DPS-REG-2.

@@ -1,5 +1,7 @@
 //! Rows of `individual_enrollment`.
 
+use std::sync::Arc;
+
 use dps_core::enrollment::{Attestation, IndividualEnrollment};
 use dps_core::ports::{Condition, StoreError, WriteError};
 use dps_proto::ids::{IdScope, RegistrationId};
@@ -41,8 +43,8 @@ pub(super) fn put(
                  id_scope, registration_id, registration_id_spelling, etag, created_at, updated_at, device_id,
                  attestation, sealed_keys, x509_primary, x509_secondary, endorsement_key,
                  provisioning_status, allocation_policy, hubs, initial_twin, iot_edge,
-                 update_hub_assignment, migrate_device_data)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)
+                 update_hub_assignment, migrate_device_data, other_members)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
              ON CONFLICT (id_scope, registration_id) DO UPDATE SET
                  etag = excluded.etag, updated_at = excluded.updated_at, device_id = excluded.device_id,
                  attestation = excluded.attestation, sealed_keys = excluded.sealed_keys,
@@ -51,7 +53,7 @@ pub(super) fn put(
                  allocation_policy = excluded.allocation_policy, hubs = excluded.hubs,
                  initial_twin = excluded.initial_twin, iot_edge = excluded.iot_edge,
                  update_hub_assignment = excluded.update_hub_assignment,
-                 migrate_device_data = excluded.migrate_device_data",
+                 migrate_device_data = excluded.migrate_device_data, other_members = excluded.other_members",
         )?
         .execute(params![
             scope,
@@ -73,8 +75,23 @@ pub(super) fn put(
             settings.iot_edge,
             settings.update_hub_assignment,
             settings.migrate_device_data,
+            settings.other_members,
         ])?;
     Ok(Ok(()))
+}
+
+/// The columns that [`read`] reads.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT etag, created_at, updated_at, registration_id_spelling, device_id,
+                    attestation, sealed_keys, x509_primary, x509_secondary, endorsement_key,
+                    provisioning_status, allocation_policy, hubs, initial_twin, iot_edge,
+                    update_hub_assignment, migrate_device_data, other_members
+             FROM individual_enrollment ",
+            $rest
+        )
+    };
 }
 
 pub(super) fn find(
@@ -83,23 +100,39 @@ pub(super) fn find(
     scope: &IdScope,
     id: &RegistrationId,
 ) -> Result<Option<IndividualEnrollment>, Fault> {
-    let mut statement = connection.prepare_cached(
-        "SELECT etag, created_at, updated_at, registration_id_spelling, device_id,
-                attestation, sealed_keys, x509_primary, x509_secondary, endorsement_key,
-                provisioning_status, allocation_policy, hubs, initial_twin, iot_edge,
-                update_hub_assignment, migrate_device_data
-         FROM individual_enrollment WHERE id_scope = ?1 AND registration_id = ?2",
-    )?;
+    let query = select!("WHERE id_scope = ?1 AND registration_id = ?2");
+    let mut statement = connection.prepare_cached(query)?;
     let mut rows = statement.query([scope.folded(), id.folded()])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    let mut columns = Columns::of(row);
-    let version = settings::read_version(&mut columns)?;
-    Ok(Some(IndividualEnrollment {
-        registration_id: columns.parsed()?,
-        device_id: columns.optional()?,
-        attestation: read_attestation(&mut columns, sealer, &row_key(scope, id))?,
-        settings: settings::read(&mut columns, version)?,
-    }))
+    rows.next()?.map(|row| read(&mut Columns::of(row), sealer, scope)).transpose()
+}
+
+/// Those after `after`, in the order of their ids. Spec: DPS-STORE-11.
+pub(super) fn list(
+    connection: &Connection,
+    sealer: &Sealer,
+    scope: &IdScope,
+    after: Option<&RegistrationId>,
+    limit: u32,
+) -> Result<Vec<Arc<IndividualEnrollment>>, Fault> {
+    let query = select!("WHERE id_scope = ?1 AND registration_id > ?2 ORDER BY registration_id LIMIT ?3");
+    let mut statement = connection.prepare_cached(query)?;
+    // No id is empty, so all come after the empty text.
+    let after = after.map_or("", RegistrationId::folded);
+    let mut rows = statement.query(params![scope.folded(), after, limit])?;
+    let mut enrollments = Vec::new();
+    while let Some(row) = rows.next()? {
+        enrollments.push(Arc::new(read(&mut Columns::of(row), sealer, scope)?));
+    }
+    Ok(enrollments)
+}
+
+fn read(columns: &mut Columns<'_>, sealer: &Sealer, scope: &IdScope) -> Result<IndividualEnrollment, Fault> {
+    let version = settings::read_version(columns)?;
+    let registration_id = columns.parsed()?;
+    let device_id = columns.optional()?;
+    let attestation = read_attestation(columns, sealer, &row_key(scope, &registration_id))?;
+    let settings = settings::read(columns, version)?;
+    Ok(IndividualEnrollment { registration_id, device_id, attestation, settings })
 }
 
 /// The sealed keys of an enrollment that has keys.

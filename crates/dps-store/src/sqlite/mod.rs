@@ -30,6 +30,7 @@ use dps_core::ports::{
     CandidateGroups, Commit, Condition, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice,
     WriteError,
 };
+use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
 
 pub use self::open::{OpenError, SqliteOptions, Synchronous};
@@ -180,6 +181,20 @@ impl Store for SqliteStore {
             .await?
     }
 
+    async fn individual_enrollments(
+        &self,
+        scope: &IdScope,
+        after: Option<&RegistrationId>,
+        limit: u32,
+    ) -> Result<Vec<Arc<IndividualEnrollment>>, StoreError> {
+        let (sealer, scope, after) = (Arc::clone(&self.sealer), scope.clone(), after.cloned());
+        self.readers
+            .read(move |connection| {
+                individual_enrollment::list(connection, &sealer, &scope, after.as_ref(), limit)
+            })
+            .await
+    }
+
     async fn enrollment_group(
         &self,
         scope: &IdScope,
@@ -212,6 +227,33 @@ impl Store for SqliteStore {
         self.writer
             .write(move |connection| enrollment_group::delete(connection, &scope, &id, &condition))
             .await?
+    }
+
+    async fn enrollment_groups(
+        &self,
+        scope: &IdScope,
+        after: Option<&EnrollmentGroupId>,
+        limit: u32,
+    ) -> Result<Vec<Arc<EnrollmentGroup>>, StoreError> {
+        let (sealer, scope, after) = (Arc::clone(&self.sealer), scope.clone(), after.cloned());
+        self.readers
+            .read(move |connection| {
+                enrollment_group::list(connection, &sealer, &scope, after.as_ref(), limit)
+            })
+            .await
+    }
+
+    async fn registrations_of_group(
+        &self,
+        scope: &IdScope,
+        group: &EnrollmentGroupId,
+        after: Option<&RegistrationId>,
+        limit: u32,
+    ) -> Result<Vec<Registration>, StoreError> {
+        let (scope, group, after) = (scope.clone(), group.clone(), after.cloned());
+        self.readers
+            .read(move |connection| registration::of_group(connection, &scope, &group, after.as_ref(), limit))
+            .await
     }
 
     async fn hub_device(

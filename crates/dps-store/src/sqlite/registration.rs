@@ -3,7 +3,7 @@
 use dps_core::enrollment::EntryRef;
 use dps_core::ports::{Commit, RegistrationWrite, StoreError};
 use dps_core::registration::{Assignment, HubCredential, Operation, Registration, State};
-use dps_proto::ids::{ETag, HubName, IdScope, RegistrationId};
+use dps_proto::ids::{ETag, EnrollmentGroupId, HubName, IdScope, RegistrationId};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
@@ -41,30 +41,64 @@ pub(super) fn commit(
     Ok(Commit::Done)
 }
 
+/// The columns that [`read`] reads.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT registration_id_spelling, entry_kind, entry_id_spelling, created_at, updated_at, etag,
+                    operation_guid, operation_began_at, state, substatus, failure,
+                    hub, device_id, derived_spelling, target_hub, target_device_id, target_derived_spelling
+             FROM registration ",
+            $rest
+        )
+    };
+}
+
 pub(super) fn find(
     connection: &Connection,
     scope: &IdScope,
     id: &RegistrationId,
 ) -> Result<Option<Registration>, Fault> {
-    let mut statement = connection.prepare_cached(
-        "SELECT registration_id_spelling, entry_kind, entry_id_spelling, created_at, updated_at, etag,
-                operation_guid, operation_began_at, state, substatus, failure,
-                hub, device_id, derived_spelling, target_hub, target_device_id, target_derived_spelling
-         FROM registration WHERE id_scope = ?1 AND registration_id = ?2",
-    )?;
+    let query = select!("WHERE id_scope = ?1 AND registration_id = ?2");
+    let mut statement = connection.prepare_cached(query)?;
     let mut rows = statement.query([scope.folded(), id.folded()])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    let mut columns = Columns::of(row);
-    Ok(Some(Registration {
+    rows.next()?.map(|row| read(&mut Columns::of(row), scope)).transpose()
+}
+
+/// Those of a group after `after`, in the order of their ids. Spec: DPS-STORE-11.
+pub(super) fn of_group(
+    connection: &Connection,
+    scope: &IdScope,
+    group: &EnrollmentGroupId,
+    after: Option<&RegistrationId>,
+    limit: u32,
+) -> Result<Vec<Registration>, Fault> {
+    let query = select!(
+        "WHERE id_scope = ?1 AND entry_kind = 'group' AND entry_id = ?2 AND registration_id > ?3
+         ORDER BY registration_id LIMIT ?4"
+    );
+    let mut statement = connection.prepare_cached(query)?;
+    // No id is empty, so all come after the empty text.
+    let after = after.map_or("", RegistrationId::folded);
+    let mut rows = statement.query(params![scope.folded(), group.folded(), after, limit])?;
+    let mut registrations = Vec::new();
+    while let Some(row) = rows.next()? {
+        registrations.push(read(&mut Columns::of(row), scope)?);
+    }
+    Ok(registrations)
+}
+
+fn read(columns: &mut Columns<'_>, scope: &IdScope) -> Result<Registration, Fault> {
+    Ok(Registration {
         id_scope: scope.clone(),
         registration_id: columns.parsed()?,
-        entry: read_entry(&mut columns)?,
+        entry: read_entry(columns)?,
         created_at: columns.time()?,
         updated_at: columns.time()?,
         etag: columns.parsed()?,
         operation: Operation { guid: Uuid::from_bytes(columns.value()?), began_at: columns.time()? },
-        state: read_state(&mut columns)?,
-    }))
+        state: read_state(columns)?,
+    })
 }
 
 fn entry_etag(connection: &Connection, scope: &IdScope, entry: &EntryRef) -> Result<Option<String>, Fault> {

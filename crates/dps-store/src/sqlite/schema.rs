@@ -8,7 +8,8 @@ use super::OpenError;
 const APPLICATION_ID: u32 = u32::from_be_bytes(*b"HBMS");
 
 /// In order; `PRAGMA user_version` says how many of them a database has had. One that was released never changes.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_first.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/0001_first.sql"), include_str!("migrations/0002_management.sql")];
 
 /// Brings a database to the newest version, each step in a transaction of its own. A database of another program, or of a newer
 /// version of this one, is refused and left as it is.

@@ -1,6 +1,6 @@
 //! The columns that individual enrollments and groups have in common.
 
-use dps_core::enrollment::{EntrySettings, ReprovisionPolicy, TwinDocument};
+use dps_core::enrollment::{EntrySettings, OtherMembers, ReprovisionPolicy, TwinDocument};
 use dps_core::ports::StoreError;
 use dps_proto::ids::{ETag, HubName};
 use jiff::Timestamp;
@@ -20,6 +20,7 @@ pub(super) struct SettingsColumns<'entry> {
     pub(super) iot_edge: bool,
     pub(super) update_hub_assignment: Option<bool>,
     pub(super) migrate_device_data: Option<bool>,
+    pub(super) other_members: Option<&'entry str>,
 }
 
 impl<'entry> SettingsColumns<'entry> {
@@ -36,6 +37,7 @@ impl<'entry> SettingsColumns<'entry> {
             iot_edge: settings.iot_edge,
             update_hub_assignment: settings.reprovision_policy.map(|policy| policy.update_hub_assignment),
             migrate_device_data: settings.reprovision_policy.map(|policy| policy.migrate_device_data),
+            other_members: settings.other_members.as_ref().map(|members| &*members.0),
         })
     }
 }
@@ -45,7 +47,7 @@ pub(super) fn read_version(columns: &mut Columns<'_>) -> Result<(ETag, Timestamp
     Ok((columns.parsed()?, columns.time()?, columns.time()?))
 }
 
-/// Reads `provisioning_status` to `migrate_device_data`, which stand last in a row.
+/// Reads `provisioning_status` to `other_members`, which stand last in a row.
 pub(super) fn read(
     columns: &mut Columns<'_>,
     (etag, created_at, updated_at): (ETag, Timestamp, Timestamp),
@@ -63,6 +65,7 @@ pub(super) fn read(
         (None, None) => None,
         _ => return Err(columns.unreadable("half a reprovision policy")),
     };
+    let other_members = columns.value::<Option<Box<str>>>()?.map(OtherMembers);
     Ok(EntrySettings {
         provisioning_status,
         allocation_policy,
@@ -70,6 +73,7 @@ pub(super) fn read(
         initial_twin,
         iot_edge,
         reprovision_policy,
+        other_members,
         etag,
         created_at,
         updated_at,
