@@ -18,8 +18,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::explain::{Explanation, Explanations, Wanted};
+use crate::front_end::FrontEnd;
 use crate::metrics::Metrics;
-use crate::mqtt::FrontEnd;
 
 /// Most devices in one answer.
 const PAGE: u32 = 1_000;

@@ -179,6 +179,9 @@ pub fn advice(fault: &RequestFault) -> Option<String> {
         RequestFault::Body(BadRegisterBody::OtherRegistrationId(_)) => {
             "send the registrationId of the user name in the body, or none"
         }
+        RequestFault::Throttled { .. } => {
+            "wait for retry-after and ask again; the named limit stands in the configuration of the service"
+        }
         RequestFault::TimedOut => "the service is overloaded or its store is slow: see its log and metrics",
         RequestFault::Refused(refusal) => return advice_on_refusal(refusal),
     };

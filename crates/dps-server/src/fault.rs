@@ -11,6 +11,8 @@ use dps_proto::code::{ErrorCode, TrackingId};
 use dps_proto::date;
 use jiff::Timestamp;
 
+use crate::throttle::Throttled;
+
 /// What a transport sends back for one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -50,9 +52,27 @@ pub enum RequestFault {
     /// The registrar refused it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A limit was hit. Spec: DPS-LIMIT-4 to DPS-LIMIT-7.
+    #[error("{throttled}{}", because(unproven))]
+    Throttled {
+        /// Which.
+        throttled: Throttled,
+        /// What was wrong with the credential, where it was judged.
+        unproven: Option<String>,
+    },
     /// It took longer than a device should wait.
     #[error("the request was not decided in time")]
     TimedOut,
+}
+
+impl From<Throttled> for RequestFault {
+    fn from(throttled: Throttled) -> Self {
+        Self::Throttled { throttled, unproven: None }
+    }
+}
+
+fn because(unproven: &Option<String>) -> String {
+    unproven.as_ref().map(|why| format!(" ({why})")).unwrap_or_default()
 }
 
 /// The answer to a refused request. The cause stays here: log it under the same tracking id. Spec: DPS-BODY-10.
@@ -87,6 +107,7 @@ pub fn of_request(fault: &RequestFault, transport: Transport) -> (ErrorCode, &'s
             (ErrorCode::INVALID_ARGUMENT, "Invalid RegistrationId")
         }
         RequestFault::Refused(refusal) => of_refusal(refusal, transport),
+        RequestFault::Throttled { .. } => (ErrorCode::THROTTLED, THROTTLED),
         RequestFault::TimedOut => (ErrorCode::UNAVAILABLE, UNAVAILABLE),
     }
 }
@@ -100,6 +121,7 @@ pub fn of_failure(failure: Failure) -> (ErrorCode, &'static str) {
 }
 
 const UNAUTHORIZED: &str = "Unauthorized";
+const THROTTLED: &str = "Operations are being throttled for this tenant.";
 const UNAVAILABLE: &str = "The service is not available. Try again later.";
 
 fn of_refusal(refusal: &Refusal, transport: Transport) -> (ErrorCode, &'static str) {
@@ -114,7 +136,7 @@ fn of_refusal(refusal: &Refusal, transport: Transport) -> (ErrorCode, &'static s
             }
         },
         Refusal::NoSuchOperation(_) => (ErrorCode::OPERATION_NOT_FOUND, "Operation not found."),
-        Refusal::Busy => (ErrorCode::THROTTLED, "Operations are being throttled for this tenant."),
+        Refusal::Busy => (ErrorCode::THROTTLED, THROTTLED),
         Refusal::Contended(_) | Refusal::Store(StoreError::Unavailable(_)) => {
             (ErrorCode::UNAVAILABLE, UNAVAILABLE)
         }
@@ -161,6 +183,7 @@ mod tests {
             (refused(StoreError::Unreadable("x".into()).into()), 500_000, "Internal server error."),
             (refused(StoreError::Unavailable("x".into()).into()), 503_000, UNAVAILABLE),
             (refused(Refusal::Contended(1)), 503_000, UNAVAILABLE),
+            (Throttled::InFlight.into(), 429_001, THROTTLED),
             (RequestFault::TimedOut, 503_000, UNAVAILABLE),
         ];
         for (fault, code, message) in rows {

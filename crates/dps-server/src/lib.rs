@@ -5,9 +5,11 @@
 //! way in; [`render`] and [`fault`] are the only files that know both what was decided and what a device is told.
 
 pub mod admin;
+pub mod admission;
 pub mod enrollment_json;
 pub mod explain;
 pub mod fault;
+pub mod front_end;
 pub mod limits;
 pub mod listen;
 pub mod metrics;
@@ -15,4 +17,5 @@ pub mod moments;
 pub mod mqtt;
 pub mod render;
 pub mod search_pool;
+pub mod throttle;
 pub mod tls;

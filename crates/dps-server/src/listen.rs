@@ -1,19 +1,22 @@
-//! Accepting connections: TCP, TLS, then one task for each device. Spec: DPS-DEV-5, DPS-DEV-8.
+//! Accepting connections: TCP, TLS, then one task for each. Spec: DPS-DEV-5, DPS-DEV-8, DPS-LIMIT-1, DPS-LIMIT-2.
 
+use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
+use crate::admission::{Admitted, NotAdmitted};
 use crate::explain::{Explanation, Step};
+use crate::front_end::{FrontEnd, Peer};
 use crate::metrics::{Handshake, Limit};
 use crate::mqtt::connection;
-use crate::mqtt::{FrontEnd, Peer};
 
 /// How long to wait after the operating system refused to accept, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -25,24 +28,47 @@ pub async fn mqtt(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     front_end: Arc<FrontEnd>,
-    mut stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
 ) {
-    let places = u32::try_from(front_end.limits.connections).unwrap_or(u32::MAX >> 4);
-    let permits = Arc::new(Semaphore::new(places as usize));
+    accept(listener, tls, front_end, stopping, |connected| async move {
+        let Connected { tls, peer, admitted, front_end, stopping } = connected;
+        // Boxed: the largest stage of a connection, and the longest.
+        Box::pin(connection::serve(tls, peer, admitted, &front_end, stopping)).await;
+    })
+    .await;
+}
+
+/// A connection whose TLS stands.
+struct Connected {
+    tls: TlsStream<TcpStream>,
+    peer: Peer,
+    admitted: Admitted,
+    front_end: Arc<FrontEnd>,
+    stopping: watch::Receiver<bool>,
+}
+
+async fn accept<F>(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    front_end: Arc<FrontEnd>,
+    mut stopping: watch::Receiver<bool>,
+    serve: impl Fn(Connected) -> F + Clone + Send + 'static,
+) where
+    F: Future<Output = ()> + Send,
+{
     let acceptor = TlsAcceptor::from(tls);
     loop {
         let accepted = async {
-            // The permit comes first: what cannot be served waits in the kernel's queue, not in memory here.
-            let permit = Arc::clone(&permits).acquire_owned().await.ok()?;
-            Some((permit, listener.accept().await))
+            let place = front_end.admission.place().await?;
+            Some((place, listener.accept().await))
         };
         let accepted = tokio::select! {
             biased;
             _ = stopping.wait_for(|stop| *stop) => break,
             accepted = accepted => accepted,
         };
-        let (permit, stream, address) = match accepted {
-            Some((permit, Ok((stream, address)))) => (permit, stream, address),
+        let (place, stream, address) = match accepted {
+            Some((place, Ok((stream, address)))) => (place, stream, address),
             Some((_, Err(why))) => {
                 tracing::error!(%why, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
@@ -51,41 +77,48 @@ pub async fn mqtt(
             None => break,
         };
         let peer = Peer { connection: CONNECTIONS.fetch_add(1, Ordering::Relaxed), address };
-        let (acceptor, front_end, stopping) = (acceptor.clone(), Arc::clone(&front_end), stopping.clone());
-        tokio::spawn(async move {
-            serve(stream, peer, acceptor, &front_end, stopping).await;
-            drop(permit);
-        });
+        match front_end.admission.admit(place, address.ip()) {
+            Ok(admitted) => {
+                let (acceptor, front_end) = (acceptor.clone(), Arc::clone(&front_end));
+                let (stopping, serve) = (stopping.clone(), serve.clone());
+                tokio::spawn(async move {
+                    // Boxed, so that a connection does not keep the room of its handshake for life.
+                    let shaken = Box::pin(shake(stream, peer, acceptor, &front_end, stopping.clone()));
+                    if let Some(tls) = shaken.await {
+                        serve(Connected { tls, peer, admitted, front_end, stopping }).await;
+                    }
+                });
+            }
+            Err(refused) => turn_away(&front_end, peer, refused),
+        }
     }
     drop(listener);
-    // Every place free again means that every connection has ended.
-    if timeout(front_end.limits.drain_within, permits.acquire_many(places)).await.is_err() {
-        let open = front_end.limits.connections - permits.available_permits();
+    let open = front_end.admission.drained(front_end.limits.drain_within).await;
+    if open > 0 {
         tracing::warn!(open, "connections were still open when the time to drain ran out");
     }
 }
 
-async fn serve(
+/// The TLS handshake, within its time.
+async fn shake(
     stream: TcpStream,
     peer: Peer,
     acceptor: TlsAcceptor,
     front_end: &FrontEnd,
     mut stopping: watch::Receiver<bool>,
-) {
+) -> Option<TlsStream<TcpStream>> {
     if let Err(why) = stream.set_nodelay(true) {
         tracing::debug!(connection = peer.connection, %why, "the connection ended before it began");
-        return;
+        return None;
     }
-    // Boxed, so that a connection does not keep the room of its handshake for life.
-    let handshake = Box::pin(timeout(front_end.limits.handshake_within, acceptor.accept(stream)));
     let shaken = tokio::select! {
-        shaken = handshake => shaken,
-        _ = stopping.wait_for(|stop| *stop) => return,
+        shaken = timeout(front_end.limits.handshake_within, acceptor.accept(stream)) => shaken,
+        _ = stopping.wait_for(|stop| *stop) => return None,
     };
     match shaken {
         Ok(Ok(tls)) => {
             front_end.metrics.handshake(Handshake::Done);
-            connection::serve(tls, peer, front_end, stopping).await;
+            return Some(tls);
         }
         Ok(Err(why)) => {
             front_end.metrics.handshake(Handshake::Failed);
@@ -111,6 +144,25 @@ async fn serve(
             explain(front_end, peer, format!("the TLS handshake was not finished within {within_s} s"), None);
         }
     }
+    None
+}
+
+/// Closes a connection that has no place. Spec: DPS-LIMIT-1, DPS-LIMIT-2.
+fn turn_away(front_end: &FrontEnd, peer: Peer, refused: NotAdmitted) {
+    /// The second in which the last such line was logged: a flood must not become a flood of lines.
+    static LOGGED_AT: AtomicI64 = AtomicI64::new(0);
+    front_end.metrics.limit_hit(refused.into());
+    let now = front_end.moments.moment().now.as_second();
+    if LOGGED_AT.swap(now, Ordering::Relaxed) != now {
+        tracing::warn!(
+            connection = peer.connection,
+            peer = %peer.address,
+            reason = %refused,
+            "connection turned away (logged once a second at most)"
+        );
+    }
+    let advice = "close connections that are done, or raise the limit in the service's configuration";
+    explain(front_end, peer, refused.to_string(), Some(advice));
 }
 
 /// Spec: DPS-EXPLAIN-4.
@@ -134,7 +186,7 @@ fn explain(front_end: &FrontEnd, peer: Peer, reason: String, advice: Option<&str
 fn hint(why: &std::io::Error) -> Option<&'static str> {
     use rustls::{AlertDescription, Error};
     match why.get_ref()?.downcast_ref::<Error>()? {
-        Error::InvalidMessage(_) => Some("the device did not speak TLS; this port takes MQTT over TLS only"),
+        Error::InvalidMessage(_) => Some("the peer did not speak TLS, which this port takes only"),
         Error::AlertReceived(
             AlertDescription::UnknownCA
             | AlertDescription::BadCertificate

@@ -14,7 +14,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::admission::NotAdmitted;
 use crate::fault::Transport;
+use crate::throttle::Throttled;
 
 /// All numbers of one process. Owned, not global, so that tests have their own.
 pub struct Metrics {
@@ -71,6 +73,38 @@ pub enum Limit {
     Packet,
     /// Searches for groups.
     GroupSearch,
+    /// Connections of one address.
+    AddressConnections,
+    /// Connections that have not proved themselves.
+    UnattestedConnections,
+    /// Requests being decided at one time.
+    RequestsInFlight,
+    /// Registers of an instance.
+    Registrations,
+    /// Polls of a device.
+    Polls,
+    /// Credentials that proved nothing.
+    FailedAttestations,
+}
+
+impl From<Throttled> for Limit {
+    fn from(throttled: Throttled) -> Self {
+        match throttled {
+            Throttled::InFlight => Self::RequestsInFlight,
+            Throttled::Registrations => Self::Registrations,
+            Throttled::Polls => Self::Polls,
+            Throttled::FailedAttestations => Self::FailedAttestations,
+        }
+    }
+}
+
+impl From<NotAdmitted> for Limit {
+    fn from(refused: NotAdmitted) -> Self {
+        match refused {
+            NotAdmitted::Address(_) => Self::AddressConnections,
+            NotAdmitted::Unattested => Self::UnattestedConnections,
+        }
+    }
 }
 
 /// What was asked.

@@ -3,14 +3,13 @@
 //! No rule lives here: the session says what to send and what is asked, the registrar decides, `render` and `fault` say it
 //! in the device's words.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use dps_core::attestation::{Credential, DeviceClaim};
 use dps_core::refusal::Refusal;
-use dps_core::register::{Registered, Registrar};
+use dps_core::register::Registered;
 use dps_core::registration::State;
 use dps_proto::api_version::{ApiVersion, BadApiVersion};
 use dps_proto::body::RegisterBody;
@@ -20,63 +19,25 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::Takeovers;
-use crate::explain::{self, Explanation, Explanations, Step};
+use crate::admission::Admitted;
+use crate::explain::{self, Explanation, Step};
 use crate::fault::{self, RequestFault, Transport};
-use crate::limits::{ByteBudget, Charge, Limits};
+use crate::front_end::{FrontEnd, Peer};
+use crate::limits::Charge;
 use crate::metrics::{Asked, Attestation, Limit, Metrics};
-use crate::moments::Moments;
 use crate::render;
 
 /// Room made for each read. Requests are smaller, so one read usually takes one whole.
 const READ_BYTES: usize = 1_024;
 
-/// What all connections share.
-pub struct FrontEnd {
-    /// Decides.
-    pub registrar: Arc<Registrar>,
-    /// Time and randomness.
-    pub moments: Arc<dyn Moments>,
-    /// Sizes and waits.
-    pub limits: Limits,
-    /// Which connection each device is on.
-    pub takeovers: Takeovers,
-    /// Bytes for connections not yet attested.
-    pub unattested_bytes: Arc<ByteBudget>,
-    /// Why devices were refused.
-    pub explanations: Arc<Explanations>,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-}
-
-impl FrontEnd {
-    /// A front end that keeps to `limits`.
-    pub fn new(registrar: Arc<Registrar>, moments: Arc<dyn Moments>, limits: Limits) -> Self {
-        let unattested_bytes = ByteBudget::new(limits.unattested_bytes);
-        Self {
-            registrar,
-            moments,
-            limits,
-            takeovers: Takeovers::default(),
-            unattested_bytes,
-            explanations: Arc::default(),
-            metrics: Arc::default(),
-        }
-    }
-}
-
-/// Whose connection it is, for the log.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer {
-    /// Counts up from the start of the process.
-    pub connection: u64,
-    /// Where it comes from.
-    pub address: SocketAddr,
-}
-
 /// Serves one device until either side ends the connection, or `stopping` becomes true.
-pub async fn serve<S>(mut stream: S, peer: Peer, front_end: &FrontEnd, mut stopping: watch::Receiver<bool>)
-where
+pub async fn serve<S>(
+    mut stream: S,
+    peer: Peer,
+    admitted: Admitted,
+    front_end: &FrontEnd,
+    mut stopping: watch::Receiver<bool>,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let started = Instant::now();
@@ -84,6 +45,7 @@ where
     let mut connection = Connection {
         front_end,
         peer,
+        admitted,
         session: Session::new(Duration::ZERO, front_end.limits.session),
         device: None,
         attested: false,
@@ -138,6 +100,7 @@ enum End {
 struct Connection<'f> {
     front_end: &'f FrontEnd,
     peer: Peer,
+    admitted: Admitted,
     session: Session,
     device: Option<Device>,
     attested: bool,
@@ -211,7 +174,8 @@ impl Connection<'_> {
         };
         let decided = timeout(self.front_end.limits.request_within, self.ask(request)).await;
         metrics.decided(asked, Transport::Mqtt, began.elapsed());
-        let answer = match decided.unwrap_or(Err(RequestFault::TimedOut)) {
+        let decided = decided.unwrap_or(Err(RequestFault::TimedOut));
+        let answer = match decided.map_err(|fault| self.throttled(fault)) {
             Ok(answer) => {
                 metrics.attested(Attestation::Proven, Transport::Mqtt);
                 self.attest(started);
@@ -253,9 +217,26 @@ impl Connection<'_> {
         Answer { status, retry_after_s, body }
     }
 
+    /// Spec: DPS-LIMIT-7.
+    fn throttled(&self, fault: RequestFault) -> RequestFault {
+        match (&fault, &self.device) {
+            (RequestFault::Refused(Refusal::Unproven(unproven)), Some(Device { claim, .. })) => {
+                let address = self.peer.address.ip();
+                match self.front_end.throttles.failed(address, &claim.id_scope, &claim.registration_id) {
+                    Ok(()) => fault,
+                    Err(throttled) => {
+                        RequestFault::Throttled { throttled, unproven: Some(unproven.to_string()) }
+                    }
+                }
+            }
+            _ => fault,
+        }
+    }
+
     async fn ask(&self, request: Request) -> Result<fault::Answer, RequestFault> {
-        let FrontEnd { registrar, moments, limits, .. } = self.front_end;
+        let FrontEnd { registrar, moments, limits, throttles, .. } = self.front_end;
         let retry_after_s = limits.retry_after_s;
+        let _in_flight = throttles.request()?;
         // A request comes after CONNECT, which made the device known.
         let Some(Device { claim, api_version }) = &self.device else { return Err(RequestFault::TimedOut) };
         let api_version = api_version.as_ref().map_err(|why| why.clone())?;
@@ -263,12 +244,14 @@ impl Connection<'_> {
             Request::Register { payload } => {
                 // Custom allocation would pass the payload on; every other policy ignores it.
                 RegisterBody::parse(&payload, &claim.registration_id)?;
+                throttles.register(&claim.id_scope)?;
                 let registered = registrar.register(claim, moments.moment()).await?;
                 self.front_end.metrics.registered(&registered, Transport::Mqtt);
                 self.log_registered(&registered);
                 Ok(render::registered(&registered, api_version, retry_after_s))
             }
             Request::Poll { operation_id } => {
+                throttles.poll(&claim.id_scope, &claim.registration_id)?;
                 let polled = registrar.poll(claim, &operation_id, moments.moment()).await?;
                 Ok(render::polled(&polled, api_version, retry_after_s))
             }
@@ -281,6 +264,7 @@ impl Connection<'_> {
             && !self.attested
         {
             self.attested = true;
+            self.admitted.attested();
             self.session.attested(started.elapsed());
             let id = (device.claim.id_scope.clone(), device.claim.registration_id.clone());
             self.front_end.takeovers.take(id, self.peer.connection, &self.give_way);
@@ -404,6 +388,12 @@ fn count(metrics: &Metrics, fault: &RequestFault) {
         RequestFault::TimedOut => {
             metrics.attested(Attestation::Undecided, Transport::Mqtt);
             metrics.limit_hit(Limit::RequestTime);
+        }
+        RequestFault::Throttled { throttled, unproven } => {
+            if unproven.is_some() {
+                metrics.attested(Attestation::Refused, Transport::Mqtt);
+            }
+            metrics.limit_hit((*throttled).into());
         }
         // Refused for its form, before anyone looked at the credential.
         RequestFault::ApiVersion(_) | RequestFault::Body(_) => {}

@@ -3,5 +3,4 @@
 pub mod connection;
 mod takeover;
 
-pub use connection::{FrontEnd, Peer};
 pub use takeover::Takeovers;

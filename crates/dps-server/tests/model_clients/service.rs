@@ -18,9 +18,10 @@ use dps_core::registration::{State, Substatus};
 use dps_hub::LocalHub;
 use dps_proto::ids::{ETag, InstanceSecret};
 use dps_proto::key::{KeyPair, SymmetricKey};
+use dps_server::front_end::{FrontEnd, Peer};
 use dps_server::limits::Limits;
 use dps_server::moments::{Moments as _, SystemMoments};
-use dps_server::mqtt::{FrontEnd, Peer, connection};
+use dps_server::mqtt::connection;
 use dps_store::MemoryStore;
 use jiff::Timestamp;
 use tokio::io::{DuplexStream, duplex};
@@ -154,7 +155,9 @@ impl Service {
         let (front_end, stopping) = (Arc::clone(&self.front_end), self.stopping.clone());
         tokio::spawn(async move {
             let peer = Peer { connection: 1, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) };
-            connection::serve(server, peer, &front_end, stopping).await;
+            let place = front_end.admission.place().await.unwrap();
+            let admitted = front_end.admission.admit(place, peer.address.ip()).unwrap();
+            connection::serve(server, peer, admitted, &front_end, stopping).await;
         });
         client
     }

@@ -1,0 +1,169 @@
+//! Who may connect: places in total, for one address, and for those who have not proved themselves yet.
+//! Spec: DPS-LIMIT-1, DPS-LIMIT-2.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::limits::Limits;
+
+/// The places of a node, shared by its listeners.
+#[derive(Debug)]
+pub struct Admission {
+    places: Arc<Semaphore>,
+    places_max: u32,
+    unattested: Arc<Semaphore>,
+    per_address_max: Option<usize>,
+    per_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// Why a connection is closed as soon as it was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// Spec: DPS-LIMIT-1.
+    #[error("its address has {0} connections, the most that limits.connections_per_address allows")]
+    Address(usize),
+    /// Spec: DPS-LIMIT-2.
+    #[error("as many connections as limits.unattested_connections allows have not proved themselves yet")]
+    Unattested,
+}
+
+/// Room for one connection that is not accepted yet.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// A connection's places, given back when it is dropped.
+#[derive(Debug)]
+pub struct Admitted {
+    _place: Place,
+    unattested: Option<OwnedSemaphorePermit>,
+    counted: Option<(Arc<Admission>, IpAddr)>,
+}
+
+impl Admission {
+    /// All places free.
+    pub fn new(limits: &Limits) -> Arc<Self> {
+        let count = |wanted: usize| wanted.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        let places = count(limits.connections);
+        Arc::new(Self {
+            places: Arc::new(Semaphore::new(places)),
+            // Clamped to what the type holds.
+            places_max: places as u32,
+            unattested: Arc::new(Semaphore::new(count(limits.unattested_connections))),
+            per_address_max: limits.connections_per_address,
+            per_address: Mutex::default(),
+        })
+    }
+
+    /// Waits for a free place: what cannot be served waits in the kernel's queue, not in memory here.
+    pub async fn place(&self) -> Option<Place> {
+        Arc::clone(&self.places).acquire_owned().await.ok().map(|_permit| Place { _permit })
+    }
+
+    /// Lets a connection from `address` in, which has proved nothing yet.
+    pub fn admit(self: &Arc<Self>, place: Place, address: IpAddr) -> Result<Admitted, NotAdmitted> {
+        let unattested = Arc::clone(&self.unattested).try_acquire_owned();
+        let unattested = unattested.map_err(|_| NotAdmitted::Unattested)?;
+        let counted = match self.per_address_max {
+            None => None,
+            Some(most) => {
+                let mut per_address = self.per_address();
+                let count = per_address.entry(address).or_default();
+                if *count >= most {
+                    return Err(NotAdmitted::Address(*count));
+                }
+                *count += 1;
+                Some((Arc::clone(self), address))
+            }
+        };
+        Ok(Admitted { _place: place, unattested: Some(unattested), counted })
+    }
+
+    /// Waits until every connection has ended, for at most `within`. The number that are still open then.
+    pub async fn drained(&self, within: Duration) -> usize {
+        match timeout(within, self.places.acquire_many(self.places_max)).await {
+            Ok(_) => 0,
+            Err(_) => self.places_max as usize - self.places.available_permits(),
+        }
+    }
+
+    fn per_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        // Nothing panics while it is held, and a count is whole between its own operations.
+        self.per_address.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Admitted {
+    /// It has proved itself: its place among the strangers is free again.
+    pub fn attested(&mut self) {
+        self.unattested = None;
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        if let Some((admission, address)) = self.counted.take() {
+            let mut per_address = admission.per_address();
+            if let Some(count) = per_address.get_mut(&address) {
+                *count -= 1;
+                if *count == 0 {
+                    per_address.remove(&address);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([127, 0, 0, last])
+    }
+
+    /// DPS-LIMIT-1
+    #[tokio::test]
+    async fn an_address_has_its_own_number_of_places_and_gets_them_back() {
+        let admission = Admission::new(&Limits { connections_per_address: Some(2), ..Limits::default() });
+        let admit = async |last| admission.admit(admission.place().await.unwrap(), address(last));
+        let first = admit(1).await.unwrap();
+        let _second = admit(1).await.unwrap();
+        assert_eq!(admit(1).await.unwrap_err(), NotAdmitted::Address(2));
+        let _other = admit(2).await.unwrap();
+        drop(first);
+        let third = admit(1).await.unwrap();
+        drop(third);
+        assert_eq!(admission.per_address().len(), 2);
+    }
+
+    /// DPS-LIMIT-2
+    #[tokio::test]
+    async fn strangers_cannot_take_the_places_of_those_who_proved_themselves() {
+        let limits = Limits { connections: 9, unattested_connections: 1, ..Limits::default() };
+        let admission = Admission::new(&limits);
+        let admit = async || admission.admit(admission.place().await.unwrap(), address(1));
+        let mut proven = admit().await.unwrap();
+        assert_eq!(admit().await.unwrap_err(), NotAdmitted::Unattested);
+        proven.attested();
+        let _stranger = admit().await.unwrap();
+        assert_eq!(admit().await.unwrap_err(), NotAdmitted::Unattested);
+    }
+
+    /// DPS-LIMIT-1
+    #[tokio::test(start_paused = true)]
+    async fn a_node_without_a_free_place_accepts_no_one_and_knows_when_all_have_gone() {
+        let admission = Admission::new(&Limits { connections: 1, ..Limits::default() });
+        let only = admission.admit(admission.place().await.unwrap(), address(1)).unwrap();
+        assert!(timeout(Duration::from_secs(60), admission.place()).await.is_err());
+        assert_eq!(admission.drained(Duration::from_secs(1)).await, 1);
+        drop(only);
+        assert_eq!(admission.drained(Duration::from_secs(1)).await, 0);
+    }
+}

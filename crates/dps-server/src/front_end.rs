@@ -1,0 +1,62 @@
+//! What all listeners and connections of a node share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use dps_core::register::Registrar;
+
+use crate::admission::Admission;
+use crate::explain::Explanations;
+use crate::limits::{ByteBudget, Limits};
+use crate::metrics::Metrics;
+use crate::moments::Moments;
+use crate::mqtt::Takeovers;
+use crate::throttle::Throttles;
+
+/// One for each node, whatever it listens on.
+pub struct FrontEnd {
+    /// Decides.
+    pub registrar: Arc<Registrar>,
+    /// Time and randomness.
+    pub moments: Arc<dyn Moments>,
+    /// Sizes, counts and waits.
+    pub limits: Limits,
+    /// Who may connect. Spec: DPS-LIMIT-1, DPS-LIMIT-2.
+    pub admission: Arc<Admission>,
+    /// Who asks too often. Spec: DPS-LIMIT-4 to DPS-LIMIT-7.
+    pub throttles: Throttles,
+    /// Which connection each device is on.
+    pub takeovers: Takeovers,
+    /// Bytes for connections not yet attested.
+    pub unattested_bytes: Arc<ByteBudget>,
+    /// Why devices were refused.
+    pub explanations: Arc<Explanations>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+impl FrontEnd {
+    /// A front end that keeps to `limits`.
+    pub fn new(registrar: Arc<Registrar>, moments: Arc<dyn Moments>, limits: Limits) -> Self {
+        Self {
+            registrar,
+            moments,
+            admission: Admission::new(&limits),
+            throttles: Throttles::new(&limits),
+            takeovers: Takeovers::default(),
+            unattested_bytes: ByteBudget::new(limits.unattested_bytes),
+            explanations: Arc::default(),
+            metrics: Arc::default(),
+            limits,
+        }
+    }
+}
+
+/// Whose connection it is, for the log.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// Counts up from the start of the process.
+    pub connection: u64,
+    /// Where it comes from.
+    pub address: SocketAddr,
+}
