@@ -13,6 +13,7 @@ mod individual_enrollment;
 mod instance;
 mod open;
 mod open_groups;
+mod queue;
 mod reader;
 mod registration;
 mod schema;

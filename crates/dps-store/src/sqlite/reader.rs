@@ -1,38 +1,43 @@
 //! The threads that read, each with a connection of its own; none waits for the writer.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 use dps_core::ports::StoreError;
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::fault::Fault;
+use super::queue::{Queue, Taker};
 
-/// Most reads that wait; who comes later waits for room.
+/// Most reads that wait or run; who comes later waits for room.
 const WAITING_MAX: usize = 4_096;
 
-type Job = Box<dyn FnOnce(&Connection) + Send>;
+struct Job {
+    run: Box<dyn FnOnce(&Connection) + Send>,
+    /// Goes with the work, whether or not anyone still waits for its answer.
+    _room: OwnedSemaphorePermit,
+}
 
 /// The reading threads. Dropping it joins them.
 pub(super) struct Readers {
-    jobs: Option<mpsc::Sender<Job>>,
+    room: Arc<Semaphore>,
+    jobs: Arc<Queue<Job>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Readers {
     /// Starts a thread for each connection.
     pub(super) fn start(connections: Vec<Connection>) -> io::Result<Self> {
-        let (jobs, waiting) = mpsc::channel(WAITING_MAX);
-        let waiting = Arc::new(Mutex::new(waiting));
-        let start = |connection| {
-            let waiting = Arc::clone(&waiting);
+        let (jobs, takers) = Queue::new(connections.len());
+        // Dropped where a thread cannot be started, which ends the others.
+        let mut readers = Self { room: Arc::new(Semaphore::new(WAITING_MAX)), jobs, threads: Vec::new() };
+        for (connection, taker) in connections.into_iter().zip(takers) {
             let reader = thread::Builder::new().name("store-reader".to_owned());
-            reader.spawn(move || serve(&connection, &waiting))
-        };
-        let threads = connections.into_iter().map(start).collect::<io::Result<_>>()?;
-        Ok(Self { jobs: Some(jobs), threads })
+            readers.threads.push(reader.spawn(move || serve(&connection, &taker))?);
+        }
+        Ok(readers)
     }
 
     /// Runs `work` in one read transaction, so that all it sees is of one point in time.
@@ -42,20 +47,20 @@ impl Readers {
         W: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     {
         let ended = || StoreError::Unavailable("the reading threads have ended".to_owned());
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| ended())?;
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            let read = connection.unchecked_transaction().map_err(Fault::from).and_then(|seen| work(&seen));
+        let run = Box::new(move |connection: &Connection| {
             // Whoever asked may have left.
-            let _ = answer.send(read);
+            let _ = answer.send(at_one_point_in_time(connection, work));
         });
-        self.jobs.as_ref().ok_or_else(ended)?.send(job).await.map_err(|_| ended())?;
+        self.jobs.put(Job { run, _room: room }).map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?.map_err(|Fault(error)| error)
     }
 }
 
 impl Drop for Readers {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.jobs.close();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a reading thread of the store had ended in a panic");
@@ -64,15 +69,21 @@ impl Drop for Readers {
     }
 }
 
-fn serve(connection: &Connection, waiting: &Mutex<mpsc::Receiver<Job>>) {
-    loop {
-        // The lock is held only while waiting, so one thread waits for work and the others for their turn.
-        let Ok(job) = waiting.lock().map(|mut waiting| waiting.blocking_recv()) else { return };
-        match job {
-            Some(job) => job(connection),
-            None => return,
-        }
+fn serve(connection: &Connection, jobs: &Taker<Job>) {
+    while let Some(Job { run, _room }) = jobs.take() {
+        run(connection);
     }
+}
+
+/// As rusqlite's own transactions, but prepared once: beginning and ending would else cost as much as the reading.
+fn at_one_point_in_time<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    connection.prepare_cached("BEGIN")?.execute([])?;
+    let read = work(connection);
+    connection.prepare_cached("ROLLBACK")?.execute([])?;
+    read
 }
 
 #[cfg(test)]
