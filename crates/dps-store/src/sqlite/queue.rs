@@ -40,7 +40,10 @@ impl<T> Queue<T> {
             return Err(Closed);
         }
         state.waiting.push_back(work);
-        if state.asleep > 0 {
+        let wakes = state.asleep > 0;
+        // First, or the thread that wakes would only run into the lock.
+        drop(state);
+        if wakes {
             self.ready.notify_one();
         }
         Ok(())
