@@ -6,10 +6,13 @@
 
 pub mod admin;
 pub mod admission;
+pub mod advice;
+pub mod counted_searches;
 pub mod enrollment_json;
 pub mod explain;
 pub mod fault;
 pub mod front_end;
+pub mod handshake;
 pub mod limits;
 pub mod listen;
 pub mod metrics;

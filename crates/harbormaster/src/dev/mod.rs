@@ -128,7 +128,14 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         linked_hubs: vec![hub],
     };
 
-    let service = Service { store, instances: vec![instance], limits: Limits::default(), tls, admin_token };
+    let service = Service {
+        store,
+        instances: vec![instance],
+        limits: Limits::default(),
+        tls,
+        certificates: Arc::clone(&server_certificates),
+        admin_token,
+    };
     let announce = || {
         match options.output {
             Output::Json => ready.print_json(),
