@@ -87,6 +87,12 @@ impl Registrar {
         self.instances.contains_key(scope)
     }
 
+    /// The ID scope of the only service instance, where there is only one.
+    pub fn only_id_scope(&self) -> Option<&IdScope> {
+        let mut scopes = self.instances.keys();
+        scopes.next().filter(|_| scopes.next().is_none())
+    }
+
     /// Registers a device: judges it, decides its hub, and makes the record durable before it returns. Spec: DPS-REG-12.
     pub async fn register(&self, device: &DeviceClaim, moment: Moment) -> Result<Registered, Refusal> {
         for _ in 0..DECISIONS_MAX {

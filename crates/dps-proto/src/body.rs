@@ -190,8 +190,11 @@ mod tests {
     /// DPS-EXPLAIN-5
     #[test]
     fn what_a_body_of_another_shape_holds_is_not_repeated() {
-        for text in [r#""SharedAccessSignature sig=s3cret""#, r#"{"registrationId":["s3cret"],"payload":"s3cret"}"#] {
-            let refused = RegisterBody::parse(text.as_bytes(), &"d".parse().unwrap()).unwrap_err().to_string();
+        for text in
+            [r#""SharedAccessSignature sig=s3cret""#, r#"{"registrationId":["s3cret"],"payload":"s3cret"}"#]
+        {
+            let refused =
+                RegisterBody::parse(text.as_bytes(), &"d".parse().unwrap()).unwrap_err().to_string();
             assert!(refused.contains("another shape") && !refused.contains("s3cret"), "{refused}");
         }
     }

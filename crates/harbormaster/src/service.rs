@@ -84,7 +84,7 @@ impl Service {
         while let Some(ended) = serving.join_next().await {
             ended.context("a listener")?;
         }
-        admin.await.context("the admin listener")??;
+        admin.await.context("the admin listener")?;
         Ok(ExitCode::SUCCESS)
     }
 }
