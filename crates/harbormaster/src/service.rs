@@ -17,6 +17,7 @@ use dps_server::listen;
 use dps_server::metrics::Metrics;
 use dps_server::moments::SystemMoments;
 use dps_server::search_pool::SearchThreads;
+use dps_server::service_api::ServiceApi;
 use dps_server::tls::ServerCertificates;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
@@ -42,7 +43,10 @@ pub(crate) struct Service {
 
 /// Where it listens: bound already, so that what cannot be bound is known before anything begins.
 pub(crate) struct Listeners {
+    /// For devices.
     pub(crate) mqtt: Vec<TcpListener>,
+    /// For the service API.
+    pub(crate) https: Vec<TcpListener>,
     pub(crate) admin: TcpListener,
 }
 
@@ -60,9 +64,10 @@ impl Service {
         store.observe_writes(Arc::clone(&metrics) as _);
         let threads = SearchThreads::start(1, SearchThreads::SIGNATURES_DEFAULT)?;
         let pool = Arc::new(CountedSearches::new(threads, Arc::clone(&metrics)));
-        let registrar = Arc::new(Registrar::new(Arc::clone(&store), pool, instances));
+        let registrar = Arc::new(Registrar::new(Arc::clone(&store), pool, instances.clone()));
         let front_end = FrontEnd::new(registrar, Arc::new(SystemMoments), limits);
         let front_end = Arc::new(FrontEnd { metrics: Arc::clone(&metrics), ..front_end });
+        let service_api = ServiceApi::new(Arc::clone(&store), instances, Arc::clone(&front_end));
 
         let (stop, stopping) = watch::channel(false);
         let mut signals = stop::Signals::listen()?;
@@ -72,6 +77,16 @@ impl Service {
         for listener in listeners.mqtt {
             let (tls, front_end) = (Arc::clone(&tls), Arc::clone(&front_end));
             serving.spawn(listen::mqtt(listener, tls, front_end, stopping.clone()));
+        }
+        for listener in listeners.https {
+            let (tls, front_end) = (Arc::clone(&tls), Arc::clone(&front_end));
+            serving.spawn(listen::https(
+                listener,
+                tls,
+                front_end,
+                Arc::clone(&service_api),
+                stopping.clone(),
+            ));
         }
         ready()?;
 

@@ -151,6 +151,12 @@ pub(super) struct RequestLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ServiceRequestLabels {
+    pub(super) operation: &'static str,
+    pub(super) status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct CertificateLabels {
     pub(super) certificate: &'static str,
 }

@@ -22,7 +22,7 @@ pub use self::labels::{Asked, Attestation, Closed, Handshake, Limit};
 
 use self::labels::{
     AssignmentLabels, AttestationLabels, CertificateLabels, ClosedLabels, HandshakeLabels, LimitLabels,
-    RegistrationLabels, RequestLabels,
+    RegistrationLabels, RequestLabels, ServiceRequestLabels,
 };
 use crate::fault::Transport;
 use crate::tls::Expiry;
@@ -41,6 +41,7 @@ pub struct Metrics {
     limits_hit: Family<LimitLabels, Counter>,
     connections: Gauge,
     request_seconds: Family<RequestLabels, Histogram>,
+    service_requests: Family<ServiceRequestLabels, Counter>,
     commit_seconds: Histogram,
     writes_waiting: Gauge,
     searches_waiting: Gauge,
@@ -69,6 +70,7 @@ impl Default for Metrics {
             limits_hit: Family::default(),
             connections: Gauge::default(),
             request_seconds: Family::new_with_constructor(seconds),
+            service_requests: Family::default(),
             commit_seconds: seconds(),
             writes_waiting: Gauge::default(),
             searches_waiting: Gauge::default(),
@@ -100,11 +102,16 @@ impl Metrics {
         self.counter("tls_handshakes", "TLS handshakes by how they ended", self.handshakes.clone());
         self.counter("connections_closed", "Device connections by how they ended", self.closed.clone());
         self.counter("limits_hit", "Peers refused or cut off by a limit", self.limits_hit.clone());
-        self.plain("connections", "Open device connections", self.connections.clone());
+        self.plain("connections", "Open connections", self.connections.clone());
         self.seconds(
             "request",
             "Time to decide a request, the commit included",
             self.request_seconds.clone(),
+        );
+        self.counter(
+            "service_requests",
+            "Requests to the service API by operation and status",
+            self.service_requests.clone(),
         );
         self.seconds(
             "store_commit",
@@ -204,6 +211,11 @@ impl Metrics {
         self.request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
+    /// A request to the service API was answered; `operation` is one of a few words of ours.
+    pub fn service_request(&self, operation: &'static str, status: u16) {
+        self.service_requests.get_or_create(&ServiceRequestLabels { operation, status }).inc();
+    }
+
     /// A TLS handshake ended.
     pub fn handshake(&self, outcome: Handshake) {
         self.handshakes.get_or_create(&HandshakeLabels { outcome }).inc();
@@ -284,6 +296,7 @@ mod tests {
         metrics.attested(Attestation::Refused, Transport::Mqtt);
         metrics.attested(Attestation::Refused, Transport::Mqtt);
         metrics.handshake(Handshake::TimedOut);
+        metrics.service_request("read-entry", 404);
         metrics.limit_hit(Limit::HandshakeTime);
         metrics.decided(Asked::Poll, Transport::Mqtt, Duration::from_millis(1));
         let open = metrics.connection();
@@ -291,6 +304,7 @@ mod tests {
         for line in [
             r#"harbormaster_attestation_attempts_total{outcome="Refused",transport="mqtt"} 2"#,
             r#"harbormaster_tls_handshakes_total{outcome="TimedOut"} 1"#,
+            r#"harbormaster_service_requests_total{operation="read-entry",status="404"} 1"#,
             r#"harbormaster_limits_hit_total{limit="HandshakeTime"} 1"#,
             r#"harbormaster_request_seconds_count{asked="Poll",transport="mqtt"} 1"#,
             "harbormaster_connections 1",
