@@ -61,7 +61,8 @@ impl SqliteStore {
     pub fn open(path: &Path, options: SqliteOptions, sealer: Sealer) -> Result<Self, OpenError> {
         let connections = open::open(path, &options)?;
         let writer = Writer::start(connections.writer).map_err(OpenError::Thread)?;
-        let readers = Readers::start(connections.readers).map_err(OpenError::Thread)?;
+        let readers =
+            Readers::start(connections.readers, connections.spare_readers).map_err(OpenError::Thread)?;
         let counts = Arc::clone(writer.counts());
         let checkpointer =
             Checkpointer::start(connections.checkpointer, counts).map_err(OpenError::Thread)?;
@@ -103,7 +104,7 @@ impl Store for SqliteStore {
     async fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> Result<LookUp, StoreError> {
         let (sealer, scope, id) = (Arc::clone(&self.sealer), scope.clone(), id.clone());
         self.readers
-            .read(move |connection| {
+            .read_here(move |connection| {
                 let enrollment = individual_enrollment::find(connection, &sealer, &scope, &id)?;
                 let registration = registration::find(connection, &scope, &id)?;
                 let registration_group = match registration.as_ref().map(|registration| &registration.entry) {
@@ -126,7 +127,7 @@ impl Store for SqliteStore {
         let (sealer, open_groups) = (Arc::clone(&self.sealer), Arc::clone(&self.open_groups));
         let (scope, id) = (scope.clone(), id.clone());
         self.readers
-            .read(move |connection| {
+            .read_here(move |connection| {
                 let prefixed = enrollment_group::with_prefix_of(connection, &sealer, &scope, &id)?;
                 Ok(CandidateGroups { prefixed, open: open_groups.at(connection, &sealer, &scope)? })
             })

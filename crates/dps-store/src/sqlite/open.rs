@@ -25,7 +25,7 @@ const LOG_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 pub struct SqliteOptions {
     /// When a commit counts as done.
     pub synchronous: Synchronous,
-    /// Threads that read, each with a connection.
+    /// Threads that read, each with a connection; and as many connections for reads on the caller's own thread.
     pub readers: NonZeroUsize,
 }
 
@@ -87,6 +87,7 @@ impl Default for SqliteOptions {
 pub(super) struct Connections {
     pub(super) writer: Connection,
     pub(super) readers: Vec<Connection>,
+    pub(super) spare_readers: Vec<Connection>,
     pub(super) checkpointer: Connection,
 }
 
@@ -106,7 +107,8 @@ pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<Connections, 
     prepare_to_write(&checkpointer, options.synchronous)?;
     let reader = |_| connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
     let readers = (0..options.readers.get()).map(reader).collect::<Result<_, _>>()?;
-    Ok(Connections { writer, readers, checkpointer })
+    let spare_readers = (0..options.readers.get()).map(reader).collect::<Result<_, _>>()?;
+    Ok(Connections { writer, readers, spare_readers, checkpointer })
 }
 
 /// SQLite gives its log files the mode of the database, so it is enough to create that one with the right mode.

@@ -1,7 +1,7 @@
 //! The threads that read, each with a connection of its own; none waits for the writer.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use dps_core::ports::StoreError;
@@ -25,19 +25,47 @@ pub(super) struct Readers {
     room: Arc<Semaphore>,
     jobs: Arc<Queue<Job>>,
     threads: Vec<JoinHandle<()>>,
+    /// For reads on the caller's own thread.
+    spare: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
-    /// Starts a thread for each connection.
-    pub(super) fn start(connections: Vec<Connection>) -> io::Result<Self> {
+    /// Starts a thread for each of `connections`; keeps the `spare` ones for [`Readers::read_here`].
+    pub(super) fn start(connections: Vec<Connection>, spare: Vec<Connection>) -> io::Result<Self> {
         let (jobs, takers) = Queue::new(connections.len());
         // Dropped where a thread cannot be started, which ends the others.
-        let mut readers = Self { room: Arc::new(Semaphore::new(WAITING_MAX)), jobs, threads: Vec::new() };
+        let mut readers = Self {
+            room: Arc::new(Semaphore::new(WAITING_MAX)),
+            jobs,
+            threads: Vec::new(),
+            spare: Mutex::new(spare),
+        };
         for (connection, taker) in connections.into_iter().zip(takers) {
             let reader = thread::Builder::new().name("store-reader".to_owned());
             readers.threads.push(reader.spawn(move || serve(&connection, &taker))?);
         }
         Ok(readers)
+    }
+
+    /// As [`Readers::read`], on the caller's own thread where a connection is free: for reads of a few rows, which take less
+    /// than handing them over and waking two threads for each.
+    pub(super) async fn read_here<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    {
+        let Some(connection) = self.spare().pop() else { return self.read(work).await };
+        // Lost where `work` panics; the threads do its work from then on.
+        let read = at_one_point_in_time(&connection, work);
+        if connection.is_autocommit() {
+            self.spare().push(connection);
+        }
+        read.map_err(|Fault(error)| error)
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Connection>> {
+        // Nothing panics while it is held.
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `work` in one read transaction, so that all it sees is of one point in time.
@@ -93,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn readers_that_died_are_unavailable_and_keep_no_one_waiting() {
         let connections = (0..2).map(|_| Connection::open_in_memory().unwrap()).collect();
-        let readers = Readers::start(connections).unwrap();
+        let readers = Readers::start(connections, Vec::new()).unwrap();
         for _ in 0..3 {
             let died = readers.read(|_| -> Result<(), Fault> { panic!("as a bug would") }).await;
             assert!(matches!(died, Err(StoreError::Unavailable(_))), "{died:?}");
