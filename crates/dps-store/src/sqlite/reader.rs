@@ -129,4 +129,20 @@ mod tests {
         let after = readers.read(|_| Ok(())).await;
         assert!(matches!(after, Err(StoreError::Unavailable(_))), "{after:?}");
     }
+
+    #[tokio::test]
+    async fn a_read_on_the_callers_thread_that_dies_leaves_the_rest_to_the_threads() {
+        let open = || Connection::open_in_memory().unwrap();
+        let readers = Arc::new(Readers::start(vec![open()], vec![open()]).unwrap());
+        let thread = |_: &Connection| Ok(thread::current().name().map(str::to_owned));
+        assert_eq!(readers.read_here(thread).await.unwrap(), thread::current().name().map(str::to_owned));
+        let died = {
+            let readers = Arc::clone(&readers);
+            tokio::spawn(async move {
+                readers.read_here(|_| -> Result<(), Fault> { panic!("as a bug would") }).await
+            })
+        };
+        assert!(died.await.unwrap_err().is_panic());
+        assert_eq!(readers.read_here(thread).await.unwrap().as_deref(), Some("store-reader"));
+    }
 }
