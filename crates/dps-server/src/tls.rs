@@ -4,27 +4,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{CipherSuite, ServerConfig, SignatureScheme};
+use rustls::{CipherSuite, ServerConfig, SignatureAlgorithm};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 /// Largest record sent, in bytes: small clients have buffers of this size.
 const RECORD_BYTES_MAX: usize = 4_096;
 
-/// The certificates of a listener, exchanged while it runs. Spec: DPS-DEV-7.
+/// The certificates of a listener, exchanged while it runs. Spec: DPS-DEV-7, DPS-SERVE-6.
 #[derive(Debug)]
 pub struct ServerCertificates {
-    current: ArcSwap<Pair>,
-}
-
-#[derive(Debug)]
-struct Pair {
-    preferred: Arc<CertifiedKey>,
-    /// For clients that cannot verify ECDSA.
-    rsa: Option<Arc<CertifiedKey>>,
+    /// In order of preference.
+    current: ArcSwap<Vec<Arc<CertifiedKey>>>,
 }
 
 /// Where one certificate chain and its key lie, both PEM.
@@ -61,31 +56,27 @@ pub enum TlsError {
 }
 
 impl ServerCertificates {
-    /// Reads the files.
-    pub fn load(
-        preferred: CertificateFiles<'_>,
-        rsa: Option<CertificateFiles<'_>>,
-    ) -> Result<Arc<Self>, TlsError> {
-        Ok(Arc::new(Self { current: ArcSwap::from_pointee(Pair::load(preferred, rsa)?) }))
+    /// Reads the files, the preferred ones first.
+    pub fn load(files: &[CertificateFiles<'_>]) -> Result<Arc<Self>, TlsError> {
+        Ok(Arc::new(Self { current: ArcSwap::from_pointee(certified_keys(files)?) }))
     }
 
     /// Reads the files again. Open connections stay; on an error the old certificates stay.
-    pub fn reload(
-        &self,
-        preferred: CertificateFiles<'_>,
-        rsa: Option<CertificateFiles<'_>>,
-    ) -> Result<(), TlsError> {
-        self.current.store(Arc::new(Pair::load(preferred, rsa)?));
+    pub fn reload(&self, files: &[CertificateFiles<'_>]) -> Result<(), TlsError> {
+        self.current.store(Arc::new(certified_keys(files)?));
         Ok(())
+    }
+
+    /// Whether any of them carries the name or address `host`.
+    pub fn carry(&self, host: &str) -> bool {
+        ServerName::try_from(host)
+            .is_ok_and(|host| self.current.load().iter().any(|certified| carries(certified, &host)))
     }
 }
 
-impl Pair {
-    fn load(preferred: CertificateFiles<'_>, rsa: Option<CertificateFiles<'_>>) -> Result<Self, TlsError> {
-        let provider = provider();
-        let rsa = rsa.map(|files| certified_key(files, &provider)).transpose()?;
-        Ok(Self { preferred: certified_key(preferred, &provider)?, rsa })
-    }
+fn certified_keys(files: &[CertificateFiles<'_>]) -> Result<Vec<Arc<CertifiedKey>>, TlsError> {
+    let provider = provider();
+    files.iter().map(|files| certified_key(*files, &provider)).collect()
 }
 
 fn certified_key(
@@ -106,31 +97,41 @@ fn certified_key(
 }
 
 impl ResolvesServerCert for ServerCertificates {
+    /// The first that the client can verify and that carries the name it asks for; else the first that it can verify; else
+    /// the first, for the sake of a clear alert. Spec: DPS-SERVE-6.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.current.load();
-        let chosen = match &current.rsa {
-            Some(rsa) if !verifies_ecdsa(&hello) => rsa,
-            _ => &current.preferred,
-        };
-        Some(Arc::clone(chosen))
+        let usable = || current.iter().filter(|certified| verifies(&hello, certified));
+        let named = hello
+            .server_name()
+            .and_then(|name| ServerName::try_from(name).ok())
+            .and_then(|name| usable().find(|certified| carries(certified, &name)));
+        named.or_else(|| usable().next()).or_else(|| current.first()).map(Arc::clone)
     }
 }
 
-/// Whether the client can verify a P-256 signature and, below TLS 1.3, offers a cipher suite that uses one.
-fn verifies_ecdsa(hello: &ClientHello<'_>) -> bool {
-    let scheme = hello.signature_schemes().contains(&SignatureScheme::ECDSA_NISTP256_SHA256);
-    let suite = hello.cipher_suites().iter().any(|suite| {
-        matches!(
-            suite,
-            CipherSuite::TLS13_AES_128_GCM_SHA256
-                | CipherSuite::TLS13_AES_256_GCM_SHA384
-                | CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
-                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
-                | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
-        )
-    });
-    scheme && suite
+fn carries(certified: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let certificate = certified.end_entity_cert().and_then(ParsedCertificate::try_from);
+    certificate.is_ok_and(|certificate| verify_server_name(&certificate, name).is_ok())
+}
+
+/// Whether the client can verify a signature of the key and, below TLS 1.3, offers a cipher suite that uses one.
+fn verifies(hello: &ClientHello<'_>, certified: &CertifiedKey) -> bool {
+    if certified.key.choose_scheme(hello.signature_schemes()).is_none() {
+        return false;
+    }
+    certified.key.algorithm() == SignatureAlgorithm::RSA
+        || hello.cipher_suites().iter().any(|suite| {
+            matches!(
+                suite,
+                CipherSuite::TLS13_AES_128_GCM_SHA256
+                    | CipherSuite::TLS13_AES_256_GCM_SHA384
+                    | CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+                    | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                    | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+                    | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+            )
+        })
 }
 
 /// The settings of a device listener. Spec: DPS-DEV-6.

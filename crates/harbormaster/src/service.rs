@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::exit::Failure;
-use crate::stop;
+use crate::{stop, supervisor};
 
 /// What a service is made of.
 pub(crate) struct Service {
@@ -38,6 +38,7 @@ pub(crate) struct Service {
 /// Where it listens: bound already, so that what cannot be bound is known before anything begins.
 pub(crate) struct Listeners {
     pub(crate) mqtt: Vec<TcpListener>,
+    pub(crate) https: Vec<TcpListener>,
     pub(crate) admin: TcpListener,
 }
 
@@ -64,16 +65,23 @@ impl Service {
             serving.spawn(listen::mqtt(listener, tls, front_end, stopping.clone()));
         }
         ready()?;
+        supervisor::ready();
+        let watchdog = supervisor::keep_awake();
 
         while let stop::Signal::Reload = signals.next().await {
+            supervisor::reloading();
             reload();
+            supervisor::ready();
         }
         tracing::info!("stopping");
+        supervisor::stopping();
         stop.send_replace(true);
         while let Some(ended) = serving.join_next().await {
             ended.context("a listener")?;
         }
         admin.await.context("the admin listener")??;
+        // To the end: a drain that hangs is for the supervisor to end as well.
+        watchdog.abort();
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,0 +1,84 @@
+//! `[[tls.certificate]]`: what the service proves itself with. Spec: DPS-SERVE-6.
+
+use std::path::PathBuf;
+
+use dps_server::tls::{CertificateFiles, ServerCertificates, TlsError};
+
+use super::document::Table;
+use super::fault::Located;
+use super::key::{Key, Section, Standard};
+
+/// One certificate chain and its key.
+#[derive(Debug, Clone)]
+pub(crate) struct Certificate {
+    pub(crate) chain_file: Located<PathBuf>,
+    pub(crate) key_file: Located<PathBuf>,
+}
+
+pub(super) fn section() -> Section {
+    Section {
+        path: "tls.certificate",
+        repeated: true,
+        about: "A server certificate; at least one, each with its key. A client gets the first that carries the name it asks for \
+                and whose key it can verify: give an ECDSA P-256 certificate first, and after it an RSA one for old clients. \
+                SIGHUP reads the files again.",
+        keys: vec![
+            Key::new(
+                "chain_file",
+                "path of a PEM file",
+                Standard::Required,
+                "The server's certificate and those that lead to its root, the server's own first. Keep it short: small \
+                 devices have little memory.",
+            ),
+            Key::new(
+                "key_file",
+                "path of a PEM file",
+                Standard::Required,
+                "The certificate's private key: PKCS#8, PKCS#1 or SEC1. Nobody but its owner may have rights to the file.",
+            ),
+        ],
+    }
+}
+
+impl Certificate {
+    /// As [`ServerCertificates`] takes it.
+    pub(crate) fn files(&self) -> CertificateFiles<'_> {
+        CertificateFiles { chain: &self.chain_file.value, key: &self.key_file.value }
+    }
+
+    pub(super) fn read(table: &Table<'_>) -> Option<Self> {
+        for name in ["chain_file", "key_file"] {
+            if !table.has(name) {
+                table.missing(name, "give both chain_file and key_file");
+            }
+        }
+        let (chain_file, key_file) = (table.path("chain_file"), table.path("key_file"));
+        if let Some(Err(why)) = key_file.as_ref().map(|file| table.private_file(&file.value))
+            && let Some(file) = &key_file
+        {
+            table.fault(file.at, "key_file", why.to_string(), why.advice());
+            return None;
+        }
+        let certificate = Self { chain_file: chain_file?, key_file: key_file? };
+        if let Err(why) = ServerCertificates::load(&[certificate.files()]) {
+            let (file, name, advice) = match &why {
+                TlsError::File { file, .. }
+                    if *file == certificate.chain_file.value.display().to_string() =>
+                {
+                    (
+                        &certificate.chain_file,
+                        "chain_file",
+                        "name a PEM file of certificates, the server's own first",
+                    )
+                }
+                _ => (
+                    &certificate.key_file,
+                    "key_file",
+                    "name the PEM file of the key that belongs to the chain",
+                ),
+            };
+            table.fault(file.at, name, why.to_string(), advice);
+        }
+        Some(certificate)
+    }
+}
