@@ -32,6 +32,8 @@ pub(super) struct Table<'t> {
     path: String,
     at: Position,
     entries: BTreeMap<&'t str, &'t Spanned<DeValue<'t>>>,
+    /// Secrets that stand in the file itself, which was noted.
+    secrets_in_clear: Vec<&'t str>,
 }
 
 impl Context<'_> {
@@ -63,7 +65,7 @@ impl Context<'_> {
 impl<'t> Table<'t> {
     /// Takes the table at `path`; keys that do not belong there are noted.
     pub(super) fn new(context: &'t Context<'t>, path: &str, table: &'t DeTable<'t>, at: Position) -> Self {
-        let mut entries = BTreeMap::new();
+        let (mut entries, mut secrets_in_clear) = (BTreeMap::new(), Vec::new());
         let known = key::known_in(context.sections, path);
         for (key, value) in table {
             let name: &str = key.get_ref();
@@ -73,19 +75,18 @@ impl<'t> Table<'t> {
             }
             let at = context.lines.position(&key.span());
             let (why, advice) = if known.contains(&&*format!("{name}_env")) {
-                let why = "a secret may not stand in the configuration itself".to_owned();
-                (
-                    why,
-                    format!(
-                        "put it into a file and name that with {name}_file, or into the environment and name the variable with {name}_env"
-                    ),
-                )
+                secrets_in_clear.push(name);
+                let advice = format!(
+                    "put it into a file and name that with {name}_file, or into the environment and name the variable with \
+                     {name}_env"
+                );
+                ("a secret may not stand in the configuration itself".to_owned(), advice)
             } else {
                 ("there is no such key".to_owned(), nearest(name, &known))
             };
             context.fault(at, &join(path, name), why, advice);
         }
-        Self { context, path: path.to_owned(), at, entries }
+        Self { context, path: path.to_owned(), at, entries, secrets_in_clear }
     }
 
     /// Where it begins.
@@ -104,6 +105,13 @@ impl<'t> Table<'t> {
 
     pub(super) fn has(&self, name: &str) -> bool {
         self.entries.contains_key(name)
+    }
+
+    /// Whether a secret of that name is given, in whichever way.
+    pub(super) fn has_secret(&self, name: &str) -> bool {
+        self.has(&format!("{name}_file"))
+            || self.has(&format!("{name}_env"))
+            || self.secrets_in_clear.contains(&name)
     }
 
     /// Notes that a key is missing.
@@ -204,7 +212,13 @@ impl<'t> Table<'t> {
         };
         match found {
             Some(table) => Self::new(self.context, &self.key(name), table, at),
-            None => Self { context: self.context, path: self.key(name), at, entries: BTreeMap::new() },
+            None => Self {
+                context: self.context,
+                path: self.key(name),
+                at,
+                entries: BTreeMap::new(),
+                secrets_in_clear: Vec::new(),
+            },
         }
     }
 

@@ -170,41 +170,43 @@ impl Instance {
         }
         let allocation_policy = table.word("default_allocation_policy", &ALLOCATION_POLICIES);
         let claim_across_groups = table.word("claim_across_groups", &CLAIMS);
-        let hubs: Vec<_> = table.tables("hub").iter().map(Hub::read).collect();
-        let policies: Vec<_> = table.tables("shared_access_policy").iter().map(Policy::read).collect();
-        check_hubs(table, &hubs);
-        check_policies(table, &policies);
+        let hubs = read_hubs(table);
+        let policies = read_policies(table);
         Some(Self {
             id_scope: id_scope?,
             service_hosts,
             default_allocation_policy: allocation_policy
                 .map_or(AllocationPolicy::Hashed, |policy| policy.value),
             claim_across_groups: claim_across_groups.map_or(ClaimAcrossGroups::Allow, |claim| claim.value),
-            hubs: hubs.into_iter().collect::<Option<_>>()?,
-            policies: policies.into_iter().collect::<Option<_>>()?,
+            hubs: hubs?,
+            policies: policies?,
         })
     }
 }
 
-fn check_hubs(table: &Table<'_>, hubs: &[Option<Hub>]) {
-    let named = hubs.iter().flatten().map(|hub| (hub.name.value.folded(), &hub.name));
+fn read_hubs(table: &Table<'_>) -> Option<Vec<Hub>> {
+    let mut names = Vec::new();
+    let hubs: Vec<_> = table.tables("hub").iter().map(|hub| Hub::read(hub, &mut names)).collect();
+    let named = names.iter().map(|name| (name.value.folded(), name));
     let advice = "link each hub once; allocation_weight gives it a larger share";
     names::note_repeated(table.context, "instance.hub.name", named, advice);
     if hubs.is_empty() {
         let why = "the instance has no linked hub: no device can be assigned";
         table.context.warning(table.at(), "instance.hub", why, "add an [[instance.hub]]");
     }
+    hubs.into_iter().collect()
 }
 
 /// Spec: DPS-SERVE-4: nobody could manage an instance without an owner.
-fn check_policies(table: &Table<'_>, policies: &[Option<Policy>]) {
-    let folded: Vec<String> =
-        policies.iter().flatten().map(|policy| policy.name.value.to_ascii_lowercase()).collect();
-    let named = folded.iter().map(String::as_str).zip(policies.iter().flatten().map(|policy| &policy.name));
+fn read_policies(table: &Table<'_>) -> Option<Vec<Policy>> {
+    let mut names = Vec::new();
+    let tables = table.tables("shared_access_policy");
+    let policies: Vec<_> = tables.iter().map(|policy| Policy::read(policy, &mut names)).collect();
+    let named = names.iter().map(|name| (name.value.to_ascii_lowercase(), name));
     let advice = "give each policy a name of its own; case makes no difference";
     names::note_repeated(table.context, "instance.shared_access_policy.name", named, advice);
-    let all_read = policies.iter().all(Option::is_some);
-    if all_read && !policies.iter().flatten().any(Policy::is_owner) {
+    let policies = policies.into_iter().collect::<Option<Vec<_>>>()?;
+    if !policies.iter().any(Policy::is_owner) {
         table.fault(
             table.at(),
             "shared_access_policy",
@@ -213,11 +215,14 @@ fn check_policies(table: &Table<'_>, policies: &[Option<Policy>]) {
              primary_key_file",
         );
     }
+    Some(policies)
 }
 
 impl Hub {
-    fn read(table: &Table<'_>) -> Option<Self> {
-        let name = table.parsed("name", "write a host name, such as \"hub.example\"");
+    fn read(table: &Table<'_>, names: &mut Vec<Located<HubName>>) -> Option<Self> {
+        let name: Option<Located<HubName>> =
+            table.parsed("name", "write a host name, such as \"hub.example\"");
+        names.extend(name.clone());
         let kind = table.word("kind", &HUB_KINDS);
         for (key, advice) in
             [("name", "write the hub's host name"), ("kind", "write \"local\" or \"static\"")]
@@ -233,9 +238,11 @@ impl Hub {
 }
 
 impl Policy {
-    fn read(table: &Table<'_>) -> Option<Self> {
+    fn read(table: &Table<'_>, names: &mut Vec<Located<String>>) -> Option<Self> {
         const MAKE: &str = "make one with openssl rand -base64 64 | tr -d '\\n'";
         let name = table.parsed::<PolicyName>("name", "choose another");
+        let name = name.map(|name| Located { value: name.value.0, at: name.at });
+        names.extend(name.clone());
         let rights = table.all_parsed::<Right>("rights", "take one of the six");
         for (key, advice) in
             [("name", SharedAccessPolicy::OWNER), ("rights", "write a list of rights; an owner has all six")]
@@ -245,14 +252,13 @@ impl Policy {
             }
         }
         let primary = table.secret("primary_key", symmetric_key, MAKE);
-        if !table.has("primary_key_file") && !table.has("primary_key_env") {
+        if !table.has_secret("primary_key") {
             table
                 .missing("primary_key_file", MAKE.to_owned() + " and name its file, or give primary_key_env");
         }
         let secondary = table.secret("secondary_key", symmetric_key, MAKE);
-        let name = name?;
         Some(Self {
-            name: Located { value: name.value.0, at: name.at },
+            name: name?,
             rights: rights?.into_iter().map(|right| right.value).collect(),
             primary: primary?,
             secondary,

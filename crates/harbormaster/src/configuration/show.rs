@@ -72,7 +72,7 @@ pub(crate) fn show_defaults() -> String {
     let mut text = String::new();
     for section in sections() {
         if section.repeated {
-            let mut repeated = String::new();
+            let mut repeated = String::from("\n");
             table(&mut repeated, &section, &[]);
             for line in repeated.lines() {
                 let comment = if line.is_empty() || line.starts_with('#') { "" } else { "# " };
@@ -137,12 +137,14 @@ fn limit_values(limits: &Limits) -> Values {
 /// A table with its comments. A key without a value is shown as a comment, with its default where it has one.
 fn table(text: &mut String, section: &Section, values: &[(&'static str, String)]) {
     if !text.is_empty() {
-        text.push('\n');
+        text.push_str("\n\n");
     }
     comment(text, section.about);
     let _ = writeln!(text, "{}", section.header());
     for key in &section.keys {
-        comment(text, &describe(key));
+        text.push('\n');
+        comment(text, key.meaning);
+        comment(text, &terms(key));
         let value = values.iter().find(|(name, _)| *name == key.name).map(|(_, value)| value);
         let _ = match (value, &key.default) {
             (Some(value), _) => writeln!(text, "{} = {value}", key.name),
@@ -152,13 +154,14 @@ fn table(text: &mut String, section: &Section, values: &[(&'static str, String)]
     }
 }
 
-fn describe(key: &Key) -> String {
+/// What may stand there, and what counts when nothing does.
+fn terms(key: &Key) -> String {
     let default = match &key.default {
         Standard::Required => "required".to_owned(),
         Standard::Nothing(meaning) => format!("without it: {meaning}"),
         Standard::Value(value) => format!("default {value}"),
     };
-    format!("{} [{}; {default}]", key.meaning, key.form)
+    format!("{}; {default}", key.form)
 }
 
 fn comment(text: &mut String, words: &str) {

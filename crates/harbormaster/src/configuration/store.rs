@@ -60,7 +60,7 @@ impl Store {
             table.missing("data_dir", "name the directory for the database, such as /var/lib/harbormaster");
         }
         let sealing_key = table.secret("sealing_key", sealing_key, MAKE);
-        if !table.has("sealing_key_file") && !table.has("sealing_key_env") {
+        if !table.has_secret("sealing_key") {
             table
                 .missing("sealing_key_file", MAKE.to_owned() + " and name its file, or give sealing_key_env");
         }
@@ -68,7 +68,7 @@ impl Store {
     }
 }
 
-/// 32 bytes are the key itself; anything else must be its Base64, which has 43 or 44 characters.
+/// 32 bytes are the key itself; anything else must be its Base64.
 fn sealing_key(bytes: &[u8]) -> Result<SealingKey, BadSealingKey> {
     let decoded = STANDARD.decode(bytes.trim_ascii()).map(Zeroizing::new);
     match decoded {
