@@ -43,6 +43,9 @@ impl Harbor {
         harbor.write("server.pem", &made.cert.pem(), 0o644);
         harbor.write("server.key", &made.signing_key.serialize_pem(), 0o600);
         harbor.write("owner.key", KEY, 0o600);
+        fs::create_dir(harbor.path("credentials")).unwrap();
+        // As systemd leaves a credential: the group's rights are those of the access control list.
+        harbor.write("credentials/owner.key", KEY, 0o440);
         harbor
     }
 
@@ -59,7 +62,7 @@ impl Harbor {
         let environment = |name: &str| match name {
             "SEALING" => Some(KEY.to_owned()),
             "SHORT" => Some("c2hvcnQ=".to_owned()),
-            "CREDENTIALS_DIRECTORY" => Some(self.directory.path().display().to_string()),
+            "CREDENTIALS_DIRECTORY" => Some(self.path("credentials").display().to_string()),
             _ => None,
         };
         parse(&self.path("harbormaster.toml"), text, &environment)
@@ -118,7 +121,7 @@ fn a_good_configuration_is_read_with_paths_from_its_own_directory() {
     assert_eq!(instance.policies[0].primary.source, Source::File(harbor.path("owner.key")));
     let credential = GOOD.replace("\"owner.key\"", "\"$CREDENTIALS_DIRECTORY/owner.key\"");
     let instance = &harbor.parse(&credential).unwrap().instances[0];
-    assert_eq!(instance.policies[0].primary.source, Source::File(harbor.path("owner.key")));
+    assert_eq!(instance.policies[0].primary.source, Source::File(harbor.path("credentials/owner.key")));
 }
 
 /// DPS-SERVE-2
@@ -238,7 +241,7 @@ fn what_may_stand_once_is_refused_the_second_time() {
     );
     check_more(
         "[listen]\nmqtt = [\"127.0.0.1:9883\"]",
-        &["1:1: listen.admin: 127.0.0.1:9883 is listened on already, in line 18"],
+        &["17:1: listen.admin: 127.0.0.1:9883 is listened on already, in line 18"],
     );
 }
 
@@ -253,9 +256,9 @@ fn an_instance_without_an_owner_is_refused() {
     check_line(
         "rights = [\"All\"]",
         &[
+            why,
             "15:11: instance.shared_access_policy.rights: \"All\": no right has that name; there are ServiceConfig, \
          EnrollmentRead, EnrollmentWrite, DeviceConnect, RegistrationStatusRead and RegistrationStatusWrite",
-            why,
         ],
     );
 }
