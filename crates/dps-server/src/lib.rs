@@ -5,11 +5,17 @@
 //! way in; [`render`] and [`fault`] are the only files that know both what was decided and what a device is told.
 
 pub mod admin;
+mod admin_listener;
 pub mod admission;
+pub mod advice;
+pub mod counted_searches;
+pub mod dry_run;
 pub mod enrollment_json;
 pub mod explain;
 pub mod fault;
 pub mod front_end;
+pub mod handshake;
+pub mod https;
 pub mod limits;
 pub mod listen;
 pub mod metrics;
@@ -17,5 +23,7 @@ pub mod moments;
 pub mod mqtt;
 pub mod render;
 pub mod search_pool;
+pub mod service_api;
 pub mod throttle;
 pub mod tls;
+mod write_deadline;

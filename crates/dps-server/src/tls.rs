@@ -1,9 +1,10 @@
-//! TLS for device listeners: all use of rustls on the server side. Spec: DPS-DEV-6, DPS-DEV-7.
+//! TLS for device listeners: all use of rustls on the server side. Spec: DPS-DEV-6, DPS-DEV-7, DPS-METRICS-6.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
@@ -11,6 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig, SignatureAlgorithm};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use x509_parser::parse_x509_certificate;
 
 /// Largest record sent, in bytes: small clients have buffers of this size.
 const RECORD_BYTES_MAX: usize = 4_096;
@@ -19,7 +21,23 @@ const RECORD_BYTES_MAX: usize = 4_096;
 #[derive(Debug)]
 pub struct ServerCertificates {
     /// In order of preference.
-    current: ArcSwap<Vec<Arc<CertifiedKey>>>,
+    current: ArcSwap<Vec<Served>>,
+}
+
+/// A certificate chain with its key.
+#[derive(Debug)]
+struct Served {
+    certified: Arc<CertifiedKey>,
+    expires: Timestamp,
+}
+
+/// Until when clients accept the chains that are served: the date of the certificate that expires first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    /// Of the chains whose keys are of the preferred kind.
+    pub preferred: Timestamp,
+    /// Of the chains for clients that cannot verify that kind, where there are any; their keys are RSA.
+    pub rsa: Option<Timestamp>,
 }
 
 /// Where one certificate chain and its key lie, both PEM.
@@ -58,42 +76,66 @@ pub enum TlsError {
 impl ServerCertificates {
     /// Reads the files, the preferred ones first.
     pub fn load(files: &[CertificateFiles<'_>]) -> Result<Arc<Self>, TlsError> {
-        Ok(Arc::new(Self { current: ArcSwap::from_pointee(certified_keys(files)?) }))
+        Ok(Arc::new(Self { current: ArcSwap::from_pointee(served(files)?) }))
     }
 
     /// Reads the files again. Open connections stay; on an error the old certificates stay.
     pub fn reload(&self, files: &[CertificateFiles<'_>]) -> Result<(), TlsError> {
-        self.current.store(Arc::new(certified_keys(files)?));
+        self.current.store(Arc::new(served(files)?));
         Ok(())
+    }
+
+    /// When the certificates expire that are served now; `None` where there are none. Spec: DPS-METRICS-6.
+    pub fn expiry(&self) -> Option<Expiry> {
+        let current = self.current.load();
+        let kind = |served: &Served| served.certified.key.algorithm();
+        let preferred = kind(current.first()?);
+        let first = |of_preferred: bool| {
+            let chains = current.iter().filter(|served| (kind(served) == preferred) == of_preferred);
+            chains.map(|served| served.expires).min()
+        };
+        Some(Expiry { preferred: first(true)?, rsa: first(false) })
     }
 
     /// Whether any of them carries the name or address `host`.
     pub fn carry(&self, host: &str) -> bool {
         ServerName::try_from(host)
-            .is_ok_and(|host| self.current.load().iter().any(|certified| carries(certified, &host)))
+            .is_ok_and(|host| self.current.load().iter().any(|served| carries(&served.certified, &host)))
     }
 }
 
-fn certified_keys(files: &[CertificateFiles<'_>]) -> Result<Vec<Arc<CertifiedKey>>, TlsError> {
+fn served(files: &[CertificateFiles<'_>]) -> Result<Vec<Served>, TlsError> {
     let provider = provider();
-    files.iter().map(|files| certified_key(*files, &provider)).collect()
+    files.iter().map(|files| Served::read(*files, &provider)).collect()
 }
 
-fn certified_key(
-    files: CertificateFiles<'_>,
-    provider: &CryptoProvider,
-) -> Result<Arc<CertifiedKey>, TlsError> {
-    let unreadable = |path: &Path| {
-        let file = path.display().to_string();
-        move |why: rustls_pki_types::pem::Error| TlsError::File { file, why: why.to_string() }
-    };
-    let chain = CertificateDer::pem_file_iter(files.chain)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(unreadable(files.chain))?;
-    let key = PrivateKeyDer::from_pem_file(files.key).map_err(unreadable(files.key))?;
-    CertifiedKey::from_der(chain, key, provider)
-        .map(Arc::new)
-        .map_err(|why| TlsError::Key { file: files.key.display().to_string(), why })
+impl Served {
+    fn read(files: CertificateFiles<'_>, provider: &CryptoProvider) -> Result<Self, TlsError> {
+        let unreadable = |path: &Path| {
+            let file = path.display().to_string();
+            move |why: rustls_pki_types::pem::Error| TlsError::File { file, why: why.to_string() }
+        };
+        let chain = CertificateDer::pem_file_iter(files.chain)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(unreadable(files.chain))?;
+        let key = PrivateKeyDer::from_pem_file(files.key).map_err(unreadable(files.key))?;
+        let unfit = |why: String| TlsError::File { file: files.chain.display().to_string(), why };
+        let expires = first_expiry(&chain).map_err(unfit)?;
+        let key = CertifiedKey::from_der(chain, key, provider)
+            .map_err(|why| TlsError::Key { file: files.key.display().to_string(), why })?;
+        Ok(Self { certified: Arc::new(key), expires })
+    }
+}
+
+fn first_expiry(chain: &[CertificateDer<'_>]) -> Result<Timestamp, String> {
+    let mut first = Timestamp::MAX;
+    for certificate in chain {
+        let (_, parsed) = parse_x509_certificate(certificate).map_err(|why| why.to_string())?;
+        // A date that the calendar cannot hold is as good as none.
+        let seconds = parsed.validity().not_after.timestamp();
+        first = first.min(Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX));
+    }
+    if chain.is_empty() { Err("no certificate in it".to_owned()) } else { Ok(first) }
 }
 
 impl ResolvesServerCert for ServerCertificates {
@@ -101,12 +143,13 @@ impl ResolvesServerCert for ServerCertificates {
     /// the first, for the sake of a clear alert. Spec: DPS-SERVE-6.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.current.load();
-        let usable = || current.iter().filter(|certified| verifies(&hello, certified));
+        let certified = || current.iter().map(|served| &served.certified);
+        let usable = || certified().filter(|certified| verifies(&hello, certified));
         let named = hello
             .server_name()
             .and_then(|name| ServerName::try_from(name).ok())
             .and_then(|name| usable().find(|certified| carries(certified, &name)));
-        named.or_else(|| usable().next()).or_else(|| current.first()).map(Arc::clone)
+        named.or_else(|| usable().next()).or_else(|| certified().next()).map(Arc::clone)
     }
 }
 

@@ -114,7 +114,14 @@ async fn serve(
         Ok(()) => tracing::info!("certificates read again"),
         Err(why) => tracing::error!(%why, "the certificates could not be read again; the old ones stay"),
     };
-    let service = Service { store: opened, instances: service_instances, limits, tls, admin_token };
+    let service = Service {
+        store: opened,
+        instances: service_instances,
+        limits,
+        tls,
+        certificates: Arc::clone(&server_certificates),
+        admin_token,
+    };
     service.run(listeners, announce, reload).await
 }
 

@@ -10,11 +10,15 @@ use dps_core::instance::ServiceInstance;
 use dps_core::ports::Store;
 use dps_core::register::Registrar;
 use dps_server::admin::Admin;
+use dps_server::counted_searches::CountedSearches;
 use dps_server::front_end::FrontEnd;
 use dps_server::limits::Limits;
 use dps_server::listen;
+use dps_server::metrics::Metrics;
 use dps_server::moments::SystemMoments;
 use dps_server::search_pool::SearchThreads;
+use dps_server::service_api::ServiceApi;
+use dps_server::tls::ServerCertificates;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -31,13 +35,17 @@ pub(crate) struct Service {
     pub(crate) limits: Limits,
     /// For devices and for the service API.
     pub(crate) tls: Arc<ServerConfig>,
+    /// What `tls` serves: its expiry is shown in the metrics.
+    pub(crate) certificates: Arc<ServerCertificates>,
     /// Opens the admin listener.
     pub(crate) admin_token: String,
 }
 
 /// Where it listens: bound already, so that what cannot be bound is known before anything begins.
 pub(crate) struct Listeners {
+    /// For devices.
     pub(crate) mqtt: Vec<TcpListener>,
+    /// For the service API.
     pub(crate) https: Vec<TcpListener>,
     pub(crate) admin: TcpListener,
 }
@@ -50,10 +58,16 @@ impl Service {
         ready: impl FnOnce() -> anyhow::Result<()>,
         reload: impl Fn(),
     ) -> Result<ExitCode, Failure> {
-        let Self { store, instances, limits, tls, admin_token } = self;
-        let pool = Arc::new(SearchThreads::start(1, SearchThreads::SIGNATURES_DEFAULT)?);
-        let registrar = Arc::new(Registrar::new(Arc::clone(&store), pool, instances));
-        let front_end = Arc::new(FrontEnd::new(registrar, Arc::new(SystemMoments), limits));
+        let Self { store, instances, limits, tls, certificates, admin_token } = self;
+        let metrics = Arc::new(Metrics::default());
+        metrics.certificates(certificates.expiry());
+        store.observe_writes(Arc::clone(&metrics) as _);
+        let threads = SearchThreads::start(1, SearchThreads::SIGNATURES_DEFAULT)?;
+        let pool = Arc::new(CountedSearches::new(threads, Arc::clone(&metrics)));
+        let registrar = Arc::new(Registrar::new(Arc::clone(&store), pool, instances.clone()));
+        let front_end = FrontEnd::new(registrar, Arc::new(SystemMoments), limits);
+        let front_end = Arc::new(FrontEnd { metrics: Arc::clone(&metrics), ..front_end });
+        let service_api = ServiceApi::new(Arc::clone(&store), instances, Arc::clone(&front_end));
 
         let (stop, stopping) = watch::channel(false);
         let mut signals = stop::Signals::listen()?;
@@ -64,6 +78,16 @@ impl Service {
             let (tls, front_end) = (Arc::clone(&tls), Arc::clone(&front_end));
             serving.spawn(listen::mqtt(listener, tls, front_end, stopping.clone()));
         }
+        for listener in listeners.https {
+            let (tls, front_end) = (Arc::clone(&tls), Arc::clone(&front_end));
+            serving.spawn(listen::https(
+                listener,
+                tls,
+                front_end,
+                Arc::clone(&service_api),
+                stopping.clone(),
+            ));
+        }
         ready()?;
         supervisor::ready();
         let watchdog = supervisor::keep_awake();
@@ -71,6 +95,7 @@ impl Service {
         while let stop::Signal::Reload = signals.next().await {
             supervisor::reloading();
             reload();
+            metrics.certificates(certificates.expiry());
             supervisor::ready();
         }
         tracing::info!("stopping");
@@ -79,7 +104,7 @@ impl Service {
         while let Some(ended) = serving.join_next().await {
             ended.context("a listener")?;
         }
-        admin.await.context("the admin listener")??;
+        admin.await.context("the admin listener")?;
         // To the end: a drain that hangs is for the supervisor to end as well.
         watchdog.abort();
         Ok(ExitCode::SUCCESS)

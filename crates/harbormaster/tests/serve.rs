@@ -168,7 +168,17 @@ async fn a_json_log_is_one_object_a_line_with_its_fields_at_the_top() {
 #[test]
 fn dev_logs_json_lines_where_it_is_told_to() {
     let mut command = harbormaster();
-    command.args(["dev", "--output", "json", "--mqtt-port", "0", "--log-format", "json"]);
+    command.args([
+        "dev",
+        "--output",
+        "json",
+        "--mqtt-port",
+        "0",
+        "--https-port",
+        "0",
+        "--log-format",
+        "json",
+    ]);
     for line in Serving::start(command).stop_for_log() {
         assert!(serde_json::from_str::<Value>(&line).unwrap()["message"].is_string(), "{line}");
     }

@@ -14,7 +14,7 @@ use crate::enrollment::{
     ProvisioningStatus,
 };
 use crate::ports::{LookUp, SearchPool, Store};
-use crate::refusal::{Refusal, Unproven};
+use crate::refusal::{EntriesTried, Refusal, Unproven};
 use crate::registration::HubCredential;
 use symmetric::GroupMatch;
 
@@ -172,7 +172,14 @@ async fn by_disabled_individual(
         Attested { entry: Entry::Individual(Arc::clone(enrollment)), admission: Admission::Disabled };
     match &enrollment.attestation {
         Attestation::SymmetricKey(keys) if symmetric::signed_by_either(token, keys) => Ok(disabled),
-        _ => by_group(store, pool, device, token, look_up).await.map(|_| disabled),
+        _ => match by_group(store, pool, device, token, look_up).await {
+            Ok(_) => Ok(disabled),
+            Err(Refusal::Unproven(Unproven::NoEntry(tried))) => {
+                let disabled = Some(enrollment.registration_id.clone());
+                Err(Unproven::NoEntry(EntriesTried { disabled, ..tried }).into())
+            }
+            Err(refusal) => Err(refusal),
+        },
     }
 }
 

@@ -9,7 +9,7 @@ use dps_proto::sas::SasToken;
 
 use crate::enrollment::{EnrollmentGroup, GroupAttestation, ProvisioningStatus};
 use crate::ports::{CandidateGroups, SearchPool};
-use crate::refusal::{Refusal, Unproven};
+use crate::refusal::{EntriesTried, Refusal, Unproven};
 
 /// Most groups that are tried on the caller's own thread; handing a job over costs about as much. Spec: DPS-REG-4.
 const GROUPS_INLINE_MAX: usize = 8;
@@ -47,7 +47,16 @@ pub(crate) async fn search(
     candidates: CandidateGroups,
 ) -> Result<GroupMatch, Refusal> {
     let groups = in_order(candidates);
-    let groups_tried = groups.len();
+    let tried = EntriesTried {
+        disabled: None,
+        groups: groups.len(),
+        groups_named: groups
+            .iter()
+            .take(EntriesTried::GROUPS_NAMED_MAX)
+            .map(|group| group.id.clone())
+            .collect(),
+        spellings: spellings(id).map(Into::into).collect(),
+    };
     let verdict = if groups.len() <= GROUPS_INLINE_MAX {
         try_all(token, &groups, id)
     } else {
@@ -69,7 +78,7 @@ pub(crate) async fn search(
     verdict.map_err(|misuse| {
         let why = match misuse {
             Some(group) => Unproven::GroupKeyUsedDirectly(group.id.clone()),
-            None => Unproven::NoEntry { groups_tried },
+            None => Unproven::NoEntry(tried),
         };
         Refusal::Unproven(why)
     })

@@ -20,11 +20,13 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::admission::Admitted;
-use crate::explain::{self, Explanation, Step};
+use crate::advice;
+use crate::explain::{Explanation, Step};
 use crate::fault::{self, RequestFault, Transport};
 use crate::front_end::{FrontEnd, Peer};
 use crate::limits::Charge;
 use crate::metrics::{Asked, Attestation, Limit, Metrics};
+use crate::mqtt::end::End;
 use crate::render;
 
 /// Room made for each read. Requests are smaller, so one read usually takes one whole.
@@ -84,17 +86,6 @@ pub async fn serve<S>(
     connection.ended(&end);
     // A peer that does not take the end of the connection has lost it anyway.
     let _ = timeout(front_end.limits.write_within, stream.shutdown()).await;
-}
-
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-enum End {
-    #[error(transparent)]
-    Session(CloseReason),
-    #[error("the connection was lost: {0}")]
-    Lost(std::io::ErrorKind),
-    #[error("the device did not take what it was sent")]
-    WriteTimeout,
 }
 
 struct Connection<'f> {
@@ -182,7 +173,7 @@ impl Connection<'_> {
                 answer
             }
             Err(fault) => {
-                count(metrics, &fault);
+                count(metrics, asked, &fault);
                 let moment = self.front_end.moments.moment();
                 let tracking_id = self.front_end.moments.tracking_id();
                 let (code, _) = fault::of_request(&fault, Transport::Mqtt);
@@ -201,7 +192,7 @@ impl Connection<'_> {
                 self.explain(Explanation {
                     tracking_id: Some(tracking_id),
                     told: code.to_string(),
-                    advice: explain::advice(&fault),
+                    advice: advice::on_request(&fault),
                     ..self.explanation(Step::Request, fault.to_string())
                 });
                 fault::answer(
@@ -244,15 +235,17 @@ impl Connection<'_> {
             Request::Register { payload } => {
                 // Custom allocation would pass the payload on; every other policy ignores it.
                 RegisterBody::parse(&payload, &claim.registration_id)?;
-                throttles.register(&claim.id_scope)?;
+                throttles.may_register(&claim.id_scope)?;
                 let registered = registrar.register(claim, moments.moment()).await?;
+                throttles.registered(&claim.id_scope);
                 self.front_end.metrics.registered(&registered, Transport::Mqtt);
                 self.log_registered(&registered);
                 Ok(render::registered(&registered, api_version, retry_after_s))
             }
             Request::Poll { operation_id } => {
-                throttles.poll(&claim.id_scope, &claim.registration_id)?;
+                throttles.may_poll(&claim.id_scope, &claim.registration_id)?;
                 let polled = registrar.poll(claim, &operation_id, moments.moment()).await?;
+                throttles.polled(&claim.id_scope, &claim.registration_id);
                 Ok(render::polled(&polled, api_version, retry_after_s))
             }
         }
@@ -323,27 +316,20 @@ impl Connection<'_> {
         let (connection, peer) = (self.peer.connection, self.peer.address);
         let id_scope = device.map(|claim| claim.id_scope.as_str());
         let registration_id = device.map(|claim| claim.registration_id.as_str());
-        let is_normal = match end {
-            End::Session(reason) => reason.is_normal(),
-            // Many devices go without a DISCONNECT, and without TLS's own farewell.
-            End::Lost(_) => true,
-            End::WriteTimeout => false,
-        };
-        if is_normal {
+        self.front_end.metrics.closed(end.outcome());
+        if end.is_normal() {
             tracing::debug!(connection, %peer, id_scope, registration_id, reason = %end, "connection ended");
             return;
         }
         tracing::warn!(connection, %peer, id_scope, registration_id, reason = %end, "connection closed");
-        if let Some(limit) = limit_of(end) {
+        if let Some(limit) = end.limit() {
             self.front_end.metrics.limit_hit(limit);
         }
-        let (step, told) = match end {
-            End::Session(CloseReason::RefusedConnect(refusal)) => {
-                (Step::Connect, format!("CONNACK {}", refusal.code() as u8))
-            }
-            End::Session(_) | End::Lost(_) | End::WriteTimeout => (Step::Connection, String::new()),
-        };
-        self.explain(Explanation { told, ..self.explanation(step, end.to_string()) });
+        self.explain(Explanation {
+            told: end.told(),
+            advice: end.advice(),
+            ..self.explanation(end.step(), end.to_string())
+        });
     }
 
     /// Spec: DPS-EXPLAIN-4.
@@ -370,7 +356,10 @@ impl Connection<'_> {
 }
 
 /// Spec: DPS-METRICS-2, DPS-METRICS-3.
-fn count(metrics: &Metrics, fault: &RequestFault) {
+fn count(metrics: &Metrics, asked: Asked, fault: &RequestFault) {
+    if asked == Asked::Register {
+        metrics.registration_refused(Transport::Mqtt);
+    }
     match fault {
         RequestFault::Refused(refusal) => match refusal {
             Refusal::Unproven(_) | Refusal::TpmWanted | Refusal::ClaimedAcrossGroups { .. } => {
@@ -397,20 +386,5 @@ fn count(metrics: &Metrics, fault: &RequestFault) {
         }
         // Refused for its form, before anyone looked at the credential.
         RequestFault::ApiVersion(_) | RequestFault::Body(_) => {}
-    }
-}
-
-fn limit_of(end: &End) -> Option<Limit> {
-    match end {
-        End::WriteTimeout => Some(Limit::WriteTime),
-        End::Lost(_) => None,
-        End::Session(reason) => match reason {
-            CloseReason::ConnectTimeout { .. } => Some(Limit::ConnectTime),
-            CloseReason::NotAttestedInTime { .. } => Some(Limit::AttestTime),
-            CloseReason::Idle { .. } | CloseReason::KeepAlive { .. } => Some(Limit::IdleTime),
-            CloseReason::BufferBudget => Some(Limit::UnattestedBytes),
-            CloseReason::Malformed(_) => Some(Limit::Packet),
-            _ => None,
-        },
     }
 }

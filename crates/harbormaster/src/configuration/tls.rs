@@ -4,9 +4,14 @@ use std::path::PathBuf;
 
 use dps_server::tls::{CertificateFiles, ServerCertificates, TlsError};
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::document::Table;
 use super::fault::Located;
 use super::key::{Key, Section, Standard};
+
+/// Time that is left to renew a certificate.
+const WARN_BEFORE_EXPIRY: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// One certificate chain and its key.
 #[derive(Debug, Clone)]
@@ -60,25 +65,29 @@ impl Certificate {
             return None;
         }
         let certificate = Self { chain_file: chain_file?, key_file: key_file? };
-        if let Err(why) = ServerCertificates::load(&[certificate.files()]) {
-            let (file, name, advice) = match &why {
-                TlsError::File { file, .. }
-                    if *file == certificate.chain_file.value.display().to_string() =>
-                {
-                    (
-                        &certificate.chain_file,
-                        "chain_file",
-                        "name a PEM file of certificates, the server's own first",
-                    )
+        match ServerCertificates::load(&[certificate.files()]) {
+            Ok(loaded) => {
+                let expires = loaded.expiry().map_or(Timestamp::MAX, |expiry| expiry.preferred);
+                if expires < Timestamp::now() + WARN_BEFORE_EXPIRY {
+                    let key = table.key("chain_file");
+                    let why = format!(
+                        "a certificate of the chain expires at {expires}, and clients refuse it from then on"
+                    );
+                    table.context.warning(certificate.chain_file.at, &key, why, "renew it");
                 }
-                _ => (
-                    &certificate.key_file,
-                    "key_file",
-                    "name the PEM file of the key that belongs to the chain",
-                ),
-            };
-            table.fault(file.at, name, why.to_string(), advice);
+            }
+            Err(why) => certificate.note(table, &why),
         }
         Some(certificate)
+    }
+
+    fn note(&self, table: &Table<'_>, why: &TlsError) {
+        let (file, name, advice) = match why {
+            TlsError::File { file, .. } if *file == self.chain_file.value.display().to_string() => {
+                (&self.chain_file, "chain_file", "name a PEM file of certificates, the server's own first")
+            }
+            _ => (&self.key_file, "key_file", "name the PEM file of the key that belongs to the chain"),
+        };
+        table.fault(file.at, name, why.to_string(), advice);
     }
 }

@@ -164,7 +164,18 @@ pub(crate) fn harbormaster() -> Command {
 /// Has `dev` make an instance with a group in the data directory.
 fn enroll(data_dir: &Path, id_scope: &str) -> Enrolled {
     let mut command = harbormaster();
-    command.args(["dev", "--output", "json", "--mqtt-port", "0", "--id-scope", id_scope, "--data-dir"]);
+    command.args([
+        "dev",
+        "--output",
+        "json",
+        "--mqtt-port",
+        "0",
+        "--https-port",
+        "0",
+        "--id-scope",
+        id_scope,
+        "--data-dir",
+    ]);
     let dev = Serving::start({
         command.arg(data_dir);
         command
