@@ -92,7 +92,7 @@ async fn accept<F>(
         let (place, stream, address) = match accepted {
             Some((place, Ok((stream, address)))) => (place, stream, address),
             Some((_, Err(why))) => {
-                tracing::error!(%why, "cannot accept a connection");
+                tracing::error!(reason = %why, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -130,7 +130,7 @@ async fn shake(
     mut stopping: watch::Receiver<bool>,
 ) -> Option<TlsStream<TcpStream>> {
     if let Err(why) = stream.set_nodelay(true) {
-        tracing::debug!(connection = peer.connection, %why, "the connection ended before it began");
+        tracing::debug!(connection = peer.connection, reason = %why, "the connection ended before it began");
         return None;
     }
     let shaken = tokio::select! {

@@ -45,5 +45,5 @@ fn tell(state: &[NotifyState<'_>]) {
 }
 
 fn untold(why: &io::Error) {
-    tracing::warn!(%why, "the supervisor (NOTIFY_SOCKET) could not be told");
+    tracing::warn!(reason = %why, "the supervisor (NOTIFY_SOCKET) could not be told");
 }

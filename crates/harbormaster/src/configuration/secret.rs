@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::document::Table;
 use super::fault::Position;
 
-/// Most bytes that a file with a secret may have: a key pair of RSA-8192 has 6 KB.
+/// Most bytes that a file with a secret or a certificate chain may have: an RSA-8192 key has 6 KB, a long chain 20 KB.
 const BYTES_MAX: u64 = 64 * 1024;
 
 /// A secret and where it came from.
@@ -30,7 +30,7 @@ pub(crate) enum Source {
     Environment(String),
 }
 
-/// Why a file cannot be taken for a secret. Does not repeat its name, which may be a secret set in the wrong place.
+/// Why a file cannot be used. Does not repeat its name, which may be a secret set in the wrong place.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unusable {
     #[error("the file cannot be read: {0}")]
@@ -52,7 +52,7 @@ impl Unusable {
             Self::OpenToOthers(_) => {
                 "take the rights away with chmod go-rwx, and the file's owner must be the service's user"
             }
-            Self::TooLarge => "name the file that holds the secret and nothing else",
+            Self::TooLarge => "name the file that holds what this key asks for and nothing else",
         }
     }
 }
@@ -113,20 +113,23 @@ impl Table<'_> {
         // everybody else out by the directory.
         let credentials = (self.context.environment)("CREDENTIALS_DIRECTORY");
         let guarded = credentials.is_some_and(|directory| path.starts_with(directory));
-        // Opening a pipe would wait for its other end.
-        if !path.metadata()?.is_file() {
-            return Err(Unusable::NoFile);
-        }
+        check_small(path)?;
         let file = File::open(path)?;
         let mode = file.metadata()?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 && !guarded {
             return Err(Unusable::OpenToOthers(mode));
         }
         let mut bytes = Zeroizing::new(Vec::new());
-        file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > BYTES_MAX {
-            return Err(Unusable::TooLarge);
-        }
+        file.take(BYTES_MAX).read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+}
+
+/// A file, and one that may be read whole. Opening a pipe would wait for its other end.
+pub(super) fn check_small(path: &Path) -> Result<(), Unusable> {
+    match path.metadata()? {
+        metadata if !metadata.is_file() => Err(Unusable::NoFile),
+        metadata if metadata.len() > BYTES_MAX => Err(Unusable::TooLarge),
+        _ => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
 //! `[[tls.certificate]]`: what the service proves itself with. Spec: DPS-SERVE-6.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use dps_server::tls::{CertificateFiles, ServerCertificates, TlsError};
 
@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::document::Table;
 use super::fault::Located;
 use super::key::{Key, Section, Standard};
+use super::secret::{Unusable, check_small};
 
 /// Time that is left to renew a certificate.
 const WARN_BEFORE_EXPIRY: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -58,10 +59,19 @@ impl Certificate {
             }
         }
         let (chain_file, key_file) = (table.path("chain_file"), table.path("key_file"));
-        if let Some(Err(why)) = key_file.as_ref().map(|file| table.private_file(&file.value))
-            && let Some(file) = &key_file
-        {
-            table.fault(file.at, "key_file", why.to_string(), why.advice());
+        let mut usable = true;
+        let mut judge =
+            |name, file: &Option<Located<PathBuf>>, check: &dyn Fn(&Path) -> Result<(), Unusable>| {
+                if let Some(file) = file
+                    && let Err(why) = check(&file.value)
+                {
+                    table.fault(file.at, name, why.to_string(), why.advice());
+                    usable = false;
+                }
+            };
+        judge("chain_file", &chain_file, &check_small);
+        judge("key_file", &key_file, &|path| table.private_file(path).map(drop));
+        if !usable {
             return None;
         }
         let certificate = Self { chain_file: chain_file?, key_file: key_file? };

@@ -121,7 +121,7 @@ impl Certificates {
     }
 
     pub(super) fn load(&self) -> Result<Arc<ServerCertificates>, TlsError> {
-        self.with_files(|files| ServerCertificates::load(files))
+        self.with_files(ServerCertificates::load)
     }
 
     pub(super) fn reload(&self, certificates: &ServerCertificates) -> Result<(), TlsError> {

@@ -159,7 +159,9 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     };
     let reload = || match certificates.reload(&server_certificates) {
         Ok(()) => tracing::info!("certificates read again"),
-        Err(why) => tracing::error!(%why, "the certificates could not be read again; the old ones stay"),
+        Err(why) => {
+            tracing::error!(reason = %why, "the certificates could not be read again; the old ones stay")
+        }
     };
     service.run(Listeners { mqtt: vec![mqtt], https: vec![https], admin }, announce, reload).await
 }

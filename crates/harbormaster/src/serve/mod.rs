@@ -2,6 +2,8 @@
 //!
 //! [`run`] reads the whole configuration; [`serve`] opens what it names and gives it to [`Service::run`].
 
+mod ready;
+
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,7 +20,6 @@ use dps_proto::ids::InstanceSecret;
 use dps_proto::key::KeyPair;
 use dps_server::tls::{self, CertificateFiles, ServerCertificates};
 use dps_store::{DataDir, Sealer, SqliteOptions, SqliteStore};
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::activation::{self, Passed, Purpose};
@@ -28,6 +29,7 @@ use crate::configuration::{
 use crate::exit::Failure;
 use crate::service::{self, Listeners, Service, admin_token, random};
 use crate::{config, logging};
+use ready::Ready;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -101,18 +103,20 @@ async fn serve(
     }
 
     let listeners = bind(&listen, passed, &place).await?;
-    let ready = ready(&listeners, &id_scopes, token_file)?;
+    let ready = Ready::of(&listeners, id_scopes, token_file)?;
     let announce = || {
-        tracing::info!(listeners = %ready, "ready");
+        ready.log();
         if options.output == Output::Json {
             let mut out = std::io::stdout().lock();
-            writeln!(out, "{ready}").and_then(|()| out.flush()).context("standard output")?;
+            writeln!(out, "{}", ready.json()).and_then(|()| out.flush()).context("standard output")?;
         }
         Ok(())
     };
     let reload = || match server_certificates.reload(&files(&certificates)) {
         Ok(()) => tracing::info!("certificates read again"),
-        Err(why) => tracing::error!(%why, "the certificates could not be read again; the old ones stay"),
+        Err(why) => {
+            tracing::error!(reason = %why, "the certificates could not be read again; the old ones stay")
+        }
     };
     let service = Service {
         store: opened,
@@ -218,25 +222,6 @@ async fn listen_at(address: &Located<SocketAddr>, key: &str, place: &Place) -> R
         };
         place.fault(address.at, key, format!("cannot listen on {}: {why}", address.value), advice)
     })
-}
-
-/// What a program wants to know of a service that has just begun. Members are only ever added. Spec: DPS-SERVE-12.
-fn ready(listeners: &Listeners, id_scopes: &[String], token_file: Option<PathBuf>) -> anyhow::Result<Value> {
-    let place = |listener: &TcpListener| -> std::io::Result<Value> {
-        let address = listener.local_addr()?;
-        Ok(json!({"address": address.ip().to_string(), "port": address.port()}))
-    };
-    let places = |all: &[TcpListener]| all.iter().map(place).collect::<std::io::Result<Vec<_>>>();
-    let mut admin = place(&listeners.admin)?;
-    if let Some(file) = token_file {
-        admin["tokenFile"] = file.display().to_string().into();
-    }
-    Ok(json!({
-        "idScopes": id_scopes,
-        "mqtt": places(&listeners.mqtt)?,
-        "https": places(&listeners.https)?,
-        "admin": admin,
-    }))
 }
 
 /// The file that an error names.
