@@ -62,6 +62,38 @@ async fn devices_of_two_instances_register_and_are_found_again_after_a_restart()
     assert!(serving.stop().success());
 }
 
+/// DPS-SERVE-1, DPS-SERVE-5: by its host name, with the key from the file; each has a group of its own.
+#[tokio::test]
+async fn the_service_api_of_each_instance_answers_to_its_own_name_and_key() {
+    let fleet = Fleet::new();
+    let configuration = fleet.configuration().replacen("owner.key", "other.key", 1);
+    fs::copy(fleet.path("owner.key"), fleet.path("other.key")).unwrap();
+    fs::write(fleet.path("other.key"), "b3RoZXJvdGhlcm90aGVyb3RoZXI=").unwrap();
+    let serving = fleet.serve(&configuration);
+    let other: SymmetricKey = "b3RoZXJvdGhlcm90aGVyb3RoZXI=".parse().unwrap();
+    let owner: SymmetricKey = fleet::OWNER_KEY.parse().unwrap();
+    for (host, key, status) in [
+        ("dps-0.test", &other, 200),
+        ("dps-1.test", &owner, 200),
+        ("dps-1.test", &other, 401),
+        ("dps-2.test", &owner, 404),
+    ] {
+        assert_eq!(fleet.get_group(&serving, host, key).await, status, "{host}");
+    }
+    assert!(serving.stop().success());
+}
+
+/// DPS-SERVE-12
+#[test]
+fn the_log_tells_where_it_listens() {
+    let fleet = Fleet::new();
+    let serving = fleet.serve(&fleet.configuration());
+    let port = serving.mqtt_port();
+    let log = serving.stop_for_log();
+    let line = format!("listener=\"mqtt\" address=127.0.0.1:{port}");
+    assert!(log.iter().any(|told| told.contains(&line)), "{line} in {log:#?}");
+}
+
 /// DPS-SERVE-2, DPS-SERVE-3
 #[test]
 fn a_configuration_with_faults_is_refused_before_anything_begins() {
@@ -115,7 +147,7 @@ fn a_good_configuration_is_summed_up_and_shown_as_one_that_reads_the_same() {
         "ok: 2 instances (0neAAAA0001, 0neBBBB0002), 2 hubs, 1 certificate, 3 listeners\n"
     );
     let shown = config("show", &file);
-    assert!(!shown.contains("MDEyMzQ1Njc4OWFiY2Rl"), "{shown}");
+    assert!(!shown.contains(fleet::OWNER_KEY), "{shown}");
     let again = fleet.path("again.toml");
     fs::write(&again, &shown).unwrap();
     assert_eq!(config("show", &again), shown);
@@ -313,7 +345,7 @@ fn the_example_passes_with_keys_from_the_environment() {
         );
     }
     assert!(!text.contains("$CREDENTIALS_DIRECTORY"), "{text}");
-    let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let key = fleet::OWNER_KEY;
     let check = |text: &str, variables: &[(&str, &str)]| {
         let mut command = harbormaster();
         command.args(["config", "check", "--config"]).arg(fleet.write(text));

@@ -352,6 +352,22 @@ fn what_is_probably_not_meant_is_warned_of() {
     assert!(harbor.warnings(&bare)[0].contains("nobody can call its service API"));
 }
 
+/// DPS-SERVE-6
+#[test]
+fn a_certificate_that_is_about_to_expire_is_warned_of() {
+    let harbor = Harbor::new();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["dps.example".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2020, 2, 2);
+    harbor.write("server.pem", &params.self_signed(&key).unwrap().pem(), 0o644);
+    harbor.write("server.key", &key.serialize_pem(), 0o600);
+    let told = harbor.warnings(GOOD);
+    assert!(
+        told[0].starts_with("5: tls.certificate.chain_file: ") && told[0].contains("2020-02-02"),
+        "{told:?}"
+    );
+}
+
 /// DPS-SERVE-8
 #[test]
 fn what_is_shown_is_toml_that_reads_the_same_and_holds_no_secret() {

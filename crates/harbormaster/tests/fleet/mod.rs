@@ -9,14 +9,25 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use dps_client::mqtt::{Endpoint, FinalAnswer, RegisterError, register};
 use dps_proto::ids::IdScope;
 use dps_proto::key::SymmetricKey;
 use dps_proto::mqtt::{DeviceLogin, DeviceOptions, Password};
+use dps_proto::percent;
 use dps_proto::sas::sign_device_token;
 use jiff::{SignedDuration, Timestamp};
+use rustls_pki_types::ServerName;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+/// Of the owner's policy in both instances.
+pub(crate) const OWNER_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
 /// Longer than anything takes on a loaded machine.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -50,8 +61,9 @@ impl Fleet {
         let copy = |from: &str, to: &str| fs::copy(data_dir.join(from), fleet.path(to)).unwrap();
         copy("server-ecdsa.pem", "server.pem");
         copy("server-ecdsa.key", "server.key");
+        // For its mode.
         copy("sealing.key", "owner.key");
-        fs::write(fleet.path("owner.key"), "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n").unwrap();
+        fs::write(fleet.path("owner.key"), format!("{OWNER_KEY}\n")).unwrap();
         fleet
     }
 
@@ -148,6 +160,33 @@ primary_key_file = "owner.key"
             tls: dps_client::tls::trusting(&self.path("data/ca.pem")).unwrap(),
         };
         register(&endpoint, login, DeviceOptions::default(), |_, _| {}).await
+    }
+}
+
+impl Fleet {
+    /// Asks the service API of `host` for the group; the status of the answer.
+    pub(crate) async fn get_group(&self, serving: &Serving, host: &str, key: &SymmetricKey) -> u16 {
+        let expiry = (Timestamp::now() + SignedDuration::from_hours(1)).as_second().to_string();
+        let tag = key.sign(&[host.as_bytes(), b"\n", expiry.as_bytes()]);
+        let signature = percent::encode(&STANDARD.encode(tag));
+        let token = format!(
+            "SharedAccessSignature sr={host}&sig={signature}&se={expiry}&skn=provisioningserviceowner"
+        );
+        let request = format!(
+            "GET /enrollmentGroups/dev-group?api-version=2021-10-01 HTTP/1.1\r\nHost: {host}\r\nAuthorization: {token}\r\n\
+             Connection: close\r\n\r\n"
+        );
+        let port: u16 = serving.ready["https"][0]["port"].as_u64().unwrap().try_into().unwrap();
+        let tls = dps_client::tls::trusting(&self.path("data/ca.pem")).unwrap();
+        let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let mut stream =
+            TlsConnector::from(tls).connect(ServerName::try_from("localhost").unwrap(), tcp).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let read = timeout(WITHIN, stream.take(64 * 1024).read_to_string(&mut answer)).await.unwrap();
+        // Some close without TLS's own goodbye.
+        assert!(read.is_ok() || !answer.is_empty(), "{read:?}");
+        answer.split(' ').nth(1).unwrap_or_else(|| panic!("{answer:?}")).parse().unwrap()
     }
 }
 
