@@ -2,7 +2,7 @@
 //! (docs/spec/serve.md).
 //!
 //! [`read`] turns a file into a [`Configuration`] or into everything that is wrong with it. The keys stand in one table
-//! ([`key`]), from which `config show` ([`show`]) and the test of docs/configuration.md ([`reference`]) are made as well.
+//! ([`key`]), from which `config show` ([`mod@show`]) and the test of docs/configuration.md are made as well.
 
 mod document;
 mod fault;

@@ -1,4 +1,4 @@
-//! `harbormaster serve`: the service that a configuration describes. Spec: DPS-SERVE-1 to DPS-SERVE-11 (docs/spec/serve.md).
+//! `harbormaster serve`: the service that a configuration describes. Spec: DPS-SERVE-1 to DPS-SERVE-13 (docs/spec/serve.md).
 //!
 //! [`run`] reads the whole configuration; [`serve`] opens what it names and gives it to [`Service::run`].
 
