@@ -211,3 +211,52 @@ pub fn provider() -> Arc<CryptoProvider> {
     provider.kx_groups.sort_by_key(|group| cost(group.name()));
     Arc::new(provider)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    /// Writes a certificate that ends with `year` and its key.
+    fn make(folder: &Path, name: &str, year: i32) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_after = date_time_ymd(year, 12, 31);
+        fs::write(folder.join(format!("{name}.pem")), params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+
+    fn end_of(year: i32) -> Timestamp {
+        format!("{year}-12-31T00:00:00Z").parse().unwrap()
+    }
+
+    /// DPS-METRICS-6
+    #[test]
+    fn the_expiry_is_that_of_the_certificates_served_now_and_the_first_in_each_chain() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name| folder.path().join(name);
+        let (chain, key, other_chain, other_key) =
+            (path("a.pem"), path("a.key"), path("b.pem"), path("b.key"));
+        let first = CertificateFiles { chain: &chain, key: &key };
+        let second = CertificateFiles { chain: &other_chain, key: &other_key };
+        make(folder.path(), "a", 2040);
+        make(folder.path(), "b", 2041);
+        let certificates = ServerCertificates::load(first, Some(second)).unwrap();
+        let expiry = Expiry { preferred: end_of(2040), rsa: Some(end_of(2041)) };
+        assert_eq!(certificates.expiry(), expiry);
+
+        make(folder.path(), "a", 2050);
+        assert_eq!(certificates.expiry(), expiry, "the old ones are served until the files are read again");
+        let issuer = fs::read_to_string(&other_chain).unwrap();
+        fs::write(&chain, fs::read_to_string(&chain).unwrap() + &issuer).unwrap();
+        certificates.reload(first, None).unwrap();
+        assert_eq!(certificates.expiry(), Expiry { preferred: end_of(2041), rsa: None });
+
+        fs::write(&chain, "no certificate").unwrap();
+        assert!(certificates.reload(first, None).is_err());
+        assert_eq!(certificates.expiry().preferred, end_of(2041), "what is served stays");
+    }
+}

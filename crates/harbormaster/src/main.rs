@@ -9,6 +9,7 @@ mod configuration;
 mod dev;
 mod device;
 mod device_key;
+mod dry_run;
 mod exit;
 mod explain;
 mod key_option;
@@ -48,7 +49,7 @@ enum Command {
     /// Work with the keys of devices.
     #[command(subcommand)]
     DeviceKey(device_key::Command),
-    /// Say why a device was refused.
+    /// Say why a device was refused, or what would become of one.
     Explain(explain::Options),
 }
 
