@@ -134,20 +134,28 @@ fn limit_values(limits: &Limits) -> Values {
     LIMITS.iter().filter_map(|limit| Some((limit.name, (limit.get)(limits)?.to_string()))).collect()
 }
 
-/// A table with its comments. A key without a value is shown as a comment, with its default where it has one.
+/// A table, the first of its kind with comments. There, a key without a value is shown as a comment, with its default where
+/// it has one.
 fn table(text: &mut String, section: &Section, values: &[(&'static str, String)]) {
+    let header = section.header();
+    let is_first = !text.lines().any(|line| line == header);
     if !text.is_empty() {
         text.push_str("\n\n");
     }
-    comment(text, section.about);
-    let _ = writeln!(text, "{}", section.header());
+    if is_first {
+        comment(text, section.about);
+    }
+    let _ = writeln!(text, "{header}");
     for key in &section.keys {
-        text.push('\n');
-        comment(text, key.meaning);
-        comment(text, &terms(key));
+        if is_first {
+            text.push('\n');
+            comment(text, key.meaning);
+            comment(text, &terms(key));
+        }
         let value = values.iter().find(|(name, _)| *name == key.name).map(|(_, value)| value);
         let _ = match (value, &key.default) {
             (Some(value), _) => writeln!(text, "{} = {value}", key.name),
+            _ if !is_first => Ok(()),
             (None, Standard::Value(value)) => writeln!(text, "# {} = {value}", key.name),
             (None, Standard::Required | Standard::Nothing(_)) => writeln!(text, "# {} =", key.name),
         };
