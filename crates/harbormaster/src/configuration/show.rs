@@ -1,5 +1,6 @@
 //! The configuration as it counts, every default included, in TOML. Spec: DPS-SERVE-8.
 
+use std::collections::HashSet;
 use std::fmt::{Display, Write as _};
 
 use dps_core::access::Right;
@@ -21,7 +22,7 @@ type Values = Vec<(&'static str, String)>;
 /// What `configuration` says, and what it leaves to the defaults. Of secrets it shows where they lie.
 pub(crate) fn show(configuration: &Configuration) -> String {
     let Configuration { listen, certificates, store, limits, log, instances, warnings: _ } = configuration;
-    let mut text = String::new();
+    let mut page = Page::default();
     for section in sections() {
         match section.path {
             "listen" => {
@@ -37,13 +38,13 @@ pub(crate) fn show(configuration: &Configuration) -> String {
                         .as_ref()
                         .map(|token| secret(token, ["admin_token_file", "admin_token_env"])),
                 );
-                table(&mut text, &section, &values);
+                page.table(&section, &values);
             }
             "tls.certificate" => {
                 for certificate in certificates {
                     let path = |path: &Located<std::path::PathBuf>| quoted(&path.value.display());
                     let (chain, key) = (path(&certificate.chain_file), path(&certificate.key_file));
-                    table(&mut text, &section, &[("chain_file", chain), ("key_file", key)]);
+                    page.table(&section, &[("chain_file", chain), ("key_file", key)]);
                 }
             }
             "store" => {
@@ -52,40 +53,33 @@ pub(crate) fn show(configuration: &Configuration) -> String {
                     ("data_dir", quoted(&store.data_dir.value.display())),
                     secret(&store.sealing_key, ["sealing_key_file", "sealing_key_env"]),
                 ];
-                table(&mut text, &section, &values);
+                page.table(&section, &values);
             }
-            "limits" => table(&mut text, &section, &limit_values(limits)),
+            "limits" => page.table(&section, &limit_values(limits)),
             "log" => {
                 let values = [("format", quoted(&log.format.word())), ("level", quoted(&log.level.word()))];
-                table(&mut text, &section, &values);
+                page.table(&section, &values);
             }
-            "instance" => instances.iter().for_each(|instance| show_instance(&mut text, instance)),
+            "instance" => instances.iter().for_each(|instance| show_instance(&mut page, instance)),
             // Those of an instance stand below it.
             _ => {}
         }
     }
-    text
+    page.text
 }
 
 /// Every key, its default where it has one, all of it commented out but the headers of tables that stand once.
 pub(crate) fn show_defaults() -> String {
-    let mut text = String::new();
+    let mut page = Page::default();
     for section in sections() {
-        if section.repeated {
-            let mut repeated = String::from("\n");
-            table(&mut repeated, &section, &[]);
-            for line in repeated.lines() {
-                let comment = if line.is_empty() || line.starts_with('#') { "" } else { "# " };
-                let _ = writeln!(text, "{comment}{line}");
-            }
-        } else {
-            table(&mut text, &section, &[]);
-        }
+        page.table(&section, &[]);
     }
-    text
+    let comment_out =
+        |line: &str| if line.starts_with("[[") { format!("# {line}\n") } else { format!("{line}\n") };
+    page.text.lines().map(comment_out).collect()
 }
 
-fn show_instance(text: &mut String, instance: &Instance) {
+fn show_instance(page: &mut Page, instance: &Instance) {
     for section in sections() {
         match section.path {
             "instance" => {
@@ -99,7 +93,7 @@ fn show_instance(text: &mut String, instance: &Instance) {
                     ),
                     ("claim_across_groups", word(&CLAIMS, &instance.claim_across_groups)),
                 ];
-                table(text, &section, &values);
+                page.table(&section, &values);
             }
             "instance.hub" => {
                 for Hub { name, kind, allocation_weight } in &instance.hubs {
@@ -108,7 +102,7 @@ fn show_instance(text: &mut String, instance: &Instance) {
                         ("kind", word(&HUB_KINDS, kind)),
                         ("allocation_weight", allocation_weight.to_string()),
                     ];
-                    table(text, &section, &values);
+                    page.table(&section, &values);
                 }
             }
             "instance.shared_access_policy" => {
@@ -122,7 +116,7 @@ fn show_instance(text: &mut String, instance: &Instance) {
                     values.extend(
                         secondary.map(|key| secret(key, ["secondary_key_file", "secondary_key_env"])),
                     );
-                    table(text, &section, &values);
+                    page.table(&section, &values);
                 }
             }
             _ => {}
@@ -134,31 +128,40 @@ fn limit_values(limits: &Limits) -> Values {
     LIMITS.iter().filter_map(|limit| Some((limit.name, (limit.get)(limits)?.to_string()))).collect()
 }
 
-/// A table, the first of its kind with comments. There, a key without a value is shown as a comment, with its default where
-/// it has one.
-fn table(text: &mut String, section: &Section, values: &[(&'static str, String)]) {
-    let header = section.header();
-    let is_first = !text.lines().any(|line| line == header);
-    if !text.is_empty() {
-        text.push_str("\n\n");
-    }
-    if is_first {
-        comment(text, section.about);
-    }
-    let _ = writeln!(text, "{header}");
-    for key in &section.keys {
-        if is_first {
-            text.push('\n');
-            comment(text, key.meaning);
-            comment(text, &terms(key));
+/// Tables, one below the other.
+#[derive(Default)]
+struct Page {
+    text: String,
+    explained: HashSet<&'static str>,
+}
+
+impl Page {
+    /// A table, the first of its kind with comments. There, a key without a value is shown as a comment, with its default
+    /// where it has one.
+    fn table(&mut self, section: &Section, values: &[(&'static str, String)]) {
+        let text = &mut self.text;
+        let is_first = self.explained.insert(section.path);
+        if !text.is_empty() {
+            text.push_str("\n\n");
         }
-        let value = values.iter().find(|(name, _)| *name == key.name).map(|(_, value)| value);
-        let _ = match (value, &key.default) {
-            (Some(value), _) => writeln!(text, "{} = {value}", key.name),
-            _ if !is_first => Ok(()),
-            (None, Standard::Value(value)) => writeln!(text, "# {} = {value}", key.name),
-            (None, Standard::Required | Standard::Nothing(_)) => writeln!(text, "# {} =", key.name),
-        };
+        if is_first {
+            comment(text, section.about);
+        }
+        let _ = writeln!(text, "{}", section.header());
+        for key in &section.keys {
+            if is_first {
+                text.push('\n');
+                comment(text, key.meaning);
+                comment(text, &terms(key));
+            }
+            let value = values.iter().find(|(name, _)| *name == key.name).map(|(_, value)| value);
+            let _ = match (value, &key.default) {
+                (Some(value), _) => writeln!(text, "{} = {value}", key.name),
+                _ if !is_first => Ok(()),
+                (None, Standard::Value(value)) => writeln!(text, "# {} = {value}", key.name),
+                (None, Standard::Required | Standard::Nothing(_)) => writeln!(text, "# {} =", key.name),
+            };
+        }
     }
 }
 
