@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dps_core::ports::{PoolBusy, SearchPool};
+use dps_core::ports::{PoolBusy, SearchPool, SearchTurn};
 
 use crate::metrics::Metrics;
 
@@ -22,14 +22,19 @@ impl<P: SearchPool> CountedSearches<P> {
 
 #[async_trait]
 impl<P: SearchPool> SearchPool for CountedSearches<P> {
-    async fn run(&self, signatures: u32, job: Box<dyn FnOnce() + Send>) -> Result<(), PoolBusy> {
+    async fn run(
+        &self,
+        turn: SearchTurn,
+        signatures: u32,
+        job: Box<dyn FnOnce() + Send>,
+    ) -> Result<(), PoolBusy> {
         // It goes with the job, which is dropped where the pool refuses it, and outlives whoever asked.
         let waits = self.metrics.search_waits();
         let counted = move || {
             drop(waits);
             job();
         };
-        self.pool.run(signatures, Box::new(counted)).await
+        self.pool.run(turn, signatures, Box::new(counted)).await
     }
 }
 
@@ -45,7 +50,7 @@ mod tests {
 
     #[async_trait]
     impl SearchPool for Shelf {
-        async fn run(&self, _: u32, job: Box<dyn FnOnce() + Send>) -> Result<(), PoolBusy> {
+        async fn run(&self, _: SearchTurn, _: u32, job: Box<dyn FnOnce() + Send>) -> Result<(), PoolBusy> {
             let mut jobs = self.0.lock().unwrap();
             if jobs.len() == 2 {
                 return Err(PoolBusy);
@@ -65,7 +70,7 @@ mod tests {
             assert!(text.contains(&format!("harbormaster_group_searches_waiting {count}\n")), "{text}");
         };
         for _ in 0..3 {
-            let _ = counted.run(1, Box::new(|| ())).await;
+            let _ = counted.run(SearchTurn::InOrder, 1, Box::new(|| ())).await;
         }
         waiting(2);
         let job = counted.pool.0.lock().unwrap().pop().unwrap();

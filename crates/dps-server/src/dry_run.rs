@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dps_core::attestation::{Credential, DeviceClaim};
+use dps_core::ports::SearchTurn;
 use dps_core::register::{Registered, Registrar};
 use dps_core::registration::{Assignment, State, Substatus};
 use dps_proto::ids::{BadId, IdScope, RegistrationId};
@@ -106,7 +107,7 @@ impl DryRun {
             Some(token) => Credential::Sas(SasToken::parse(token.as_bytes())),
             None => Credential::None,
         };
-        Ok(DeviceClaim { id_scope, registration_id, credential })
+        Ok(DeviceClaim { id_scope, registration_id, credential, search_turn: SearchTurn::InOrder })
     }
 }
 

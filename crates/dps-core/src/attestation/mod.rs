@@ -13,7 +13,7 @@ use crate::enrollment::{
     Attestation, EnrollmentGroup, EntryRef, EntrySettings, GroupAttestation, IndividualEnrollment,
     ProvisioningStatus,
 };
-use crate::ports::{LookUp, SearchPool, Store};
+use crate::ports::{LookUp, SearchPool, SearchTurn, Store};
 use crate::refusal::{EntriesTried, Refusal, Unproven};
 use crate::registration::HubCredential;
 use symmetric::GroupMatch;
@@ -27,6 +27,8 @@ pub struct DeviceClaim {
     pub registration_id: RegistrationId,
     /// Its proof.
     pub credential: Credential,
+    /// When a search for its group may run. Spec: DPS-LIMIT-8.
+    pub search_turn: SearchTurn,
 }
 
 /// What a device offers as proof.
@@ -197,7 +199,7 @@ async fn by_group(
         Some(found) => found,
         None => {
             let candidates = store.candidate_groups(&device.id_scope, &device.registration_id).await?;
-            symmetric::search(pool, token, &device.registration_id, candidates).await?
+            symmetric::search(pool, device.search_turn, token, &device.registration_id, candidates).await?
         }
     };
     let GroupMatch { group, spelling } = found;

@@ -8,7 +8,7 @@ use dps_proto::key::KeyPair;
 use dps_proto::sas::SasToken;
 
 use crate::enrollment::{EnrollmentGroup, GroupAttestation, ProvisioningStatus};
-use crate::ports::{CandidateGroups, SearchPool};
+use crate::ports::{CandidateGroups, SearchPool, SearchTurn};
 use crate::refusal::{EntriesTried, Refusal, Unproven};
 
 /// Most groups that are tried on the caller's own thread; handing a job over costs about as much. Spec: DPS-REG-4.
@@ -42,6 +42,7 @@ pub(crate) fn verify_group(
 /// Tries the candidates in their order. Spec: DPS-REG-2, DPS-REG-4.
 pub(crate) async fn search(
     pool: &dyn SearchPool,
+    turn: SearchTurn,
     token: &SasToken,
     id: &RegistrationId,
     candidates: CandidateGroups,
@@ -71,7 +72,7 @@ pub(crate) async fn search(
                 let _ = verdict.set(try_all(&token, &groups, &id));
             }
         };
-        pool.run(signatures, Box::new(job)).await.map_err(|_| Refusal::Busy)?;
+        pool.run(turn, signatures, Box::new(job)).await.map_err(|_| Refusal::Busy)?;
         // A pool that lost its job answers like a busy one: the device asks again.
         Arc::try_unwrap(verdict).ok().and_then(OnceLock::into_inner).ok_or(Refusal::Busy)?
     };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use dps_core::attestation::{Credential, DeviceClaim};
+use dps_core::ports::SearchTurn;
 use dps_core::refusal::Refusal;
 use dps_core::register::Registered;
 use dps_core::registration::State;
@@ -17,7 +18,7 @@ use dps_proto::mqtt::{Answer, CloseReason, ConnectVerdict, Login, Output, Reques
 use dps_proto::sas::SasToken;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::admission::Admitted;
 use crate::advice;
@@ -31,6 +32,9 @@ use crate::render;
 
 /// Room made for each read. Requests are smaller, so one read usually takes one whole.
 const READ_BYTES: usize = 1_024;
+
+/// How long an address that guesses waits for each refusal: about the time between two tries of a device. Spec: DPS-LIMIT-8.
+const GUESS_PAUSE: Duration = Duration::from_millis(250);
 
 /// Serves one device until either side ends the connection, or `stopping` becomes true.
 pub async fn serve<S>(
@@ -150,8 +154,12 @@ impl Connection<'_> {
             Some(password) => Credential::Sas(SasToken::parse(password.expose())),
             None => Credential::None,
         };
-        let claim =
-            DeviceClaim { id_scope: user.id_scope, registration_id: user.registration_id, credential };
+        let claim = DeviceClaim {
+            id_scope: user.id_scope,
+            registration_id: user.registration_id,
+            credential,
+            search_turn: SearchTurn::InOrder,
+        };
         self.device = Some(Device { claim, api_version: user.api_version });
         if known { ConnectVerdict::Accept } else { ConnectVerdict::UnknownIdScope }
     }
@@ -163,6 +171,7 @@ impl Connection<'_> {
             Request::Register { .. } => (Instant::now(), Asked::Register),
             Request::Poll { .. } => (Instant::now(), Asked::Poll),
         };
+        let is_guessing = self.mark_guessing();
         let decided = timeout(self.front_end.limits.request_within, self.ask(request)).await;
         metrics.decided(asked, Transport::Mqtt, began.elapsed());
         let decided = decided.unwrap_or(Err(RequestFault::TimedOut));
@@ -195,6 +204,9 @@ impl Connection<'_> {
                     advice: advice::on_request(&fault),
                     ..self.explanation(Step::Request, fault.to_string())
                 });
+                if is_guessing {
+                    sleep(GUESS_PAUSE).await;
+                }
                 fault::answer(
                     &fault,
                     Transport::Mqtt,
@@ -206,6 +218,14 @@ impl Connection<'_> {
         };
         let fault::Answer { status, retry_after_s, body } = answer;
         Answer { status, retry_after_s, body }
+    }
+
+    /// Spec: DPS-LIMIT-8.
+    fn mark_guessing(&mut self) -> bool {
+        let Some(Device { claim, .. }) = &mut self.device else { return false };
+        let is_guessing = self.front_end.throttles.is_guessing(self.peer.address.ip(), &claim.id_scope);
+        claim.search_turn = if is_guessing { SearchTurn::AfterOthers } else { SearchTurn::InOrder };
+        is_guessing
     }
 
     /// Spec: DPS-LIMIT-7.
