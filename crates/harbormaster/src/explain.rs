@@ -1,11 +1,11 @@
-//! `harbormaster explain`: why a device was refused. Spec: DPS-EXPLAIN-2, DPS-EXPLAIN-3.
+//! `harbormaster explain`: why a device was refused. Spec: DPS-EXPLAIN-2, DPS-EXPLAIN-3, DPS-CLI-7.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use dps_client::admin::AdminEndpoint;
 use dps_proto::ids::RegistrationId;
@@ -13,6 +13,7 @@ use dps_proto::percent;
 use serde_json::Value;
 
 use crate::exit::{self, Failure};
+use crate::{file_option, running_dev};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -25,12 +26,12 @@ pub(crate) struct Options {
     /// Explain the latest refusals of this device.
     #[arg(long)]
     registration_id: Option<RegistrationId>,
-    /// Address of the admin listener, as `harbormaster dev` printed it.
-    #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT")]
-    admin: SocketAddr,
+    /// Address of the admin listener [default: that of the running `harbormaster dev`].
+    #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT", requires = "admin_token_file")]
+    admin: Option<SocketAddr>,
     /// File with the admin token: admin-token of the data directory.
-    #[arg(long, env = "HARBORMASTER_ADMIN_TOKEN_FILE", value_name = "FILE")]
-    admin_token_file: PathBuf,
+    #[arg(long, env = "HARBORMASTER_ADMIN_TOKEN_FILE", value_name = "FILE", requires = "admin")]
+    admin_token_file: Option<PathBuf>,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -45,16 +46,15 @@ enum Output {
 }
 
 pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
-    let token = std::fs::read_to_string(&options.admin_token_file)
-        .with_context(|| format!("--admin-token-file {}", options.admin_token_file.display()))
-        .map_err(Failure::usage)?;
+    let (address, token_file) = admin(&options).map_err(Failure::usage)?;
+    let token = file_option::text("--admin-token-file", &token_file).map_err(Failure::usage)?.to_string();
     let query = match (&options.tracking_id, &options.registration_id) {
         (Some(tracking_id), _) => format!("trackingId={}", percent::encode(tracking_id)),
         (None, Some(id)) => format!("registrationId={}", percent::encode(id.as_str())),
         (None, None) => "limit=1".to_owned(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let endpoint = AdminEndpoint { address: options.admin, token };
+    let endpoint = AdminEndpoint { address, token };
     let found = runtime.block_on(endpoint.get(&format!("/admin/v1/explanations?{query}")))?;
     let mut out = std::io::stdout().lock();
     if options.output == Output::Json {
@@ -74,6 +74,16 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The listener that the options name, else that of the running `dev`.
+fn admin(options: &Options) -> anyhow::Result<(SocketAddr, PathBuf)> {
+    if let (Some(address), Some(token_file)) = (options.admin, &options.admin_token_file) {
+        return Ok((address, token_file.clone()));
+    }
+    let dev = running_dev::find().map_err(|why| anyhow!("{why}; start one, or give --admin and --admin-token-file"))?;
+    let admin = dev.admin.context("the running `harbormaster dev` names no admin listener")?;
+    Ok((SocketAddr::new(admin.address, admin.port), admin.token_file))
 }
 
 /// One refusal, a line for each thing that is known of it.

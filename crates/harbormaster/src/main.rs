@@ -8,7 +8,9 @@ mod device;
 mod device_key;
 mod exit;
 mod explain;
+mod file_option;
 mod key_option;
+mod running_dev;
 mod service;
 mod stop;
 

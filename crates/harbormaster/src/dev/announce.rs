@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use dps_proto::ids::{HubName, IdScope};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::enrollments::Group;
 
@@ -25,8 +25,8 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// One line of JSON. Members are only ever added.
-    pub(super) fn print_json(&self) -> io::Result<()> {
+    /// Where the service is, and what opens it. Members are only ever added.
+    pub(super) fn contract(&self) -> Value {
         let groups: Vec<_> = self
             .groups
             .iter()
@@ -38,7 +38,7 @@ impl Ready {
                 })
             })
             .collect();
-        let ready = json!({
+        json!({
             "idScope": self.id_scope.as_str(),
             "host": self.host,
             "mqtt": {"address": self.mqtt.ip().to_string(), "port": self.mqtt.port()},
@@ -50,9 +50,13 @@ impl Ready {
             "caFile": text(&self.ca_file),
             "enrollmentGroups": groups,
             "linkedHubs": self.linked_hubs.iter().map(HubName::as_str).collect::<Vec<_>>(),
-        });
+        })
+    }
+
+    /// The contract as one line of JSON.
+    pub(super) fn print_json(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        writeln!(out, "{ready}")?;
+        writeln!(out, "{}", self.contract())?;
         out.flush()
     }
 
