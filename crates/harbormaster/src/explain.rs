@@ -81,7 +81,8 @@ fn admin(options: &Options) -> anyhow::Result<(SocketAddr, PathBuf)> {
     if let (Some(address), Some(token_file)) = (options.admin, &options.admin_token_file) {
         return Ok((address, token_file.clone()));
     }
-    let dev = running_dev::find().map_err(|why| anyhow!("{why}; start one, or give --admin and --admin-token-file"))?;
+    let dev = running_dev::find()
+        .map_err(|why| anyhow!("{why}; start one, or give --admin and --admin-token-file"))?;
     let admin = dev.admin.context("the running `harbormaster dev` names no admin listener")?;
     Ok((SocketAddr::new(admin.address, admin.port), admin.token_file))
 }

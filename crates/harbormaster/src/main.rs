@@ -3,6 +3,8 @@
 //! Each command is a file; [`dev`] prepares a service, [`service`] puts store, hubs, registrar and front ends together: start
 //! reading there.
 
+mod completions;
+mod connection;
 mod dev;
 mod device;
 mod device_key;
@@ -10,6 +12,7 @@ mod exit;
 mod explain;
 mod file_option;
 mod key_option;
+mod manage;
 mod running_dev;
 mod service;
 mod stop;
@@ -17,7 +20,7 @@ mod stop;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use exit::Failure;
@@ -40,8 +43,22 @@ enum Command {
     /// Work with the keys of devices.
     #[command(subcommand)]
     DeviceKey(device_key::Command),
+    /// Manage individual enrollments: which devices may register.
+    #[command(subcommand)]
+    Enrollment(manage::enrollment::Command),
+    /// Manage enrollment groups: devices that register with what they share.
+    #[command(subcommand)]
+    EnrollmentGroup(manage::enrollment_group::Command),
+    /// Look at registration records: what became of devices.
+    #[command(subcommand)]
+    Registration(manage::registration::Command),
     /// Say why a device was refused.
     Explain(explain::Options),
+    /// Print a script by which a shell completes commands and options.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -58,7 +75,11 @@ fn main() -> ExitCode {
         Command::Dev(options) => dev::run(options),
         Command::Device(command) => device::run(command),
         Command::DeviceKey(command) => device_key::run(command),
+        Command::Enrollment(command) => manage::enrollment::run(command),
+        Command::EnrollmentGroup(command) => manage::enrollment_group::run(command),
+        Command::Registration(command) => manage::registration::run(command),
         Command::Explain(options) => explain::run(options),
+        Command::Completions { shell } => completions::run(shell, CommandLine::command()),
     };
     match done {
         Ok(code) => code,
