@@ -17,10 +17,28 @@ impl ErrorCode {
     pub const HUB_NOT_FOUND: Self = Self(401_001);
     /// The credential does not prove the device.
     pub const UNAUTHORIZED: Self = Self(401_002);
-    /// No such enrollment. Stands in `registrationState` here.
+    /// The credential is good and does not allow this.
+    pub const FORBIDDEN: Self = Self(403_000);
+    /// No such path, or no such service instance.
+    pub const NOT_FOUND: Self = Self(404_000);
+    /// No such individual enrollment.
     pub const ENROLLMENT_NOT_FOUND: Self = Self(404_201);
+    /// No record of this device.
+    pub const REGISTRATION_NOT_FOUND: Self = Self(404_202);
     /// No such operation of this device.
     pub const OPERATION_NOT_FOUND: Self = Self(404_203);
+    /// No such enrollment group.
+    pub const GROUP_NOT_FOUND: Self = Self(404_204);
+    /// The path does not take this method, or lacks an id.
+    pub const METHOD_NOT_ALLOWED: Self = Self(405_000);
+    /// The entry exists and the request is to create it.
+    pub const ALREADY_EXISTS: Self = Self(409_201);
+    /// The entry has another etag.
+    pub const PRECONDITION_FAILED: Self = Self(412_001);
+    /// The body is too large.
+    pub const TOO_LARGE: Self = Self(413_000);
+    /// The body is of another media type.
+    pub const MEDIA_TYPE: Self = Self(415_000);
     /// Too much work is waiting.
     pub const THROTTLED: Self = Self(429_001);
     /// The service failed.

@@ -58,6 +58,8 @@ pub enum Step {
     Connect,
     /// A register or a poll was refused.
     Request,
+    /// A request to the service API was refused.
+    ServiceRequest,
     /// The connection was closed for what the device sent, or did not send.
     Connection,
 }
@@ -69,6 +71,7 @@ impl Step {
             Self::TlsHandshake => "tls-handshake",
             Self::Connect => "connect",
             Self::Request => "request",
+            Self::ServiceRequest => "service-request",
             Self::Connection => "connection",
         }
     }

@@ -15,8 +15,10 @@ use tokio_rustls::server::TlsStream;
 use crate::admission::{Admitted, NotAdmitted};
 use crate::explain::{Explanation, Step};
 use crate::front_end::{FrontEnd, Peer};
+use crate::https;
 use crate::metrics::{Handshake, Limit};
 use crate::mqtt::connection;
+use crate::service_api::ServiceApi;
 
 /// How long to wait after the operating system refused to accept, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -34,6 +36,24 @@ pub async fn mqtt(
         let Connected { tls, peer, admitted, front_end, stopping } = connected;
         // Boxed: the largest stage of a connection, and the longest.
         Box::pin(connection::serve(tls, peer, admitted, &front_end, stopping)).await;
+    })
+    .await;
+}
+
+/// Serves the service API over HTTPS, as [`mqtt`] serves devices. Spec: DPS-SERVICE-1.
+pub async fn https(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    front_end: Arc<FrontEnd>,
+    service_api: Arc<ServiceApi>,
+    stopping: watch::Receiver<bool>,
+) {
+    accept(listener, tls, front_end, stopping, move |connected| {
+        let service_api = Arc::clone(&service_api);
+        async move {
+            let Connected { tls, peer, admitted, front_end, stopping } = connected;
+            Box::pin(https::serve(tls, peer, admitted, &front_end, service_api, stopping)).await;
+        }
     })
     .await;
 }

@@ -28,6 +28,7 @@ pub struct Metrics {
     limits_hit: Family<LimitLabels, Counter>,
     connections: Gauge,
     request_seconds: Family<RequestLabels, Histogram>,
+    service_requests: Family<ServiceRequestLabels, Counter>,
 }
 
 /// What became of a credential.
@@ -135,6 +136,12 @@ struct AssignmentLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServiceRequestLabels {
+    operation: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HandshakeLabels {
     outcome: Handshake,
 }
@@ -164,6 +171,7 @@ impl Default for Metrics {
             request_seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.000_5, 2.0, 16))
             }),
+            service_requests: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(
@@ -179,12 +187,17 @@ impl Default for Metrics {
         registry.register("device_assignments", "Registers that ended at a hub", metrics.assignments.clone());
         registry.register("tls_handshakes", "TLS handshakes by how they ended", metrics.handshakes.clone());
         registry.register("limits_hit", "Peers refused or cut off by a limit", metrics.limits_hit.clone());
-        registry.register("connections", "Open device connections", metrics.connections.clone());
+        registry.register("connections", "Open connections", metrics.connections.clone());
         registry.register_with_unit(
             "request",
             "Time to decide a request, the commit included",
             Unit::Seconds,
             metrics.request_seconds.clone(),
+        );
+        registry.register(
+            "service_requests",
+            "Requests to the service API by operation and status",
+            metrics.service_requests.clone(),
         );
         metrics
     }
@@ -232,6 +245,11 @@ impl Metrics {
         self.request_seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
+    /// A request to the service API was answered; `operation` is one of a few words of ours.
+    pub fn service_request(&self, operation: &'static str, status: u16) {
+        self.service_requests.get_or_create(&ServiceRequestLabels { operation, status }).inc();
+    }
+
     /// A TLS handshake ended.
     pub fn handshake(&self, outcome: Handshake) {
         self.handshakes.get_or_create(&HandshakeLabels { outcome }).inc();
@@ -269,6 +287,7 @@ mod tests {
         metrics.attested(Attestation::Refused, Transport::Mqtt);
         metrics.attested(Attestation::Refused, Transport::Mqtt);
         metrics.handshake(Handshake::TimedOut);
+        metrics.service_request("read-entry", 404);
         metrics.limit_hit(Limit::HandshakeTime);
         metrics.decided(Asked::Poll, Transport::Mqtt, Duration::from_millis(1));
         let open = metrics.connection();
@@ -276,6 +295,7 @@ mod tests {
         for line in [
             r#"harbormaster_attestation_attempts_total{outcome="Refused",transport="mqtt"} 2"#,
             r#"harbormaster_tls_handshakes_total{outcome="TimedOut"} 1"#,
+            r#"harbormaster_service_requests_total{operation="read-entry",status="404"} 1"#,
             r#"harbormaster_limits_hit_total{limit="HandshakeTime"} 1"#,
             r#"harbormaster_request_seconds_count{asked="Poll",transport="mqtt"} 1"#,
             "harbormaster_connections 1",

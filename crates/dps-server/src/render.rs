@@ -1,10 +1,12 @@
-//! What was decided, as devices read it. Spec: DPS-BODY-2 to DPS-BODY-7, DPS-REG-9, DPS-REG-20.
+//! What was decided, as devices and clients of the service API read it. Spec: DPS-BODY-2 to DPS-BODY-7, DPS-REG-9, DPS-REG-20.
 
 use dps_core::register::{Polled, Registered};
 use dps_core::registration::{Registration, State, Substatus};
 use dps_proto::api_version::ApiVersion;
 use dps_proto::body::{AssignmentState, OperationStatus, RegistrationState, Status, to_bytes};
+use dps_proto::code::ErrorCode;
 use dps_proto::date;
+use serde_json::Value;
 
 use crate::fault::{self, Answer};
 
@@ -98,13 +100,54 @@ fn state<'r>(registration: &'r Registration, api_version: &ApiVersion) -> Regist
     }
 }
 
+/// A record as clients of the service API read it. Spec: DPS-SERVICE-13, DPS-SERVICE-17.
+pub fn record(registration: &Registration) -> Value {
+    let last = match &registration.state {
+        State::Assigned { assignment, .. } => Some(assignment),
+        // Where the device lives still, whatever became of its latest operation.
+        State::Assigning { last, .. } | State::Failed { last, .. } | State::Disabled { last } => {
+            last.as_ref()
+        }
+    };
+    let (code, message) = match &registration.state {
+        State::Failed { failure, .. } => Some(fault::of_failure(*failure)).unzip(),
+        State::Assigning { .. } | State::Assigned { .. } | State::Disabled { .. } => (None, None),
+    };
+    let record = RegistrationState {
+        registration_id: registration.registration_id.as_str(),
+        created_date_time_utc: Some(date::format(registration.created_at)),
+        assignment: last.map(|assignment| AssignmentState {
+            assigned_hub: assignment.hub.as_str(),
+            device_id: assignment.device_id.as_str(),
+        }),
+        status: status(&registration.state),
+        substatus: match &registration.state {
+            State::Assigned { substatus, .. } => Some(full_substatus_word(*substatus)),
+            State::Assigning { .. } | State::Failed { .. } | State::Disabled { .. } => None,
+        },
+        error_code: code.map(ErrorCode::value),
+        error_message: message,
+        last_updated_date_time_utc: Some(date::format(registration.updated_at)),
+        etag: Some(registration.etag.as_str()),
+    };
+    // It holds text and numbers only.
+    serde_json::to_value(&record).unwrap_or_default()
+}
+
 /// Spec: DPS-BODY-7.
 fn substatus_word(substatus: Substatus, api_version: &ApiVersion) -> &'static str {
     match substatus {
-        Substatus::ReprovisionedToInitialAssignment if api_version.reaches(FULL_SUBSTATUS_SINCE) => {
-            "reprovisionedToInitialAssignment"
+        Substatus::ReprovisionedToInitialAssignment if !api_version.reaches(FULL_SUBSTATUS_SINCE) => {
+            full_substatus_word(Substatus::InitialAssignment)
         }
-        Substatus::InitialAssignment | Substatus::ReprovisionedToInitialAssignment => "initialAssignment",
+        _ => full_substatus_word(substatus),
+    }
+}
+
+fn full_substatus_word(substatus: Substatus) -> &'static str {
+    match substatus {
+        Substatus::InitialAssignment => "initialAssignment",
+        Substatus::ReprovisionedToInitialAssignment => "reprovisionedToInitialAssignment",
         Substatus::DeviceDataMigrated => "deviceDataMigrated",
         Substatus::DeviceDataReset => "deviceDataReset",
     }

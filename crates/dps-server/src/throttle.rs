@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dps_proto::ids::{IdScope, RegistrationId};
-use governor::{DefaultKeyedRateLimiter, Quota};
+use governor::clock::{Clock as _, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::Limits;
@@ -51,8 +54,8 @@ pub enum Throttled {
 /// The counters of a node.
 pub struct Throttles {
     in_flight: Arc<Semaphore>,
-    registrations: Option<Limiter<IdScope>>,
-    polls: Option<Limiter<(IdScope, RegistrationId)>>,
+    registrations: Option<Allowance<IdScope>>,
+    polls: Option<Allowance<(IdScope, RegistrationId)>>,
     failures_of_device: Option<Limiter<(IpAddr, IdScope, RegistrationId)>>,
     failures_of_address: Option<Limiter<(IpAddr, IdScope)>>,
     guesses: Limiter<(IpAddr, IdScope)>,
@@ -66,10 +69,10 @@ impl Throttles {
         let failures = limits.failed_attestations_per_minute;
         Self {
             in_flight: Arc::new(Semaphore::new(limits.requests_in_flight.clamp(1, Semaphore::MAX_PERMITS))),
-            registrations: limits.registrations_per_minute.map(|count| Limiter::new(a_minute(count))),
+            registrations: limits.registrations_per_minute.map(|count| Allowance::new(a_minute(count))),
             polls: limits.polls_per_device.and_then(|count| {
                 let between = Duration::from_secs(10) / count.get();
-                Some(Limiter::new(Quota::with_period(between)?.allow_burst(count)))
+                Some(Allowance::new(Quota::with_period(between)?.allow_burst(count)))
             }),
             failures_of_device: failures.map(|count| Limiter::new(a_minute(count))),
             failures_of_address: failures
@@ -84,14 +87,34 @@ impl Throttles {
         Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Throttled::InFlight)
     }
 
-    /// Counts a register of an instance. Spec: DPS-LIMIT-5.
-    pub fn register(&self, scope: &IdScope) -> Result<(), Throttled> {
-        check(&self.registrations, || scope.clone(), Throttled::Registrations)
+    /// Whether an instance may have one more register. Spec: DPS-LIMIT-5.
+    pub fn may_register(&self, scope: &IdScope) -> Result<(), Throttled> {
+        match &self.registrations {
+            Some(allowance) if !allowance.is_left(scope) => Err(Throttled::Registrations),
+            Some(_) | None => Ok(()),
+        }
     }
 
-    /// Counts a poll of a device. Spec: DPS-LIMIT-6.
-    pub fn poll(&self, scope: &IdScope, id: &RegistrationId) -> Result<(), Throttled> {
-        check(&self.polls, || (scope.clone(), id.clone()), Throttled::Polls)
+    /// Counts a register that was carried out: one that proves nothing must not use up what belongs to a fleet.
+    pub fn registered(&self, scope: &IdScope) {
+        if let Some(allowance) = &self.registrations {
+            allowance.take(scope);
+        }
+    }
+
+    /// Whether a device may poll once more. Spec: DPS-LIMIT-6.
+    pub fn may_poll(&self, scope: &IdScope, id: &RegistrationId) -> Result<(), Throttled> {
+        match &self.polls {
+            Some(allowance) if !allowance.is_left(&(scope.clone(), id.clone())) => Err(Throttled::Polls),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Counts a poll that was answered.
+    pub fn polled(&self, scope: &IdScope, id: &RegistrationId) {
+        if let Some(allowance) = &self.polls {
+            allowance.take(&(scope.clone(), id.clone()));
+        }
     }
 
     /// Counts a credential that proved nothing, after it was judged: one that proves its device is never refused here.
@@ -149,6 +172,54 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     }
 }
 
+/// So many of something for each key, of which only those count that are taken: whether one is left is asked apart.
+struct Allowance<K: Hash + Eq + Clone> {
+    by_key: RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock, StateInformationMiddleware>,
+    takes: AtomicU32,
+    /// Which have none left, and until when.
+    spent: Mutex<HashMap<K, Instant>>,
+    refill: Duration,
+}
+
+impl<K: Hash + Eq + Clone> Allowance<K> {
+    fn new(quota: Quota) -> Self {
+        Self {
+            by_key: RateLimiter::keyed(quota).with_middleware(),
+            takes: AtomicU32::new(0),
+            spent: Mutex::default(),
+            refill: quota.replenish_interval(),
+        }
+    }
+
+    fn is_left(&self, key: &K) -> bool {
+        self.spent().get(key).is_none_or(|until| *until <= Instant::now())
+    }
+
+    fn take(&self, key: &K) {
+        let wait = match self.by_key.check_key(key) {
+            Ok(state) if state.remaining_burst_capacity() > 0 => None,
+            Ok(_) => Some(self.refill),
+            Err(not_until) => Some(not_until.wait_time_from(self.by_key.clock().now())),
+        };
+        let now = Instant::now();
+        if let Some(wait) = wait {
+            self.spent().insert(key.clone(), now + wait);
+        }
+        if self.takes.fetch_add(1, Ordering::Relaxed) % CHECKS_BETWEEN_CLEANINGS
+            == CHECKS_BETWEEN_CLEANINGS - 1
+        {
+            self.by_key.retain_recent();
+            self.by_key.shrink_to_fit();
+            self.spent().retain(|_, until| *until > now);
+        }
+    }
+
+    fn spent(&self) -> MutexGuard<'_, HashMap<K, Instant>> {
+        // As for the guessers below.
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Addresses that failed too often lately, and until when they count as such.
 #[derive(Default)]
 struct Guessers(Mutex<HashMap<(IpAddr, IdScope), Instant>>);
@@ -191,6 +262,14 @@ mod tests {
         format!("dev-{number}").parse().unwrap()
     }
 
+    fn register(throttles: &Throttles, scope: &IdScope) -> Result<(), Throttled> {
+        throttles.may_register(scope).inspect(|()| throttles.registered(scope))
+    }
+
+    fn poll(throttles: &Throttles, id: &RegistrationId) -> Result<(), Throttled> {
+        throttles.may_poll(&scope(), id).inspect(|()| throttles.polled(&scope(), id))
+    }
+
     /// How many of `asks` are let through.
     fn passed(asks: u32, ask: impl Fn(u32) -> Result<(), Throttled>) -> u32 {
         (0..asks).filter(|number| ask(*number).is_ok()).count() as u32
@@ -212,18 +291,27 @@ mod tests {
     fn registers_are_counted_for_each_instance() {
         let limits = Limits { registrations_per_minute: NonZeroU32::new(30), ..Limits::default() };
         let throttles = Throttles::new(&limits);
-        assert_eq!(passed(40, |_| throttles.register(&scope())), 30);
-        assert_eq!(throttles.register(&scope()), Err(Throttled::Registrations));
-        assert!(throttles.register(&"0ne00000002".parse().unwrap()).is_ok());
+        assert_eq!(passed(40, |_| register(&throttles, &scope())), 30);
+        assert_eq!(register(&throttles, &scope()), Err(Throttled::Registrations));
+        assert!(register(&throttles, &"0ne00000002".parse().unwrap()).is_ok());
+    }
+
+    /// DPS-LIMIT-5
+    #[test]
+    fn a_register_that_is_only_asked_for_uses_nothing_up() {
+        let limits = Limits { registrations_per_minute: NonZeroU32::new(2), ..Limits::default() };
+        let throttles = Throttles::new(&limits);
+        assert_eq!(passed(99, |_| throttles.may_register(&scope())), 99);
+        assert_eq!(passed(9, |_| register(&throttles, &scope())), 2);
     }
 
     /// DPS-LIMIT-6
     #[test]
     fn polls_are_counted_for_each_device() {
         let throttles = Throttles::new(&Limits { polls_per_device: NonZeroU32::new(5), ..Limits::default() });
-        assert_eq!(passed(9, |_| throttles.poll(&scope(), &device(1))), 5);
-        assert_eq!(throttles.poll(&scope(), &"DEV-1".parse().unwrap()), Err(Throttled::Polls));
-        assert!(throttles.poll(&scope(), &device(2)).is_ok());
+        assert_eq!(passed(9, |_| poll(&throttles, &device(1))), 5);
+        assert_eq!(poll(&throttles, &"DEV-1".parse().unwrap()), Err(Throttled::Polls));
+        assert!(poll(&throttles, &device(2)).is_ok());
     }
 
     /// DPS-LIMIT-7
@@ -241,8 +329,8 @@ mod tests {
     #[test]
     fn what_is_not_set_limits_nothing() {
         let throttles = Throttles::new(&Limits::default());
-        assert_eq!(passed(5_000, |_| throttles.register(&scope())), 5_000);
-        assert_eq!(passed(5_000, |_| throttles.poll(&scope(), &device(1))), 5_000);
+        assert_eq!(passed(5_000, |_| register(&throttles, &scope())), 5_000);
+        assert_eq!(passed(5_000, |_| poll(&throttles, &device(1))), 5_000);
         assert_eq!(passed(5_000, |_| throttles.failed(ADDRESS, &scope(), &device(1))), 5_000);
     }
 

@@ -15,6 +15,7 @@ use dps_server::limits::Limits;
 use dps_server::listen;
 use dps_server::moments::SystemMoments;
 use dps_server::search_pool::SearchThreads;
+use dps_server::service_api::ServiceApi;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -37,7 +38,10 @@ pub(crate) struct Service {
 
 /// Where it listens: bound already, so that what cannot be bound is known before anything begins.
 pub(crate) struct Listeners {
+    /// For devices.
     pub(crate) mqtt: Vec<TcpListener>,
+    /// For the service API.
+    pub(crate) https: Vec<TcpListener>,
     pub(crate) admin: TcpListener,
 }
 
@@ -51,8 +55,9 @@ impl Service {
     ) -> Result<ExitCode, Failure> {
         let Self { store, instances, limits, tls, admin_token } = self;
         let pool = Arc::new(SearchThreads::start(1, SearchThreads::SIGNATURES_DEFAULT)?);
-        let registrar = Arc::new(Registrar::new(Arc::clone(&store), pool, instances));
+        let registrar = Arc::new(Registrar::new(Arc::clone(&store), pool, instances.clone()));
         let front_end = Arc::new(FrontEnd::new(registrar, Arc::new(SystemMoments), limits));
+        let service_api = ServiceApi::new(Arc::clone(&store), instances, Arc::clone(&front_end));
 
         let (stop, stopping) = watch::channel(false);
         let mut signals = stop::Signals::listen()?;
@@ -62,6 +67,16 @@ impl Service {
         for listener in listeners.mqtt {
             let (tls, front_end) = (Arc::clone(&tls), Arc::clone(&front_end));
             serving.spawn(listen::mqtt(listener, tls, front_end, stopping.clone()));
+        }
+        for listener in listeners.https {
+            let (tls, front_end) = (Arc::clone(&tls), Arc::clone(&front_end));
+            serving.spawn(listen::https(
+                listener,
+                tls,
+                front_end,
+                Arc::clone(&service_api),
+                stopping.clone(),
+            ));
         }
         ready()?;
 

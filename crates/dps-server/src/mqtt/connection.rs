@@ -244,15 +244,17 @@ impl Connection<'_> {
             Request::Register { payload } => {
                 // Custom allocation would pass the payload on; every other policy ignores it.
                 RegisterBody::parse(&payload, &claim.registration_id)?;
-                throttles.register(&claim.id_scope)?;
+                throttles.may_register(&claim.id_scope)?;
                 let registered = registrar.register(claim, moments.moment()).await?;
+                throttles.registered(&claim.id_scope);
                 self.front_end.metrics.registered(&registered, Transport::Mqtt);
                 self.log_registered(&registered);
                 Ok(render::registered(&registered, api_version, retry_after_s))
             }
             Request::Poll { operation_id } => {
-                throttles.poll(&claim.id_scope, &claim.registration_id)?;
+                throttles.may_poll(&claim.id_scope, &claim.registration_id)?;
                 let polled = registrar.poll(claim, &operation_id, moments.moment()).await?;
+                throttles.polled(&claim.id_scope, &claim.registration_id);
                 Ok(render::polled(&polled, api_version, retry_after_s))
             }
         }

@@ -4,8 +4,10 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use dps_core::access::SharedAccessPolicy;
 use dps_proto::ids::{HubName, IdScope};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::enrollments::Group;
 
@@ -17,6 +19,9 @@ pub(super) struct Ready {
     pub(super) id_scope: IdScope,
     pub(super) host: String,
     pub(super) mqtt: SocketAddr,
+    pub(super) https: SocketAddr,
+    /// Opens the service API.
+    pub(super) owner: SharedAccessPolicy,
     pub(super) admin: SocketAddr,
     pub(super) admin_token_file: PathBuf,
     pub(super) ca_file: PathBuf,
@@ -42,12 +47,14 @@ impl Ready {
             "idScope": self.id_scope.as_str(),
             "host": self.host,
             "mqtt": {"address": self.mqtt.ip().to_string(), "port": self.mqtt.port()},
+            "https": {"address": self.https.ip().to_string(), "port": self.https.port()},
             "admin": {
                 "address": self.admin.ip().to_string(),
                 "port": self.admin.port(),
                 "tokenFile": text(&self.admin_token_file),
             },
             "caFile": text(&self.ca_file),
+            "serviceConnectionString": *self.service_connection_string(),
             "enrollmentGroups": groups,
             "linkedHubs": self.linked_hubs.iter().map(HubName::as_str).collect::<Vec<_>>(),
         })
@@ -60,6 +67,17 @@ impl Ready {
         out.flush()
     }
 
+    /// What clients of the service API are given.
+    fn service_connection_string(&self) -> Zeroizing<String> {
+        let Self { host, owner, https, .. } = self;
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        // Most clients take no port, and need none where it is the usual one.
+        let port = if https.port() == 443 { String::new() } else { format!(":{}", https.port()) };
+        let (name, key) = (&owner.name, owner.keys.primary.expose_base64());
+        let key = &*key;
+        Zeroizing::new(format!("HostName={host}{port};SharedAccessKeyName={name};SharedAccessKey={key}"))
+    }
+
     /// Enough to provision a device by copy and paste.
     pub(super) fn print_guide(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
@@ -70,6 +88,9 @@ impl Ready {
     fn guide(&self) -> String {
         let Self { id_scope, host, .. } = self;
         let (mqtt, ca_file, port) = (self.mqtt, text(&self.ca_file), self.mqtt.port());
+        let https_port = self.https.port();
+        let (https, connection_string) = (self.https, self.service_connection_string());
+        let connection_string = &*connection_string;
         let (admin, token_file) = (self.admin, text(&self.admin_token_file));
         let hub = self.linked_hubs.first().map(HubName::as_str).unwrap_or_default();
         let Some(group) = self.groups.first() else { return String::new() };
@@ -88,6 +109,7 @@ impl Ready {
             r#"Harbormaster is ready for devices.
 
   MQTT over TLS      {host}:{port}  (listening on {mqtt})
+  Service API        https://{host}:{https_port} (listening on {https})
   ID scope           {id_scope}
   CA to trust        {ca_file}
   Linked hub         {hub}
@@ -133,6 +155,10 @@ static const char* id_scope = "{id_scope}";
 SECURE_DEVICE_TYPE hsm_type = SECURE_DEVICE_TYPE_SYMMETRIC_KEY;
 prov_dev_set_symmetric_key_info("{SAMPLE_DEVICE}", "{device_key}");  /* before prov_dev_security_init */
 Prov_Device_LL_SetOption(handle, OPTION_TRUSTED_CERT, ca_pem);  /* the text of {ca_file} */
+
+--- Enrollments over the service API, with the tools of Azure IoT or your own:
+
+{connection_string}
 
 --- Why a device was refused (the log below says so too, under the trackingId that the device was told):
 

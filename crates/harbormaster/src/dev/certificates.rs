@@ -51,6 +51,7 @@ impl fmt::Display for Host {
 pub(super) struct Certificates {
     directory: PathBuf,
     first_host: String,
+    hosts: Vec<Host>,
 }
 
 /// The two kinds of key: each has a CA of its own, since a client that cannot verify ECDSA cannot verify such a CA either.
@@ -79,6 +80,7 @@ impl Kind {
 impl Certificates {
     /// Makes what is missing, and the server certificates.
     pub(super) fn make(data_dir: &DataDir, hosts: &[Host], bind: IpAddr) -> anyhow::Result<Self> {
+        let names = names(hosts, bind);
         let mut ca_pem = String::new();
         for kind in [Kind::Ecdsa, Kind::Rsa] {
             let word = kind.word();
@@ -89,7 +91,7 @@ impl Certificates {
             ca_pem.push_str(&ca_certificate);
 
             let server_key = key(data_dir, &format!("server-{word}.key"), kind)?;
-            let certificate = server_params(hosts, bind)?.signed_by(&server_key, &Issuer::new(ca, ca_key))?;
+            let certificate = server_params(&names)?.signed_by(&server_key, &Issuer::new(ca, ca_key))?;
             replace(data_dir, &format!("server-{word}.pem"), &certificate.pem())?;
         }
         replace(data_dir, "ca.pem", &ca_pem)?;
@@ -100,7 +102,12 @@ impl Certificates {
             }
             None => bind.to_string(),
         };
-        Ok(Self { directory: data_dir.path().to_owned(), first_host })
+        Ok(Self { directory: data_dir.path().to_owned(), first_host, hosts: names })
+    }
+
+    /// Every name and address that the server certificates carry.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.iter()
     }
 
     /// What devices connect to.
@@ -157,7 +164,8 @@ fn ca_params(kind: Kind) -> Result<CertificateParams, rcgen::Error> {
     Ok(params)
 }
 
-fn server_params(hosts: &[Host], bind: IpAddr) -> Result<CertificateParams, rcgen::Error> {
+/// Loopback, what was asked for, and where it listens.
+fn names(hosts: &[Host], bind: IpAddr) -> Vec<Host> {
     let mut names = vec![
         Host::Name("localhost".to_owned()),
         Host::Address(Ipv4Addr::LOCALHOST.into()),
@@ -169,11 +177,15 @@ fn server_params(hosts: &[Host], bind: IpAddr) -> Result<CertificateParams, rcge
             names.push(host);
         }
     }
+    names
+}
+
+fn server_params(names: &[Host]) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new([])?;
     for host in names {
         params.subject_alt_names.push(match host {
-            Host::Name(name) => SanType::DnsName(name.try_into()?),
-            Host::Address(address) => SanType::IpAddress(address),
+            Host::Name(name) => SanType::DnsName(name.as_str().try_into()?),
+            Host::Address(address) => SanType::IpAddress(*address),
         });
     }
     params.distinguished_name = common_name("Harbormaster development server");

@@ -14,14 +14,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
+use dps_core::access::{Right, ServiceHost, SharedAccessPolicy};
 use dps_core::enrollment::AllocationPolicy;
 use dps_core::instance::{ClaimAcrossGroups, LinkedHub, ServiceInstance};
 use dps_core::ports::Store;
 use dps_hub::LocalHub;
 use dps_proto::ids::{HubName, IdScope, InstanceSecret};
-use dps_proto::key::SymmetricKey;
+use dps_proto::key::{KeyPair, SymmetricKey};
 use dps_server::limits::Limits;
 use dps_server::tls;
 use dps_store::{DataDir, Sealer, SealingKey, SqliteOptions, SqliteStore, Synchronous};
@@ -49,6 +50,9 @@ pub(crate) struct Options {
     /// Port for MQTT over TLS; 0 picks a free one [default: 8883].
     #[arg(long, value_name = "PORT")]
     mqtt_port: Option<u16>,
+    /// Port for the service API over HTTPS; 0 picks a free one [default: 443].
+    #[arg(long, value_name = "PORT")]
+    https_port: Option<u16>,
     /// Port for the admin listener; 0 picks a free one.
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     admin_port: u16,
@@ -103,6 +107,8 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let admin_token = data_dir.secret_file("admin-token", admin_token)?;
     let admin_token = String::from_utf8(admin_token.to_vec()).context("admin-token is not text")?;
 
+    let owner = owner(&data_dir)?;
+
     let store: Arc<dyn Store> = Arc::new(open_store(&data_dir, options.unsafe_no_sync)?);
     let id_scope = id_scope(&*store, options.id_scope.clone()).await?;
     let secret = store.open_instance(&id_scope, InstanceSecret::new(random())).await?;
@@ -115,15 +121,18 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         linked_hubs: vec![LinkedHub { name: hub.clone(), allocation_weight: 1, hub: Arc::new(LocalHub) }],
         default_allocation_policy: AllocationPolicy::Hashed,
         claim_across_groups: ClaimAcrossGroups::Allow,
-        service_hosts: Vec::new(),
-        shared_access_policies: Vec::new(),
+        service_hosts: certificates.hosts().map(service_host).collect::<Result<_, _>>()?,
+        shared_access_policies: vec![owner.clone()],
     };
-    let mqtt = ports::mqtt(options.bind, options.mqtt_port).await?;
+    let mqtt = ports::MQTT.bind(options.bind, options.mqtt_port).await?;
+    let https = ports::HTTPS.bind(options.bind, options.https_port).await?;
     let admin = ports::admin(options.admin_port).await?;
     let ready = announce::Ready {
         id_scope,
         host: certificates.first_host().to_owned(),
         mqtt: mqtt.local_addr()?,
+        https: https.local_addr()?,
+        owner,
         admin: admin.local_addr()?,
         admin_token_file: data_dir.path().join("admin-token"),
         ca_file: certificates.ca_file(),
@@ -149,7 +158,8 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         Ok(()) => tracing::info!("certificates read again"),
         Err(why) => tracing::error!(%why, "the certificates could not be read again; the old ones stay"),
     };
-    let ended = service.run(Listeners { mqtt: vec![mqtt], admin }, announce, reload).await;
+    let ended =
+        service.run(Listeners { mqtt: vec![mqtt], https: vec![https], admin }, announce, reload).await;
     drop(announcement);
     ended
 }
@@ -168,6 +178,25 @@ fn open_store(data_dir: &DataDir, unsafe_no_sync: bool) -> anyhow::Result<Sqlite
         options.synchronous = Synchronous::Off;
     }
     SqliteStore::open(&data_dir.file("store.db")?, options, Sealer::new(&sealing_key)).context("the store")
+}
+
+/// The policy with every right; its keys are made once and kept.
+fn owner(data_dir: &DataDir) -> anyhow::Result<SharedAccessPolicy> {
+    let key = |name| -> anyhow::Result<SymmetricKey> {
+        let bytes = data_dir.secret_file(name, || random::<{ SymmetricKey::BYTES_MAX }>().to_vec())?;
+        SymmetricKey::from_bytes(bytes.to_vec()).context(name)
+    };
+    let keys = KeyPair {
+        primary: key("service-owner-primary.key")?,
+        secondary: key("service-owner-secondary.key")?,
+    };
+    Ok(SharedAccessPolicy { name: SharedAccessPolicy::OWNER.into(), keys, rights: Right::ALL.to_vec() })
+}
+
+fn service_host(host: &Host) -> Result<ServiceHost, Failure> {
+    let text = host.to_string();
+    text.parse()
+        .map_err(|why| Failure::usage(anyhow!("--host {text}: {why}; give a host name or an address")))
 }
 
 /// The asked one, else the latest of the data directory, else a new one.

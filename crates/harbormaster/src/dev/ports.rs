@@ -8,28 +8,47 @@ use tokio::net::TcpListener;
 
 use crate::exit::Failure;
 
-/// The port that official SDKs connect to and cannot be told otherwise.
-const MQTT: u16 = 8883;
+/// A port that official SDKs connect to and mostly cannot be told otherwise.
+pub(super) struct Known {
+    port: u16,
+    option: &'static str,
+    serves: &'static str,
+}
 
-/// The MQTT port: the asked one or none; without one, 8883 or any free one.
-pub(super) async fn mqtt(bind: IpAddr, asked: Option<u16>) -> Result<TcpListener, Failure> {
-    let Some(port) = asked else {
-        return match TcpListener::bind((bind, MQTT)).await {
+/// MQTT over TLS.
+pub(super) const MQTT: Known = Known { port: 8883, option: "--mqtt-port", serves: "MQTT" };
+
+/// HTTPS.
+pub(super) const HTTPS: Known = Known { port: 443, option: "--https-port", serves: "HTTPS" };
+
+impl Known {
+    /// The asked port or none; without one, the known one or any free one.
+    pub(super) async fn bind(&self, bind: IpAddr, asked: Option<u16>) -> Result<TcpListener, Failure> {
+        let Self { port: known, option, serves } = *self;
+        if let Some(port) = asked {
+            return at(bind, port, option).await;
+        }
+        match TcpListener::bind((bind, known)).await {
             Ok(listener) => Ok(listener),
             Err(why) => {
-                let listener = at(bind, 0, "--mqtt-port").await?;
+                let listener = at(bind, 0, option).await?;
                 let port = listener.local_addr()?.port();
+                let advice = match why.kind() {
+                    ErrorKind::PermissionDenied => {
+                        format!("allow it with sysctl net.ipv4.ip_unprivileged_port_start={known}")
+                    }
+                    _ => "free it, or give --bind 127.0.0.2 and connect there".to_owned(),
+                };
                 tracing::warn!(
                     %why,
                     port,
-                    "port {MQTT} cannot be bound, so MQTT is on another one; official SDKs connect to {MQTT} only: \
-                     free it, or give --bind 127.0.0.2 and connect there"
+                    "port {known} cannot be bound, so {serves} is on another one; most official SDKs connect to {known} \
+                     only: {advice}"
                 );
                 Ok(listener)
             }
-        };
-    };
-    at(bind, port, "--mqtt-port").await
+        }
+    }
 }
 
 /// The admin port, on loopback whatever `--bind` says.

@@ -1,34 +1,37 @@
-//! Enrollments and groups in the service API's JSON shapes. Spec: DPS-DEV-9.
+//! Entries as clients of the service API write them. Spec: DPS-DEV-9, DPS-SERVICE-9, DPS-SERVICE-18.
 //!
 //! Read member by member rather than by derive, so that an error names the path of the member that is wrong.
 
 use dps_core::Moment;
 use dps_core::enrollment::{
     AllocationPolicy, Attestation, EnrollmentGroup, EntrySettings, GroupAttestation, IndividualEnrollment,
-    ProvisioningStatus, ReprovisionPolicy, TwinDocument,
+    OtherMembers, ProvisioningStatus, ReprovisionPolicy, TwinDocument,
 };
 use dps_proto::ids::ETag;
 use dps_proto::key::{KeyPair, SymmetricKey};
 use serde_json::{Map, Value};
 
-/// An entry of either kind.
-#[derive(Debug, Clone)]
-pub enum EnrollmentEntry {
-    /// It had a `registrationId`.
-    Individual(IndividualEnrollment),
-    /// It had an `enrollmentGroupId`.
-    Group(EnrollmentGroup),
-}
+use super::EnrollmentEntry;
+use super::members::{BadMember, Members, bad};
 
-/// A member that is missing or wrong.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {why}")]
-pub struct BadMember {
-    /// Such as `attestation.symmetricKey.primaryKey`.
-    pub path: String,
-    /// What is wrong with it.
-    pub why: String,
-}
+/// What this service reads of either kind, or writes itself; everything else is kept as it came. Spec: DPS-SERVICE-16.
+const KNOWN: [&str; 15] = [
+    "registrationId",
+    "enrollmentGroupId",
+    "deviceId",
+    "registrationIdPrefix",
+    "registrationState",
+    "attestation",
+    "capabilities",
+    "initialTwin",
+    "etag",
+    "provisioningStatus",
+    "reprovisionPolicy",
+    "createdDateTimeUtc",
+    "lastUpdatedDateTimeUtc",
+    "allocationPolicy",
+    "iotHubs",
+];
 
 /// Reads one entry: keys that it leaves out are those of `kept`, else new ones; dates and etag are new; read-only members
 /// are ignored.
@@ -130,11 +133,21 @@ fn settings(entry: &Members<'_>, moment: Moment) -> Result<EntrySettings, BadMem
         initial_twin,
         iot_edge,
         reprovision_policy,
-        other_members: None,
+        other_members: other_members(entry.object),
         etag: ETag::generate(half(moment.random, 0), moment.now.as_second()),
         created_at: moment.now,
         updated_at: moment.now,
     })
+}
+
+/// A null member counts as absent here too.
+fn other_members(entry: &Map<String, Value>) -> Option<OtherMembers> {
+    let others: Map<String, Value> = entry
+        .iter()
+        .filter(|(name, value)| !value.is_null() && !KNOWN.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    (!others.is_empty()).then(|| OtherMembers(Value::Object(others).to_string().into()))
 }
 
 fn key_pair(attestation: &Members<'_>, kept: Option<&KeyPair>) -> Result<KeyPair, BadMember> {
@@ -184,106 +197,6 @@ fn half(random: [u8; 32], from: usize) -> [u8; 16] {
     std::array::from_fn(|at| random[from + at])
 }
 
-fn bad(path: &str, why: impl Into<String>) -> BadMember {
-    BadMember { path: path.to_owned(), why: why.into() }
-}
-
-/// The members of one object, and where it stands.
-struct Members<'v> {
-    object: &'v Map<String, Value>,
-    path: String,
-}
-
-impl<'v> Members<'v> {
-    /// A null member counts as absent, as clients send it so.
-    fn present(&self, name: &str) -> Option<&'v Value> {
-        self.object.get(name).filter(|value| !value.is_null())
-    }
-
-    fn object(&self, name: &str) -> Result<Option<Members<'v>>, BadMember> {
-        match self.present(name) {
-            None => Ok(None),
-            Some(Value::Object(object)) => Ok(Some(Members { object, path: self.path_of(name) })),
-            Some(_) => Err(self.wrong(name, "must be an object")),
-        }
-    }
-
-    fn text(&self, name: &str) -> Result<Option<&'v str>, BadMember> {
-        match self.present(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(self.wrong(name, "must be a string")),
-        }
-    }
-
-    fn required_text(&self, name: &str) -> Result<&'v str, BadMember> {
-        self.text(name)?.ok_or_else(|| self.missing(name))
-    }
-
-    fn flag(&self, name: &str) -> Result<Option<bool>, BadMember> {
-        match self.present(name) {
-            None => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(*flag)),
-            Some(_) => Err(self.wrong(name, "must be true or false")),
-        }
-    }
-
-    fn parsed<T>(&self, name: &str) -> Result<Option<T>, BadMember>
-    where
-        T: std::str::FromStr<Err: std::fmt::Display>,
-    {
-        let parse = |text: &str| text.parse().map_err(|why| self.wrong(name, format!("{text:?}: {why}")));
-        self.text(name)?.map(parse).transpose()
-    }
-
-    fn required<T>(&self, name: &str) -> Result<T, BadMember>
-    where
-        T: std::str::FromStr<Err: std::fmt::Display>,
-    {
-        self.parsed(name)?.ok_or_else(|| self.missing(name))
-    }
-
-    /// Like [`Members::required`], without the text in the error.
-    fn required_secret(&self, name: &str) -> Result<SymmetricKey, BadMember> {
-        self.required_text(name)?
-            .parse()
-            .map_err(|why: dps_proto::key::BadKey| self.wrong(name, why.to_string()))
-    }
-
-    fn list<T>(&self, name: &str) -> Result<Vec<T>, BadMember>
-    where
-        T: std::str::FromStr<Err: std::fmt::Display>,
-    {
-        let items = match self.present(name) {
-            None => return Ok(Vec::new()),
-            Some(Value::Array(items)) => items,
-            Some(_) => return Err(self.wrong(name, "must be an array")),
-        };
-        let parse = |(at, item): (usize, &Value)| {
-            let name = format!("{name}[{at}]");
-            let text = item.as_str().ok_or_else(|| self.wrong(&name, "must be a string"))?;
-            text.parse().map_err(|why| self.wrong(&name, format!("{text:?}: {why}")))
-        };
-        items.iter().enumerate().map(parse).collect()
-    }
-
-    fn to_json(&self) -> String {
-        Value::Object(self.object.clone()).to_string()
-    }
-
-    fn missing(&self, name: &str) -> BadMember {
-        self.wrong(name, "is missing")
-    }
-
-    fn wrong(&self, name: &str, why: impl Into<String>) -> BadMember {
-        BadMember { path: self.path_of(name), why: why.into() }
-    }
-
-    fn path_of(&self, name: &str) -> String {
-        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
@@ -320,7 +233,7 @@ mod tests {
         assert_eq!(&*entry.settings.initial_twin.unwrap().0, r#"{"tags":{"a":1}}"#);
     }
 
-    /// DPS-DEV-9
+    /// DPS-DEV-9, DPS-SERVICE-9
     #[test]
     fn missing_keys_are_made_and_differ() {
         let json = json!({"enrollmentGroupId": "g", "registrationIdPrefix": "Line-", "attestation": {"type": "symmetricKey"}});
@@ -333,7 +246,7 @@ mod tests {
         assert_eq!(group.registration_id_prefix.unwrap().as_str(), "line-");
     }
 
-    /// DPS-DEV-9
+    /// DPS-DEV-9, DPS-SERVICE-18
     #[test]
     fn an_error_names_the_member() {
         let rows = [

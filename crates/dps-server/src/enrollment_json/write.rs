@@ -1,0 +1,174 @@
+//! Entries as clients of the service API read them. Spec: DPS-SERVICE-10, DPS-SERVICE-12, DPS-SERVICE-16.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use dps_core::enrollment::{
+    AllocationPolicy, Attestation, EntrySettings, GroupAttestation, ProvisioningStatus, ReprovisionPolicy,
+};
+use dps_proto::date;
+use dps_proto::key::KeyPair;
+use serde_json::{Map, Value, json};
+
+use super::{EnrollmentEntry, Secrets};
+
+/// One entry as a JSON object; `default_policy` is that of its instance.
+pub fn entry(entry: &EnrollmentEntry, default_policy: AllocationPolicy, secrets: Secrets) -> Value {
+    // What this service knows overwrites what clients wrote along: an old store may hold members that meant nothing then.
+    let mut object = entry.settings().other_members.as_ref().map(|kept| parsed(&kept.0)).unwrap_or_default();
+    match entry {
+        EnrollmentEntry::Individual(enrollment) => {
+            put(&mut object, "registrationId", enrollment.registration_id.as_str());
+            if let Some(device_id) = &enrollment.device_id {
+                put(&mut object, "deviceId", device_id.as_str());
+            }
+        }
+        EnrollmentEntry::Group(group) => {
+            put(&mut object, "enrollmentGroupId", group.id.as_str());
+            if let Some(prefix) = &group.registration_id_prefix {
+                put(&mut object, "registrationIdPrefix", prefix.as_str());
+            }
+        }
+    }
+    put(&mut object, "attestation", attestation(entry, secrets));
+    settings(&mut object, entry.settings(), default_policy);
+    Value::Object(object)
+}
+
+/// How the entry's devices prove themselves, as a JSON object.
+pub fn attestation(entry: &EnrollmentEntry, secrets: Secrets) -> Value {
+    match entry {
+        EnrollmentEntry::Individual(enrollment) => match &enrollment.attestation {
+            Attestation::SymmetricKey(keys) => symmetric_key(keys, secrets),
+            Attestation::X509 { primary, secondary } => {
+                let mut certificates = Map::new();
+                put(&mut certificates, "primary", json!({"certificate": primary}));
+                if let Some(secondary) = secondary {
+                    put(&mut certificates, "secondary", json!({"certificate": secondary}));
+                }
+                json!({"type": "x509", "x509": {"clientCertificates": certificates}})
+            }
+            Attestation::Tpm { endorsement_key } => {
+                json!({"type": "tpm", "tpm": {"endorsementKey": STANDARD.encode(endorsement_key)}})
+            }
+        },
+        EnrollmentEntry::Group(group) => match &group.attestation {
+            GroupAttestation::SymmetricKey(keys) => symmetric_key(keys, secrets),
+        },
+    }
+}
+
+fn symmetric_key(keys: &KeyPair, secrets: Secrets) -> Value {
+    match secrets {
+        Secrets::Hidden => json!({"type": "symmetricKey"}),
+        Secrets::Shown => json!({
+            "type": "symmetricKey",
+            "symmetricKey": {
+                "primaryKey": *keys.primary.expose_base64(),
+                "secondaryKey": *keys.secondary.expose_base64(),
+            },
+        }),
+    }
+}
+
+fn settings(object: &mut Map<String, Value>, settings: &EntrySettings, default_policy: AllocationPolicy) {
+    let status = match settings.provisioning_status {
+        ProvisioningStatus::Enabled => "enabled",
+        ProvisioningStatus::Disabled => "disabled",
+    };
+    let policy = match settings.allocation_policy.unwrap_or(default_policy) {
+        AllocationPolicy::Hashed => "hashed",
+        AllocationPolicy::Static => "static",
+    };
+    let ReprovisionPolicy { update_hub_assignment, migrate_device_data } = settings
+        .reprovision_policy
+        .unwrap_or(ReprovisionPolicy { update_hub_assignment: true, migrate_device_data: true });
+    put(object, "capabilities", json!({"iotEdge": settings.iot_edge}));
+    if let Some(twin) = &settings.initial_twin {
+        put(object, "initialTwin", parsed(&twin.0));
+    }
+    put(object, "provisioningStatus", status);
+    let reprovision_policy =
+        json!({"updateHubAssignment": update_hub_assignment, "migrateDeviceData": migrate_device_data});
+    put(object, "reprovisionPolicy", reprovision_policy);
+    put(object, "allocationPolicy", policy);
+    if !settings.hubs.is_empty() {
+        let hubs: Vec<_> = settings.hubs.iter().map(|hub| hub.as_str()).collect();
+        put(object, "iotHubs", hubs);
+    }
+    put(object, "etag", settings.etag.as_str());
+    put(object, "createdDateTimeUtc", date::format(settings.created_at));
+    put(object, "lastUpdatedDateTimeUtc", date::format(settings.updated_at));
+}
+
+fn put(object: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {
+    object.insert(name.to_owned(), value.into());
+}
+
+/// An object that was checked to be one when it came in.
+fn parsed(text: &str) -> Map<String, Value> {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use dps_core::Moment;
+    use jiff::Timestamp;
+
+    use super::super::read;
+    use super::*;
+
+    const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAA==";
+
+    fn written(json: &Value, secrets: Secrets) -> Value {
+        let moment = Moment { now: Timestamp::from_second(1_600_000_000).unwrap(), random: [7; 32] };
+        entry(&read(json, None, moment).unwrap(), AllocationPolicy::Hashed, secrets)
+    }
+
+    /// DPS-SERVICE-12
+    #[test]
+    fn what_a_body_left_out_is_filled_in() {
+        let json = json!({"enrollmentGroupId": "g", "attestation": {"type": "symmetricKey"}});
+        let expected = json!({
+            "enrollmentGroupId": "g", "attestation": {"type": "symmetricKey"}, "capabilities": {"iotEdge": false},
+            "provisioningStatus": "enabled", "allocationPolicy": "hashed",
+            "reprovisionPolicy": {"updateHubAssignment": true, "migrateDeviceData": true},
+            "etag": written(&json, Secrets::Hidden)["etag"],
+            "createdDateTimeUtc": "2020-09-13T12:26:40.0000000Z",
+            "lastUpdatedDateTimeUtc": "2020-09-13T12:26:40.0000000Z",
+        });
+        assert_eq!(written(&json, Secrets::Hidden), expected);
+        assert!(expected["etag"].is_string());
+    }
+
+    /// DPS-SERVICE-10, DPS-SERVICE-16
+    #[test]
+    fn what_a_body_said_comes_back_and_keys_only_where_they_may() {
+        let mut json = json!({
+            "registrationId": "Sensor-7", "deviceId": "sensor#7", "optionalDeviceInformation": {"a": [null, 1]},
+            "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": KEY, "secondaryKey": KEY}},
+            "capabilities": {"iotEdge": true}, "provisioningStatus": "disabled", "allocationPolicy": "static",
+            "iotHubs": ["hub.localhost"], "initialTwin": {"tags": {}, "properties": {"desired": {"a": 1.5}}},
+            "reprovisionPolicy": {"updateHubAssignment": false, "migrateDeviceData": true},
+            "customFutureField": "kept", "customAllocationDefinition": null,
+        });
+        let shown = written(&json, Secrets::Shown);
+        json.as_object_mut().unwrap().remove("customAllocationDefinition");
+        for (name, value) in json.as_object().unwrap() {
+            assert_eq!(shown[name], *value, "{name}");
+        }
+        assert!(shown.get("customAllocationDefinition").is_none(), "null is as good as absent");
+        assert!(!written(&json, Secrets::Hidden).to_string().contains(KEY));
+    }
+
+    /// DPS-SERVICE-12
+    #[test]
+    fn other_attestations_are_written_as_they_are_read() {
+        for attestation in [
+            json!({"type": "tpm", "tpm": {"endorsementKey": "AAEC"}}),
+            json!({"type": "x509", "x509": {"clientCertificates": {"primary": {"certificate": "MII"}}}}),
+        ] {
+            let json = json!({"registrationId": "a", "attestation": attestation});
+            assert_eq!(written(&json, Secrets::Hidden)["attestation"], attestation);
+        }
+    }
+}

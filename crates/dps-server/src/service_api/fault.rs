@@ -1,0 +1,195 @@
+//! Refusals, as clients of the service API read them. Spec: DPS-SERVICE-5, DPS-SERVICE-13, DPS-SERVICE-18.
+
+use std::borrow::Cow;
+
+use dps_core::access::Denied;
+use dps_core::enrollment::EntryRef;
+use dps_core::ports::{StoreError, WriteError};
+use dps_proto::api_version::BadApiVersion;
+use dps_proto::code::ErrorCode;
+
+use super::route::NoRoute;
+use crate::enrollment_json::BadMember;
+use crate::throttle::Throttled;
+
+/// Why a request to the service API is not answered with what it asked for. The text is for the log.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceFault {
+    /// Spec: DPS-ACCESS-2.
+    #[error("no service instance has the host {0:?}")]
+    UnknownHost(String),
+    /// Spec: DPS-SERVICE-2.
+    #[error(transparent)]
+    ApiVersion(#[from] BadApiVersion),
+    /// Spec: DPS-SERVICE-3.
+    #[error(transparent)]
+    NoRoute(#[from] NoRoute),
+    /// Spec: DPS-ACCESS-3 to DPS-ACCESS-7.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// Spec: DPS-SERVICE-18.
+    #[error("the body is {0:?}, not application/json")]
+    MediaType(String),
+    /// Spec: DPS-SERVICE-18.
+    #[error("the body is no JSON: {0}")]
+    NotJson(String),
+    /// Spec: DPS-SERVICE-18.
+    #[error("the body is larger than {0} bytes")]
+    BodyTooLarge(usize),
+    /// The peer broke off, or was too slow. Spec: DPS-LIMIT-3.
+    #[error("the body did not arrive: {0}")]
+    BodyBroken(String),
+    /// Spec: DPS-SERVICE-18.
+    #[error(transparent)]
+    Member(#[from] BadMember),
+    /// Spec: DPS-SERVICE-14.
+    #[error("the header {0} cannot be read")]
+    Header(&'static str),
+    /// Spec: DPS-SERVICE-13.
+    #[error("there is no {0}")]
+    NoEntry(EntryRef),
+    /// Spec: DPS-SERVICE-13.
+    #[error("there is no record of this registration id")]
+    NoRecord,
+    /// Spec: DPS-SERVICE-7.
+    #[error("the {0} exists already, and the request has no If-Match")]
+    Exists(EntryRef),
+    /// Spec: DPS-SERVICE-7.
+    #[error("{0}")]
+    ETagMismatch(&'static str),
+    /// Spec: DPS-REG-3.
+    #[error("{0}")]
+    TooManyOpenGroups(WriteError),
+    /// Spec: DPS-LIMIT-4.
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
+    /// Others write the same entry all the time.
+    #[error("the entry changed at each of several attempts to write it")]
+    Contended,
+    /// It took longer than a client should wait. Spec: DPS-LIMIT-3.
+    #[error("the request was not decided in time")]
+    TimedOut,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ServiceFault {
+    /// What the client is told.
+    pub fn told(&self) -> (ErrorCode, Cow<'static, str>) {
+        let (code, message): (_, Cow<'static, str>) = match self {
+            Self::UnknownHost(_) => {
+                (ErrorCode::NOT_FOUND, "No service instance is served under this host name.".into())
+            }
+            Self::ApiVersion(_) => {
+                (ErrorCode::BAD_REQUEST, "The api-version is missing or malformed.".into())
+            }
+            Self::NoRoute(NoRoute::Path) => (ErrorCode::NOT_FOUND, "Not found.".into()),
+            Self::NoRoute(NoRoute::Method) => (ErrorCode::METHOD_NOT_ALLOWED, "Method not allowed.".into()),
+            Self::NoRoute(NoRoute::Id(_) | NoRoute::Encoding) | Self::Member(_) | Self::Header(_) => {
+                (ErrorCode::INVALID_ARGUMENT, self.to_string().into())
+            }
+            Self::Denied(Denied::Lacks { right, .. }) => {
+                (ErrorCode::FORBIDDEN, format!("The shared access policy lacks the right {right}.").into())
+            }
+            Self::Denied(_) => (ErrorCode::UNAUTHORIZED, "Unauthorized".into()),
+            Self::MediaType(_) => (ErrorCode::MEDIA_TYPE, "The body must be application/json.".into()),
+            Self::NotJson(_) => (ErrorCode::BAD_REQUEST, "The request body is not JSON.".into()),
+            Self::BodyTooLarge(bytes) => {
+                (ErrorCode::TOO_LARGE, format!("The body must not exceed {bytes} bytes.").into())
+            }
+            Self::BodyBroken(_) => (ErrorCode::BAD_REQUEST, "The request body did not arrive.".into()),
+            Self::NoEntry(EntryRef::Individual(_)) => {
+                (ErrorCode::ENROLLMENT_NOT_FOUND, "Enrollment not found.".into())
+            }
+            Self::NoEntry(EntryRef::Group(_)) => {
+                (ErrorCode::GROUP_NOT_FOUND, "Enrollment group not found.".into())
+            }
+            Self::NoRecord => (ErrorCode::REGISTRATION_NOT_FOUND, "Registration not found.".into()),
+            Self::Exists(EntryRef::Individual(_)) => {
+                (ErrorCode::ALREADY_EXISTS, "Enrollment already exists.".into())
+            }
+            Self::Exists(EntryRef::Group(_)) => {
+                (ErrorCode::ALREADY_EXISTS, "Enrollment group already exists.".into())
+            }
+            Self::ETagMismatch(_) => (ErrorCode::PRECONDITION_FAILED, "ETag mismatch.".into()),
+            Self::TooManyOpenGroups(why) => (ErrorCode::INVALID_ARGUMENT, why.to_string().into()),
+            Self::Throttled(_) => {
+                (ErrorCode::THROTTLED, "Operations are being throttled for this tenant.".into())
+            }
+            Self::Contended | Self::TimedOut | Self::Store(StoreError::Unavailable(_)) => {
+                (ErrorCode::UNAVAILABLE, "The service is not available. Try again later.".into())
+            }
+            Self::Store(StoreError::Unreadable(_)) => (ErrorCode::INTERNAL, "Internal server error.".into()),
+        };
+        (code, message)
+    }
+
+    /// What would have worked, where that is not plain from the text. Spec: DPS-EXPLAIN-3.
+    pub fn advice(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::UnknownHost(_) => {
+                "call the service by a name of its service_hosts, or add this one to them"
+            }
+            Self::ApiVersion(_) => "add ?api-version=2021-10-01 (or any other date) to the URL",
+            Self::Denied(denied) => match denied {
+                Denied::NoToken => "send Authorization: SharedAccessSignature sr=...&sig=...&se=...&skn=...",
+                Denied::Malformed(_) => {
+                    "send SharedAccessSignature sr={host}&sig={signature}&se={unix seconds}&skn={policy}"
+                }
+                Denied::UnknownPolicy(_) => "name a shared access policy of this instance in skn",
+                Denied::WrongKey(_) => {
+                    "sign with the policy's primary or secondary key, Base64-decoded before use, over sr, a line feed and se"
+                }
+                Denied::OtherResource { .. } => "sign for the host that the request goes to",
+                Denied::Expired { .. } => "make a new token; if it was new, the client's clock is wrong",
+                Denied::Lacks { .. } => "use a policy that has this right, or add it to this one",
+            },
+            Self::Exists(_) => "send If-Match with the etag that was read, or * to replace whatever is there",
+            Self::ETagMismatch(_) => {
+                "read the entry again and send its etag, or * to replace whatever is there"
+            }
+            Self::Throttled(_) => "wait for retry-after and ask again",
+            Self::Contended | Self::TimedOut | Self::Store(_) => "see the service's log and metrics",
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DPS-SERVICE-13, DPS-SERVICE-5: clients and Microsoft's own tests tell these apart by their numbers.
+    #[test]
+    fn each_refusal_has_the_code_that_clients_know() {
+        let individual = || EntryRef::Individual("a".parse().unwrap());
+        let group = || EntryRef::Group("a".parse().unwrap());
+        let rows = [
+            (ServiceFault::NoEntry(individual()), 404_201),
+            (ServiceFault::NoEntry(group()), 404_204),
+            (ServiceFault::NoRecord, 404_202),
+            (ServiceFault::Exists(individual()), 409_201),
+            (ServiceFault::Exists(group()), 409_201),
+            (ServiceFault::ETagMismatch("x"), 412_001),
+            (Denied::NoToken.into(), 401_002),
+            (
+                Denied::Lacks { policy: "p".into(), right: dps_core::access::Right::EnrollmentRead }.into(),
+                403_000,
+            ),
+            (NoRoute::Path.into(), 404_000),
+            (NoRoute::Method.into(), 405_000),
+            (NoRoute::Encoding.into(), 400_004),
+            (ServiceFault::UnknownHost("x".into()), 404_000),
+            (ServiceFault::MediaType("x".into()), 415_000),
+            (ServiceFault::NotJson("x".into()), 400_000),
+            (ServiceFault::BodyTooLarge(1), 413_000),
+            (Throttled::InFlight.into(), 429_001),
+            (StoreError::Unavailable("x".into()).into(), 503_000),
+            (StoreError::Unreadable("x".into()).into(), 500_000),
+        ];
+        for (fault, code) in rows {
+            assert_eq!(fault.told().0.value(), code, "{fault}");
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! The service API: enrollments, groups and records over HTTPS, as Azure's own tools speak it.
+//! Spec: DPS-SERVICE-1 to DPS-SERVICE-19 (docs/spec/service.md), DPS-ACCESS-2.
+//!
+//! A request passes [`ServiceApi::answer`]: host, path, api-version, token, and only then its body.
+
+mod entries;
+mod fault;
+mod if_match;
+mod lists;
+mod route;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dps_core::access;
+use dps_core::instance::ServiceInstance;
+use dps_core::ports::Store;
+use dps_proto::api_version::{ApiVersion, BadApiVersion};
+use dps_proto::body::{ErrorBody, to_bytes};
+use dps_proto::code::TrackingId;
+use dps_proto::date;
+use dps_proto::ids::RegistrationId;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Body;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use crate::explain::{Explanation, Step};
+use crate::front_end::{FrontEnd, Peer};
+use crate::render;
+use entries::{Entries, delete_condition, delete_fault};
+pub use fault::ServiceFault;
+use if_match::IfMatch;
+use lists::{CONTINUATION, ITEM_TYPE, Listed, MAX_ITEM_COUNT, PageRequest};
+pub use route::NoRoute;
+use route::{EntryAction, RecordAction, Route};
+
+/// Most bytes of a request's body. Spec: DPS-SERVICE-18.
+pub const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Serves every instance of a node.
+pub struct ServiceApi {
+    store: Arc<dyn Store>,
+    instances: Vec<ServiceInstance>,
+    front_end: Arc<FrontEnd>,
+}
+
+/// The answer to one request.
+pub struct Answered {
+    /// For the client.
+    pub response: Response<Full<Bytes>>,
+    /// Whether the client proved to be one that may manage an instance.
+    pub is_authorized: bool,
+}
+
+/// What a request that succeeded is answered with.
+enum Done {
+    Json(Value),
+    Page(lists::Page),
+    Deleted,
+}
+
+/// How far a request came, for the log and the explanation.
+#[derive(Default)]
+struct Progress<'a> {
+    instance: Option<&'a ServiceInstance>,
+    route: Option<Route>,
+    policy: Option<&'a str>,
+}
+
+impl ServiceApi {
+    /// Manages what is in `store`.
+    pub fn new(
+        store: Arc<dyn Store>,
+        instances: Vec<ServiceInstance>,
+        front_end: Arc<FrontEnd>,
+    ) -> Arc<Self> {
+        Arc::new(Self { store, instances, front_end })
+    }
+
+    /// Answers one request. Spec: DPS-SERVICE-4 to DPS-SERVICE-6, DPS-SERVICE-19.
+    pub async fn answer<B>(&self, head: &Parts, body: B, peer: Peer) -> Answered
+    where
+        B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+    {
+        let mut progress = Progress::default();
+        let tracking_id = self.front_end.moments.tracking_id();
+        let within = self.front_end.limits.request_within;
+        let done =
+            timeout(within, self.ask(head, body, &mut progress)).await.unwrap_or(Err(ServiceFault::TimedOut));
+        let mut response = match done {
+            Ok(done) => {
+                self.log_done(&progress, peer, tracking_id);
+                success(done)
+            }
+            Err(fault) => {
+                self.keep_refusal(&fault, &progress, head, peer, tracking_id);
+                self.refusal(&fault, tracking_id)
+            }
+        };
+        response.headers_mut().insert("x-ms-request-id", header_value(&tracking_id.to_string()));
+        let route = progress.route.as_ref().map_or("none", Route::as_str);
+        self.front_end.metrics.service_request(route, response.status().as_u16());
+        Answered { response, is_authorized: progress.policy.is_some() }
+    }
+
+    async fn ask<'a, B>(
+        &'a self,
+        head: &Parts,
+        body: B,
+        progress: &mut Progress<'a>,
+    ) -> Result<Done, ServiceFault>
+    where
+        B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+    {
+        let _in_flight = self.front_end.throttles.request()?;
+        let host = host(head);
+        let instance = self
+            .instances
+            .iter()
+            .find(|instance| instance.service_hosts.iter().any(|name| name.is_named_by(host)))
+            .ok_or_else(|| ServiceFault::UnknownHost(host.chars().take(256).collect()))?;
+        progress.instance = Some(instance);
+
+        let path = head.uri.path();
+        let route = Route::parse(&head.method, path)?;
+        let route = progress.route.insert(route);
+        api_version(head)?;
+        let token = head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let now = self.front_end.moments.moment().now;
+        let policy = access::authorize(instance, token, path, route.right(), now)?;
+        progress.policy = Some(&policy.name);
+
+        let (store, moments) = (&*self.store, &*self.front_end.moments);
+        let entries = Entries { store, instance, moments };
+        let if_match = IfMatch::of(&head.headers);
+        let list = async |listed: Listed<'_>| {
+            let page = listed.page(store, instance, PageRequest::of(&head.headers)?).await?;
+            Ok(Done::Page(page))
+        };
+        match route {
+            Route::Entry(name, EntryAction::Read) => entries.read(name).await.map(Done::Json),
+            Route::Entry(name, EntryAction::ReadKeys) => entries.read_keys(name).await.map(Done::Json),
+            Route::Entry(name, EntryAction::Write) => {
+                let json = json_body(&head.headers, body).await?;
+                entries.write(name, json, &if_match).await.map(Done::Json)
+            }
+            Route::Entry(name, EntryAction::Delete) => {
+                entries.delete(name, &if_match).await.map(|()| Done::Deleted)
+            }
+            Route::Record(id, RecordAction::Read) => self.read_record(instance, id).await.map(Done::Json),
+            Route::Record(id, RecordAction::Delete) => {
+                self.delete_record(instance, id, &if_match).await.map(|()| Done::Deleted)
+            }
+            Route::IndividualEnrollments => list(Listed::IndividualEnrollments).await,
+            Route::EnrollmentGroups => list(Listed::EnrollmentGroups).await,
+            Route::RecordsOfGroup(group) => list(Listed::RecordsOfGroup(group)).await,
+        }
+    }
+
+    async fn read_record(
+        &self,
+        instance: &ServiceInstance,
+        id: &RegistrationId,
+    ) -> Result<Value, ServiceFault> {
+        let found = self.store.look_up(&instance.id_scope, id).await?;
+        found.registration.as_ref().map(render::record).ok_or(ServiceFault::NoRecord)
+    }
+
+    async fn delete_record(
+        &self,
+        instance: &ServiceInstance,
+        id: &RegistrationId,
+        if_match: &IfMatch,
+    ) -> Result<(), ServiceFault> {
+        let found = self.store.look_up(&instance.id_scope, id).await?;
+        let current = found.registration.ok_or(ServiceFault::NoRecord)?;
+        let condition = delete_condition(if_match, &current.etag)?;
+        let deleted = self.store.delete_registration(&instance.id_scope, id, condition).await;
+        deleted.map_err(|why| delete_fault(why, ServiceFault::NoRecord))
+    }
+
+    fn refusal(&self, fault: &ServiceFault, tracking_id: TrackingId) -> Response<Full<Bytes>> {
+        let (code, message) = fault.told();
+        let body = ErrorBody {
+            error_code: code.value(),
+            tracking_id: tracking_id.to_string(),
+            message: &message,
+            timestamp_utc: date::format(self.front_end.moments.moment().now),
+        };
+        let mut response = json(to_bytes(&body));
+        *response.status_mut() =
+            StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert("x-ms-error-code", HeaderValue::from(code.value()));
+        if code.status() == 429 || code.status() >= 500 {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(self.front_end.limits.retry_after_s));
+        }
+        response
+    }
+
+    fn log_done(&self, progress: &Progress<'_>, peer: Peer, tracking_id: TrackingId) {
+        let Some(route) = &progress.route else { return };
+        let id_scope = progress.instance.map(|instance| instance.id_scope.as_str());
+        let (operation, subject) = (route.as_str(), route.subject());
+        let (connection, peer, policy) = (peer.connection, peer.address, progress.policy);
+        if route.is_write() {
+            tracing::info!(%tracking_id, connection, %peer, id_scope, policy, operation, subject, "service request");
+        } else {
+            tracing::debug!(%tracking_id, connection, %peer, id_scope, policy, operation, subject, "service request");
+        }
+    }
+
+    /// Spec: DPS-SERVICE-19.
+    fn keep_refusal(
+        &self,
+        fault: &ServiceFault,
+        progress: &Progress<'_>,
+        head: &Parts,
+        peer: Peer,
+        tracking_id: TrackingId,
+    ) {
+        let (code, _) = fault.told();
+        let id_scope = progress.instance.map(|instance| instance.id_scope.clone());
+        let registration_id = progress.route.as_ref().and_then(Route::registration_id).cloned();
+        let path: String = head.uri.path().chars().take(256).collect();
+        tracing::warn!(
+            %tracking_id,
+            error_code = %code,
+            connection = peer.connection,
+            peer = %peer.address,
+            id_scope = id_scope.as_ref().map(|scope| scope.as_str()),
+            registration_id = registration_id.as_ref().map(RegistrationId::as_str),
+            policy = progress.policy,
+            method = %head.method,
+            path,
+            reason = %fault,
+            "service request refused"
+        );
+        if let ServiceFault::Throttled(throttled) = fault {
+            self.front_end.metrics.limit_hit((*throttled).into());
+        }
+        let explanation = Explanation {
+            at: self.front_end.moments.moment().now,
+            tracking_id: Some(tracking_id),
+            connection: peer.connection,
+            peer: peer.address,
+            id_scope,
+            registration_id,
+            step: Step::ServiceRequest,
+            told: code.to_string(),
+            reason: format!("{} {path}: {fault}", head.method),
+            advice: fault.advice().map(str::to_owned),
+        };
+        self.front_end.explanations.keep(explanation, progress.instance.is_some());
+    }
+}
+
+/// The host that the client called, with its port.
+fn host(head: &Parts) -> &str {
+    let header = || head.headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    head.uri.authority().map(|authority| authority.as_str()).or_else(header).unwrap_or_default()
+}
+
+/// Spec: DPS-SERVICE-2.
+fn api_version(head: &Parts) -> Result<ApiVersion, BadApiVersion> {
+    let mut parts = head.uri.query().unwrap_or_default().split('&').filter_map(|part| part.split_once('='));
+    let (_, version) =
+        parts.find(|(name, _)| name.eq_ignore_ascii_case("api-version")).ok_or(BadApiVersion)?;
+    version.parse()
+}
+
+/// Spec: DPS-SERVICE-18.
+async fn json_body<B>(headers: &HeaderMap, body: B) -> Result<Value, ServiceFault>
+where
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+{
+    let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(why) if why.is::<LengthLimitError>() => return Err(ServiceFault::BodyTooLarge(BODY_BYTES_MAX)),
+        Err(why) => return Err(ServiceFault::BodyBroken(why.to_string())),
+    };
+    let media_type = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
+    if let Some(media_type) = media_type.filter(|_| !body.is_empty())
+        && !media_type.to_ascii_lowercase().contains("json")
+    {
+        return Err(ServiceFault::MediaType(media_type.chars().take(128).collect()));
+    }
+    serde_json::from_slice(&body).map_err(|why| ServiceFault::NotJson(why.to_string()))
+}
+
+fn success(done: Done) -> Response<Full<Bytes>> {
+    match done {
+        Done::Json(value) => json(value.to_string().into()),
+        Done::Page(page) => {
+            let mut response = json(page.body.into());
+            let headers = response.headers_mut();
+            headers.insert(ITEM_TYPE, HeaderValue::from_static(page.item_type));
+            headers.insert(MAX_ITEM_COUNT, HeaderValue::from(page.items_max));
+            // Never empty: some clients would ask for the first page for ever.
+            if let Some(continuation) = page.continuation {
+                headers.insert(CONTINUATION, header_value(&continuation));
+            }
+            response
+        }
+        Done::Deleted => {
+            let mut response = Response::new(Full::default());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response
+        }
+    }
+}
+
+/// Spec: DPS-SERVICE-6.
+fn json(body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
+    let json = HeaderValue::from_static("application/json; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+/// Ids and tokens of our own, all of them ASCII.
+fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-"))
+}

@@ -1,0 +1,206 @@
+//! One entry, from its making to its end.
+
+use dps_core::Moment;
+use dps_core::attestation::{Credential, DeviceClaim};
+use dps_proto::key::SymmetricKey;
+use dps_proto::sas::{SasToken, sign_device_token};
+use hyper::Method;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::SCOPE;
+use crate::client::Client;
+
+const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+const OTHER_KEY: &str = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+
+fn enrollment(id: &str) -> Value {
+    json!({"registrationId": id, "attestation": {"type": "symmetricKey"}})
+}
+
+/// DPS-SERVICE-4, DPS-SERVICE-7, DPS-SERVICE-13: of both kinds.
+#[tokio::test]
+async fn an_entry_is_made_read_replaced_and_deleted() {
+    let client = Client::new();
+    for (path, member, missing) in [
+        ("/enrollments/a-1", "registrationId", 404_201),
+        ("/enrollmentGroups/a-1", "enrollmentGroupId", 404_204),
+    ] {
+        let body = json!({member: "a-1", "attestation": {"type": "symmetricKey"}});
+        assert_eq!(client.get(path).await.refused(), (404, missing));
+        assert_eq!(client.delete(path, None).await.refused(), (404, missing));
+        assert_eq!(client.post(&format!("{path}/attestationmechanism"), "").await.refused(), (404, missing));
+        let made = client.put(path, None, &body).await;
+        assert_eq!((made.status, &made.body[member]), (200, &json!("a-1")));
+        assert_eq!(made.header("content-type"), Some("application/json; charset=utf-8"));
+        assert_eq!(client.put(path, None, &body).await.refused(), (409, 409_201));
+        let replaced = client.put(path, Some("*"), &body).await;
+        assert_eq!(replaced.status, 200);
+        assert_ne!(replaced.body["etag"], made.body["etag"]);
+        assert_eq!(replaced.body["createdDateTimeUtc"], made.body["createdDateTimeUtc"]);
+        assert!(
+            replaced.body["lastUpdatedDateTimeUtc"].as_str() > made.body["lastUpdatedDateTimeUtc"].as_str()
+        );
+        let gone = client.delete(path, None).await;
+        assert_eq!((gone.status, gone.body), (204, Value::Null));
+        assert_eq!(client.get(path).await.refused(), (404, missing));
+    }
+}
+
+/// DPS-SERVICE-7, DPS-SERVICE-8
+#[tokio::test]
+async fn a_write_happens_on_the_version_that_it_names_and_on_no_other() {
+    let client = Client::new();
+    let (path, body) = ("/enrollments/a", enrollment("a"));
+    assert_eq!(client.put(path, Some("IjAw"), &body).await.refused(), (412, 412_001), "there is none");
+    assert_eq!(client.put(path, Some("\"*\""), &body).await.status, 200, "a star makes it");
+    let read = async || client.get(path).await.body["etag"].as_str().unwrap().to_owned();
+    let stale = read().await;
+    for quoted in [false, true] {
+        let etag = read().await;
+        let tag = if quoted { format!("\"{etag}\"") } else { etag };
+        assert_eq!(client.put(path, Some(&tag), &body).await.status, 200, "{tag}");
+    }
+    let mut with_etag = body.clone();
+    with_etag["etag"] = json!(stale);
+    assert_eq!(client.put(path, Some(&stale), &body).await.refused(), (412, 412_001));
+    assert_eq!(client.put(path, Some("*"), &with_etag).await.status, 200, "the body's etag is no condition");
+    assert_eq!(client.delete(path, Some(&stale)).await.refused(), (412, 412_001));
+    assert_eq!(client.delete(path, Some(&read().await)).await.status, 204);
+    assert_eq!(client.delete(path, Some(&stale)).await.refused(), (404, 404_201));
+}
+
+/// DPS-SERVICE-9, DPS-SERVICE-10
+#[tokio::test]
+async fn keys_are_made_once_kept_and_shown_only_where_they_are_asked_for() {
+    let client = Client::new();
+    let path = "/enrollments/a";
+    let keys = async || {
+        let answer = client.post(&format!("{path}/attestationmechanism"), "{}").await;
+        assert_eq!((answer.status, &answer.body["type"]), (200, &json!("symmetricKey")));
+        answer.body["symmetricKey"].clone()
+    };
+    let mut body = enrollment("a");
+    for empty in [Value::Null, json!({}), json!({"primaryKey": "", "secondaryKey": null})] {
+        body["attestation"]["symmetricKey"] = empty;
+        let made = client.put(path, Some("*"), &body).await;
+        let made = &made.body["attestation"]["symmetricKey"];
+        assert_eq!(*made, keys().await);
+        assert_eq!(made["primaryKey"].as_str().unwrap().len(), 88, "64 bytes");
+        assert_ne!(made["primaryKey"], made["secondaryKey"]);
+        client.delete(path, None).await;
+    }
+    body["attestation"]["symmetricKey"] = json!({"primaryKey": KEY, "secondaryKey": OTHER_KEY});
+    assert_eq!(client.put(path, None, &body).await.body["attestation"], body["attestation"]);
+    // What was read is written back, as clients do to change something else.
+    let mut read = client.get(path).await.body;
+    assert_eq!(read["attestation"], json!({"type": "symmetricKey"}));
+    read["capabilities"]["iotEdge"] = json!(true);
+    assert_eq!(client.put(path, read["etag"].as_str(), &read).await.body["capabilities"]["iotEdge"], true);
+    assert_eq!(keys().await, body["attestation"]["symmetricKey"]);
+    // One key is exchanged, the other kept.
+    body["attestation"]["symmetricKey"] = json!({"primaryKey": OTHER_KEY});
+    client.put(path, Some("*"), &body).await;
+    assert_eq!(keys().await, json!({"primaryKey": OTHER_KEY, "secondaryKey": OTHER_KEY}));
+    let listed = client.post("/enrollments/query", "").await.body.to_string();
+    assert!(listed.contains("symmetricKey") && !listed.contains(OTHER_KEY));
+}
+
+/// DPS-SERVICE-11
+#[tokio::test]
+async fn an_id_keeps_its_first_spelling_and_the_body_cannot_name_another() {
+    let client = Client::new();
+    client.put("/enrollments/Sensor%3A7", None, &enrollment("sensor:7")).await;
+    assert_eq!(client.get("/enrollments/SENSOR:7").await.body["registrationId"], "sensor:7");
+    let mut body = enrollment("SENSOR:7");
+    assert_eq!(
+        client.put("/enrollments/SENSOR:7", Some("*"), &body).await.body["registrationId"],
+        "sensor:7"
+    );
+    body.as_object_mut().unwrap().remove("registrationId");
+    assert_eq!(client.put("/enrollments/B", None, &body).await.body["registrationId"], "B");
+    let other = client.put("/enrollments/c", None, &enrollment("d")).await;
+    assert_eq!(other.refused(), (400, 400_004));
+    assert_eq!(other.body["message"], "registrationId: is not \"c\", the id of the path");
+}
+
+/// DPS-SERVICE-16, DPS-SERVICE-12
+#[tokio::test]
+async fn members_that_mean_nothing_here_survive_and_those_of_the_service_are_ignored() {
+    let client = Client::new();
+    let mut body = enrollment("a");
+    body["customFutureField"] = json!({"deep": [1, null]});
+    body["optionalDeviceInformation"] = json!({});
+    body["createdDateTimeUtc"] = json!("1999-01-01T00:00:00Z");
+    body["registrationState"] = json!({"status": "assigned"});
+    client.put("/enrollments/a", None, &body).await;
+    let read = client.get("/enrollments/a").await.body;
+    assert_eq!(read["customFutureField"], body["customFutureField"]);
+    assert_eq!(read["optionalDeviceInformation"], json!({}));
+    assert_ne!(read["createdDateTimeUtc"], body["createdDateTimeUtc"]);
+    assert!(read.get("registrationState").is_none());
+    assert_eq!(read["allocationPolicy"], "hashed");
+    assert_eq!(read["provisioningStatus"], "enabled");
+}
+
+/// DPS-SERVICE-18
+#[tokio::test]
+async fn what_cannot_stand_is_refused_by_the_name_of_its_member() {
+    let client = Client::new();
+    let mut body = enrollment("a");
+    body["iotHubs"] = json!(["hub.localhost", "stranger.example"]);
+    let answer = client.put("/enrollments/a", None, &body).await;
+    assert_eq!(answer.refused(), (400, 400_004));
+    assert_eq!(answer.body["message"], "iotHubs[1]: stranger.example is not linked to this service instance");
+    let bad = [
+        (json!({"registrationId": "a", "attestation": {}}), 400_004),
+        (json!([1]), 400_004),
+        (json!("x"), 400_004),
+        (json!({"enrollmentGroupId": "a", "attestation": {"type": "symmetricKey"}}), 400_004),
+    ];
+    for (body, code) in bad {
+        assert_eq!(client.put("/enrollments/a", None, &body).await.refused(), (400, code), "{body}");
+    }
+    let put = async |headers: &[(&str, &str)], body: String| {
+        client.ask(Method::PUT, "/enrollments/a", headers, body).await.refused()
+    };
+    assert_eq!(put(&[], "{".into()).await, (400, 400_000));
+    assert_eq!(put(&[], String::new()).await, (400, 400_000));
+    assert_eq!(put(&[("content-type", "text/plain")], "{}".into()).await, (415, 415_000));
+    assert_eq!(
+        put(&[("content-type", "application/json")], " ".repeat(256 * 1024 + 1)).await,
+        (413, 413_000)
+    );
+    assert_eq!(client.put("/enrollments/a%20b", None, &body).await.refused(), (400, 400_004));
+    assert_eq!(client.put("/enrollments/", None, &body).await.refused(), (405, 405_000));
+}
+
+/// DPS-SERVICE-13, DPS-SERVICE-17: a device of its own registers.
+#[tokio::test]
+async fn the_record_of_a_device_is_read_alone_and_with_its_enrollment() {
+    let client = Client::new();
+    let mut body = enrollment("Dev-1");
+    body["attestation"]["symmetricKey"] = json!({"primaryKey": KEY});
+    client.put("/enrollments/Dev-1", None, &body).await;
+    let (scope, id) = (SCOPE.parse().unwrap(), "dev-1".parse().unwrap());
+    let key: SymmetricKey = KEY.parse().unwrap();
+    let token = sign_device_token(&scope, &id, &key, Timestamp::now() + jiff::SignedDuration::from_mins(9));
+    let credential = Credential::Sas(SasToken::parse(token.as_bytes()));
+    let claim = DeviceClaim { id_scope: scope, registration_id: id, credential };
+    let moment = Moment { now: Timestamp::now(), random: [5; 32] };
+    client.registrar.register(&claim, moment).await.unwrap();
+
+    let record = client.get("/registrations/DEV-1").await.body;
+    assert_eq!(record["status"], "assigned");
+    assert_eq!(record["substatus"], "initialAssignment");
+    assert_eq!(record["registrationId"], "dev-1");
+    assert!(record["assignedHub"].as_str().unwrap().ends_with(".localhost"));
+    assert_eq!(client.get("/enrollments/dev-1").await.body["registrationState"], record);
+    let listed = client.post("/enrollments/query", r#"{"query": "*"}"#).await.body;
+    assert!(listed[0].get("registrationState").is_none());
+
+    assert_eq!(client.delete("/registrations/dev-1", Some("x")).await.refused(), (412, 412_001));
+    assert_eq!(client.delete("/registrations/dev-1", record["etag"].as_str()).await.status, 204);
+    assert_eq!(client.get("/registrations/dev-1").await.refused(), (404, 404_202));
+    assert_eq!(client.delete("/registrations/dev-1", None).await.refused(), (404, 404_202));
+}

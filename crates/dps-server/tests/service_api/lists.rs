@@ -1,0 +1,117 @@
+//! Queries, page by page.
+
+use dps_core::Moment;
+use dps_core::attestation::{Credential, DeviceClaim};
+use dps_proto::key::SymmetricKey;
+use dps_proto::sas::{SasToken, sign_device_token};
+use hyper::Method;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::SCOPE;
+use crate::client::Client;
+
+/// Follows the pages; how many items each had, and all of them.
+async fn pages(
+    client: &Client,
+    path: &str,
+    item_type: &str,
+    count: Option<&str>,
+) -> (Vec<usize>, Vec<Value>) {
+    let (mut sizes, mut items) = (Vec::new(), Vec::new());
+    let mut continuation = None::<String>;
+    loop {
+        let count = count.map(|count| ("x-ms-max-item-count", count));
+        let after = continuation.as_deref().map(|token| ("x-ms-continuation", token));
+        let headers: Vec<_> = count.into_iter().chain(after).collect();
+        let page = client.ask(Method::POST, path, &headers, r#"{"query": "SELECT *"}"#).await;
+        assert_eq!((page.status, page.header("x-ms-item-type")), (200, Some(item_type)));
+        sizes.push(page.body.as_array().unwrap().len());
+        items.extend(page.body.as_array().unwrap().iter().cloned());
+        match page.header("x-ms-continuation") {
+            Some(token) => continuation = Some(token.to_owned()),
+            None => return (sizes, items),
+        }
+    }
+}
+
+/// DPS-SERVICE-14
+#[tokio::test]
+async fn a_query_gives_everything_in_pages_of_the_asked_size() {
+    let client = Client::new();
+    for (path, member, item_type) in [
+        ("/enrollments", "registrationId", "Enrollment"),
+        ("/enrollmentGroups", "enrollmentGroupId", "EnrollmentGroup"),
+    ] {
+        let query = format!("{path}/query");
+        assert_eq!(pages(&client, &query, item_type, None).await, (vec![0], vec![]));
+        for number in 0..205 {
+            // In no order, and in letters of either case.
+            let letter = if number % 2 == 0 { "D" } else { "d" };
+            let id = format!("{letter}-{:03}", (number * 77) % 205);
+            let body = json!({member: id, "attestation": {"type": "symmetricKey"}});
+            assert_eq!(client.put(&format!("{path}/{id}"), None, &body).await.status, 200);
+        }
+        let (sizes, items) = pages(&client, &query, item_type, None).await;
+        assert_eq!(sizes, [100, 100, 5]);
+        let ids: Vec<_> = items.iter().map(|item| item[member].as_str().unwrap().to_lowercase()).collect();
+        assert_eq!(ids, (0..205).map(|number| format!("d-{number:03}")).collect::<Vec<_>>());
+        for (count, sizes) in
+            [("1000", vec![205]), ("205", vec![205]), ("41", vec![41; 5]), ("0", vec![100, 100, 5])]
+        {
+            assert_eq!(pages(&client, &query, item_type, Some(count)).await.0, sizes, "{count}");
+        }
+    }
+}
+
+/// DPS-SERVICE-14: what clients really send.
+#[tokio::test]
+async fn the_text_of_a_query_is_not_judged() {
+    let client = Client::new();
+    for body in [
+        "",
+        "{}",
+        r#"{"query": ""}"#,
+        r#"{"query": "{'additional_properties': {}, 'query': 'SELECT *'}"}"#,
+        r#"{"query": "select * from enrollmentGroups where"}"#,
+    ] {
+        assert_eq!(client.post("/enrollments/query", body).await.status, 200, "{body}");
+    }
+    for (header, value) in
+        [("x-ms-max-item-count", "many"), ("x-ms-continuation", "*"), ("x-ms-continuation", "Lw")]
+    {
+        let answer = client.ask(Method::POST, "/enrollments/query", &[(header, value)], "").await;
+        assert_eq!(answer.refused(), (400, 400_004), "{header}: {value}");
+    }
+}
+
+/// DPS-SERVICE-15
+#[tokio::test]
+async fn the_records_of_a_group_are_listed_and_outlive_it() {
+    let client = Client::new();
+    let path = "/registrations/Line-7/query";
+    assert_eq!(pages(&client, path, "DeviceRegistration", None).await, (vec![0], vec![]));
+    for id in ["line-7", "line-8"] {
+        let body = json!({"enrollmentGroupId": id, "attestation": {"type": "symmetricKey"}});
+        let made = client.put(&format!("/enrollmentGroups/{id}"), None, &body).await.body;
+        let key: SymmetricKey =
+            made["attestation"]["symmetricKey"]["primaryKey"].as_str().unwrap().parse().unwrap();
+        for number in 0..3 {
+            let device = format!("{id}-{number}");
+            let (scope, device_id) = (SCOPE.parse().unwrap(), device.parse().unwrap());
+            let expiry = Timestamp::now() + jiff::SignedDuration::from_mins(9);
+            let token = sign_device_token(&scope, &device_id, &key.derive(&device), expiry);
+            let credential = Credential::Sas(SasToken::parse(token.as_bytes()));
+            let claim = DeviceClaim { id_scope: scope, registration_id: device_id, credential };
+            let moment = Moment { now: Timestamp::now(), random: [number; 32] };
+            client.registrar.register(&claim, moment).await.unwrap();
+        }
+    }
+    let (sizes, items) = pages(&client, path, "DeviceRegistration", Some("2")).await;
+    assert_eq!(sizes, [2, 1]);
+    let ids: Vec<_> = items.iter().map(|item| item["registrationId"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["line-7-0", "line-7-1", "line-7-2"]);
+    assert!(items.iter().all(|item| item["status"] == "assigned"));
+    client.delete("/enrollmentGroups/line-7", None).await;
+    assert_eq!(pages(&client, path, "DeviceRegistration", None).await.0, [3]);
+}
