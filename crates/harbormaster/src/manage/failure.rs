@@ -68,8 +68,8 @@ fn refused(refusal: &Refusal, subject: &Subject) -> (u8, String) {
         (412, _) => (
             exit::CHANGED,
             format!(
-                "somebody changed it meanwhile: read it again with `harbormaster {noun} show {id}`, or overwrite it with \
-                 update --force"
+                "somebody changed it meanwhile: read it again with `harbormaster {noun} show {id}`, or do without the \
+                 condition (update --force, delete without --etag)"
             ),
         ),
         (401, _) => (
@@ -117,7 +117,7 @@ mod tests {
         told(404, Some(404_204), 66, "list them with `harbormaster enrollment-group list`");
         told(404, None, 66, "check HostName");
         told(409, Some(409_201), 73, "`harbormaster enrollment-group update line-7`");
-        told(412, Some(412_001), 75, "--force");
+        told(412, Some(412_001), 75, "`harbormaster enrollment-group show line-7`");
         told(401, Some(401_002), 77, "check policy name and key");
         told(403, Some(403_000), 77, "lacks a right");
         told(429, Some(429_001), 69, "try again later");
