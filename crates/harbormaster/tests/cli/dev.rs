@@ -1,6 +1,8 @@
 //! Commands and the `dev` that they find by themselves.
 
+use std::fs::DirBuilder;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::process::{Child, Command};
 
 use serde_json::Value;
@@ -94,6 +96,19 @@ fn of_several_running_devs_none_is_meant() {
         ["enrollment-group", "list", "--connection-string", connection_string, "--ca-file", ca_file];
     assert_eq!(user.run(&by_hand).done(), user.run(&["enrollment-group", "list"]).done());
     assert!(user.run(&["enrollment-group", "list"]).done().contains("dev-group"));
+}
+
+/// DPS-CLI-6
+#[test]
+fn a_dev_that_cannot_announce_itself_in_private_serves_all_the_same() {
+    let user = User::new();
+    let directory = user.home().join("harbormaster");
+    DirBuilder::new().mode(0o755).create(&directory).unwrap();
+    let dev = Dev::start(&user);
+    let told = ["not a directory of this user with mode 0700", "--connection-string"];
+    user.run(&["enrollment", "list"]).failed(64, &told);
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+    dev.stop();
 }
 
 /// DPS-CLI-7
