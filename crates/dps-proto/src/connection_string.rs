@@ -1,4 +1,4 @@
-//! Connection strings of the service API: where it is, and what opens it. Spec: DPS-CLI-1 (docs/spec/cli.md).
+//! Connection strings of the service API: where it is, and what opens it. Spec: DPS-CLI-1, DPS-CLI-13 (docs/spec/cli.md).
 
 use std::fmt;
 use std::net::Ipv6Addr;

@@ -1,4 +1,4 @@
-//! Options whose value is a file to read. Spec: DPS-CLI-5.
+//! Options whose value is a file to read. Spec: DPS-CLI-5, DPS-CLI-13.
 
 use std::fs::File;
 use std::io::Read;

@@ -156,6 +156,11 @@ SECURE_DEVICE_TYPE hsm_type = SECURE_DEVICE_TYPE_SYMMETRIC_KEY;
 prov_dev_set_symmetric_key_info("{SAMPLE_DEVICE}", "{device_key}");  /* before prov_dev_security_init */
 Prov_Device_LL_SetOption(handle, OPTION_TRUSTED_CERT, ca_pem);  /* the text of {ca_file} */
 
+--- Enrollments (commands of this user find the service by themselves):
+
+cargo run --release -- enrollment create another-device
+cargo run --release -- enrollment list
+
 --- Enrollments over the service API, with the tools of Azure IoT or your own:
 
 {connection_string}
