@@ -238,7 +238,7 @@ def served_certificate(service):
 
 
 def test_sighup_serves_the_certificate_that_lies_there_now(start, tmp_path):
-    """DPS-DEV-7."""
+    """DPS-DEV-7, DPS-METRICS-6."""
     service = start(data_dir=tmp_path / "data")
     before = served_certificate(service)
     for ending in ("pem", "key"):
@@ -248,3 +248,18 @@ def test_sighup_serves_the_certificate_that_lies_there_now(start, tmp_path):
     service.log_line("certificates read again")
     other = ssl.PEM_cert_to_DER_cert((tmp_path / "data" / "server-rsa.pem").read_text())
     assert served_certificate(service) == other != before
+
+    def days_left():
+        service.record()
+        shown = service.log_path.with_suffix(".metrics").read_text()
+        name = 'harbormaster_server_certificate_expiry_timestamp_seconds{certificate="preferred"}'
+        return (float(shown.split(name)[1].split()[0]) - time.time()) / 86_400
+
+    assert 390 < days_left() < 400
+    for ending in ("pem", "key"):
+        shutil.copy(tmp_path / "data" / f"ca-rsa.{ending}", tmp_path / "data" / f"server-ecdsa.{ending}")
+    service.send(signal.SIGHUP)
+    until = time.monotonic() + 10
+    while days_left() < 3_000:
+        assert time.monotonic() < until, service.log_tail()
+        time.sleep(0.05)

@@ -13,8 +13,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::admission::{Admitted, NotAdmitted};
+use crate::advice;
 use crate::explain::{Explanation, Step};
 use crate::front_end::{FrontEnd, Peer};
+use crate::handshake::HandshakeFault;
 use crate::https;
 use crate::metrics::{Handshake, Limit};
 use crate::mqtt::connection;
@@ -135,35 +137,25 @@ async fn shake(
         shaken = timeout(front_end.limits.handshake_within, acceptor.accept(stream)) => shaken,
         _ = stopping.wait_for(|stop| *stop) => return None,
     };
-    match shaken {
+    let (outcome, fault) = match shaken {
         Ok(Ok(tls)) => {
             front_end.metrics.handshake(Handshake::Done);
             return Some(tls);
         }
-        Ok(Err(why)) => {
-            front_end.metrics.handshake(Handshake::Failed);
-            tracing::warn!(
-                connection = peer.connection,
-                peer = %peer.address,
-                reason = %why,
-                hint = hint(&why),
-                "TLS handshake failed"
-            );
-            explain(front_end, peer, why.to_string(), hint(&why));
-        }
+        Ok(Err(why)) => (Handshake::Failed, HandshakeFault::from(&why)),
         Err(_) => {
-            front_end.metrics.handshake(Handshake::TimedOut);
             front_end.metrics.limit_hit(Limit::HandshakeTime);
-            let within_s = front_end.limits.handshake_within.as_secs();
-            tracing::warn!(
-                connection = peer.connection,
-                peer = %peer.address,
-                within_s,
-                "TLS handshake not finished in time"
-            );
-            explain(front_end, peer, format!("the TLS handshake was not finished within {within_s} s"), None);
+            (Handshake::TimedOut, HandshakeFault::TimedOut { within: front_end.limits.handshake_within })
         }
-    }
+    };
+    front_end.metrics.handshake(outcome);
+    tracing::warn!(
+        connection = peer.connection,
+        peer = %peer.address,
+        reason = %fault,
+        "TLS handshake failed"
+    );
+    explain(front_end, peer, fault.to_string(), advice::on_handshake(&fault));
     None
 }
 
@@ -181,12 +173,11 @@ fn turn_away(front_end: &FrontEnd, peer: Peer, refused: NotAdmitted) {
             "connection turned away (logged once a second at most)"
         );
     }
-    let advice = "close connections that are done, or raise the limit in the service's configuration";
-    explain(front_end, peer, refused.to_string(), Some(advice));
+    explain(front_end, peer, refused.to_string(), advice::on_turned_away(refused));
 }
 
 /// Spec: DPS-EXPLAIN-4.
-fn explain(front_end: &FrontEnd, peer: Peer, reason: String, advice: Option<&str>) {
+fn explain(front_end: &FrontEnd, peer: Peer, reason: String, advice: &str) {
     let explanation = Explanation {
         at: front_end.moments.moment().now,
         tracking_id: None,
@@ -197,27 +188,7 @@ fn explain(front_end: &FrontEnd, peer: Peer, reason: String, advice: Option<&str
         step: Step::TlsHandshake,
         told: String::new(),
         reason,
-        advice: advice.map(str::to_owned),
+        advice: Some(advice.to_owned()),
     };
     front_end.explanations.keep(explanation, false);
-}
-
-/// What the author of the device can do about a failed handshake.
-fn hint(why: &std::io::Error) -> Option<&'static str> {
-    use rustls::{AlertDescription, Error};
-    match why.get_ref()?.downcast_ref::<Error>()? {
-        Error::InvalidMessage(_) => Some("the peer did not speak TLS, which this port takes only"),
-        Error::AlertReceived(
-            AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::CertificateUnknown,
-        ) => Some(
-            "the device does not trust the server's certificate: give it the CA file, and use a host name that \
-             the certificate carries",
-        ),
-        Error::PeerIncompatible(_) => {
-            Some("the device offers no TLS version, cipher suite or group that is served")
-        }
-        _ => None,
-    }
 }

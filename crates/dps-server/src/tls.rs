@@ -1,15 +1,17 @@
-//! TLS for device listeners: all use of rustls on the server side. Spec: DPS-DEV-6, DPS-DEV-7.
+//! TLS for device listeners: all use of rustls on the server side. Spec: DPS-DEV-6, DPS-DEV-7, DPS-METRICS-6.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::parse_x509_certificate;
 
 /// Largest record sent, in bytes: small clients have buffers of this size.
 const RECORD_BYTES_MAX: usize = 4_096;
@@ -25,6 +27,16 @@ struct Pair {
     preferred: Arc<CertifiedKey>,
     /// For clients that cannot verify ECDSA.
     rsa: Option<Arc<CertifiedKey>>,
+    expiry: Expiry,
+}
+
+/// Until when clients accept the chains that are served: of each the date of its certificate that expires first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    /// Of the preferred chain.
+    pub preferred: Timestamp,
+    /// Of the chain for clients that cannot verify ECDSA, where there is one.
+    pub rsa: Option<Timestamp>,
 }
 
 /// Where one certificate chain and its key lie, both PEM.
@@ -78,20 +90,26 @@ impl ServerCertificates {
         self.current.store(Arc::new(Pair::load(preferred, rsa)?));
         Ok(())
     }
+
+    /// When the certificates expire that are served now. Spec: DPS-METRICS-6.
+    pub fn expiry(&self) -> Expiry {
+        self.current.load().expiry
+    }
 }
 
 impl Pair {
     fn load(preferred: CertificateFiles<'_>, rsa: Option<CertificateFiles<'_>>) -> Result<Self, TlsError> {
         let provider = provider();
-        let rsa = rsa.map(|files| certified_key(files, &provider)).transpose()?;
-        Ok(Self { preferred: certified_key(preferred, &provider)?, rsa })
+        let (preferred, preferred_expiry) = certified_key(preferred, &provider)?;
+        let (rsa, rsa_expiry) = rsa.map(|files| certified_key(files, &provider)).transpose()?.unzip();
+        Ok(Self { preferred, rsa, expiry: Expiry { preferred: preferred_expiry, rsa: rsa_expiry } })
     }
 }
 
 fn certified_key(
     files: CertificateFiles<'_>,
     provider: &CryptoProvider,
-) -> Result<Arc<CertifiedKey>, TlsError> {
+) -> Result<(Arc<CertifiedKey>, Timestamp), TlsError> {
     let unreadable = |path: &Path| {
         let file = path.display().to_string();
         move |why: rustls_pki_types::pem::Error| TlsError::File { file, why: why.to_string() }
@@ -100,9 +118,22 @@ fn certified_key(
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(unreadable(files.chain))?;
     let key = PrivateKeyDer::from_pem_file(files.key).map_err(unreadable(files.key))?;
-    CertifiedKey::from_der(chain, key, provider)
-        .map(Arc::new)
-        .map_err(|why| TlsError::Key { file: files.key.display().to_string(), why })
+    let unfit = |why: String| TlsError::File { file: files.chain.display().to_string(), why };
+    let expiry = first_expiry(&chain).map_err(unfit)?;
+    let key = CertifiedKey::from_der(chain, key, provider)
+        .map_err(|why| TlsError::Key { file: files.key.display().to_string(), why })?;
+    Ok((Arc::new(key), expiry))
+}
+
+fn first_expiry(chain: &[CertificateDer<'_>]) -> Result<Timestamp, String> {
+    let mut first = Timestamp::MAX;
+    for certificate in chain {
+        let (_, parsed) = parse_x509_certificate(certificate).map_err(|why| why.to_string())?;
+        // A date that the calendar cannot hold is as good as none.
+        let seconds = parsed.validity().not_after.timestamp();
+        first = first.min(Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX));
+    }
+    if chain.is_empty() { Err("no certificate in it".to_owned()) } else { Ok(first) }
 }
 
 impl ResolvesServerCert for ServerCertificates {
@@ -166,4 +197,53 @@ pub fn provider() -> Arc<CryptoProvider> {
     };
     provider.kx_groups.sort_by_key(|group| cost(group.name()));
     Arc::new(provider)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    /// Writes a certificate that ends with `year` and its key.
+    fn make(folder: &Path, name: &str, year: i32) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_after = date_time_ymd(year, 12, 31);
+        fs::write(folder.join(format!("{name}.pem")), params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+
+    fn end_of(year: i32) -> Timestamp {
+        format!("{year}-12-31T00:00:00Z").parse().unwrap()
+    }
+
+    /// DPS-METRICS-6
+    #[test]
+    fn the_expiry_is_that_of_the_certificates_served_now_and_the_first_in_each_chain() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name| folder.path().join(name);
+        let (chain, key, other_chain, other_key) =
+            (path("a.pem"), path("a.key"), path("b.pem"), path("b.key"));
+        let first = CertificateFiles { chain: &chain, key: &key };
+        let second = CertificateFiles { chain: &other_chain, key: &other_key };
+        make(folder.path(), "a", 2040);
+        make(folder.path(), "b", 2041);
+        let certificates = ServerCertificates::load(first, Some(second)).unwrap();
+        let expiry = Expiry { preferred: end_of(2040), rsa: Some(end_of(2041)) };
+        assert_eq!(certificates.expiry(), expiry);
+
+        make(folder.path(), "a", 2050);
+        assert_eq!(certificates.expiry(), expiry, "the old ones are served until the files are read again");
+        let issuer = fs::read_to_string(&other_chain).unwrap();
+        fs::write(&chain, fs::read_to_string(&chain).unwrap() + &issuer).unwrap();
+        certificates.reload(first, None).unwrap();
+        assert_eq!(certificates.expiry(), Expiry { preferred: end_of(2041), rsa: None });
+
+        fs::write(&chain, "no certificate").unwrap();
+        assert!(certificates.reload(first, None).is_err());
+        assert_eq!(certificates.expiry().preferred, end_of(2041), "what is served stays");
+    }
 }

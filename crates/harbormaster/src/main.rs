@@ -8,6 +8,7 @@ mod connection;
 mod dev;
 mod device;
 mod device_key;
+mod dry_run;
 mod exit;
 mod explain;
 mod file_option;
@@ -52,7 +53,7 @@ enum Command {
     /// Look at registration records: what became of devices.
     #[command(subcommand)]
     Registration(manage::registration::Command),
-    /// Say why a device was refused.
+    /// Say why a device was refused, or what would become of one.
     Explain(explain::Options),
     /// Print a script by which a shell completes commands and options.
     Completions {

@@ -140,7 +140,14 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         linked_hubs: vec![hub],
     };
 
-    let service = Service { store, instances: vec![instance], limits: Limits::default(), tls, admin_token };
+    let service = Service {
+        store,
+        instances: vec![instance],
+        limits: Limits::default(),
+        tls,
+        certificates: Arc::clone(&server_certificates),
+        admin_token,
+    };
     // Taken back when this function ends.
     let mut announcement = None;
     let announce = || {
