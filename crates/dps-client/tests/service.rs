@@ -80,6 +80,7 @@ async fn requests_share_a_connection_and_every_verb_goes_to_its_path() {
     let conditions: Vec<_> = requests.iter().map(|request| request.header("if-match")).collect();
     assert_eq!(conditions, [None, Some("IjA="), None, Some("*"), None]);
     assert_eq!(requests[0].text, r#"{"z":1}"#);
+    assert_eq!(requests[2].header("content-length"), Some("0"));
 }
 
 /// DPS-CLI-11

@@ -55,6 +55,7 @@ impl ConnectionOptions {
             }
             (None, None) => environment(CONNECTION_STRING)?.map(|text| (CONNECTION_STRING, text)),
         };
+        let mut address = None;
         let (source, text) = match given {
             Some(given) => given,
             None => {
@@ -65,6 +66,8 @@ impl ConnectionOptions {
                     "the running `harbormaster dev` serves no service API; give --connection-string for another service",
                 )?;
                 ca_file = ca_file.or(dev.ca_file.map(|file| ("the running `harbormaster dev`", file)));
+                // Its host name may be one that only devices resolve.
+                address = dev.https.map(|listener| listener.reachable());
                 ("the running `harbormaster dev`", Zeroizing::new(text))
             }
         };
@@ -73,7 +76,11 @@ impl ConnectionOptions {
             Some((source, file)) => tls::trusting(&file).context(source)?,
             None => tls::trusting_the_system().context("give --ca-file")?,
         };
-        Ok(ServiceClient::new(connection_string, tls, Deadlines::default()))
+        let client = ServiceClient::new(connection_string, tls, Deadlines::default());
+        Ok(match address {
+            Some(address) => client.connecting_to(address),
+            None => client,
+        })
     }
 }
 

@@ -98,7 +98,7 @@ fn admin(options: &Options) -> anyhow::Result<(SocketAddr, PathBuf)> {
     let dev = running_dev::find()
         .map_err(|why| anyhow!("{why}; start one, or give --admin and --admin-token-file"))?;
     let admin = dev.admin.context("the running `harbormaster dev` names no admin listener")?;
-    Ok((SocketAddr::new(admin.address, admin.port), admin.token_file))
+    Ok((admin.listener.reachable(), admin.token_file))
 }
 
 /// One refusal, a line for each thing that is known of it.

@@ -4,6 +4,7 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
@@ -31,16 +32,36 @@ pub(crate) struct RunningDev {
     pub(crate) id_scope: String,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) service_connection_string: Option<String>,
+    pub(crate) https: Option<Listener>,
     pub(crate) admin: Option<Admin>,
+}
+
+/// Where it listens.
+#[derive(Clone, Deserialize)]
+pub(crate) struct Listener {
+    address: IpAddr,
+    port: u16,
 }
 
 /// Its admin listener.
 #[derive(Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Admin {
-    pub(crate) address: std::net::IpAddr,
-    pub(crate) port: u16,
+    #[serde(flatten)]
+    pub(crate) listener: Listener,
     pub(crate) token_file: PathBuf,
+}
+
+impl Listener {
+    /// Where to connect from this machine: one that listens on every address does so on loopback.
+    pub(crate) fn reachable(&self) -> SocketAddr {
+        let address = match self.address {
+            IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            other => other,
+        };
+        SocketAddr::new(address, self.port)
+    }
 }
 
 /// Why there is not one running `dev` to speak to.
@@ -205,10 +226,21 @@ mod tests {
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
     }
 
+    #[test]
+    fn who_listens_everywhere_is_reached_on_loopback() {
+        for (address, expected) in
+            [("0.0.0.0", "127.0.0.1:1"), ("::", "[::1]:1"), ("127.0.0.2", "127.0.0.2:1")]
+        {
+            let listener = Listener { address: address.parse().unwrap(), port: 1 };
+            assert_eq!(listener.reachable().to_string(), expected);
+        }
+    }
+
     /// DPS-CLI-6
     #[test]
     fn what_a_dead_process_left_is_ignored_and_removed() {
         let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).unwrap();
         let stale = directory.path().join("4711.json");
         fs::write(&stale, contract().to_string()).unwrap();
         assert!(all_in(directory.path()).unwrap().is_empty());

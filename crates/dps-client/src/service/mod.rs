@@ -5,6 +5,7 @@ mod error;
 mod pages;
 mod resource;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use dps_proto::connection_string::ServiceConnectionString;
 use dps_proto::sas::sign_service_token;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, IF_MATCH, USER_AGENT};
+use hyper::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, IF_MATCH, USER_AGENT,
+};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use jiff::{SignedDuration, Timestamp};
@@ -66,6 +69,8 @@ pub enum IfMatch {
 #[derive(Debug)]
 pub struct ServiceClient {
     connection_string: ServiceConnectionString,
+    /// Where to connect, if not to what the host's name resolves to.
+    address: Option<SocketAddr>,
     tls: Arc<ClientConfig>,
     deadlines: Deadlines,
     connection: Option<SendRequest<Full<Bytes>>>,
@@ -83,7 +88,13 @@ impl ServiceClient {
         tls: Arc<ClientConfig>,
         deadlines: Deadlines,
     ) -> Self {
-        Self { connection_string, tls, deadlines, connection: None }
+        Self { connection_string, address: None, tls, deadlines, connection: None }
+    }
+
+    /// The same client, which connects to that address. Certificate, requests and tokens are for the host of the connection string
+    /// all the same.
+    pub fn connecting_to(self, address: SocketAddr) -> Self {
+        Self { address: Some(address), ..self }
     }
 
     /// Reads an entry, its keys left out, or a record.
@@ -164,6 +175,9 @@ impl ServiceClient {
         );
         if body.is_some() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
+        } else if method == Method::POST {
+            // Servers answer 411 to a POST that does not say so.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
         }
         let mut request = Request::builder()
             .method(method)
@@ -206,9 +220,11 @@ impl ServiceClient {
         let (host, port) = (self.connection_string.host(), self.connection_string.port());
         let name =
             ServerName::try_from(host.to_owned()).map_err(|_| ServiceError::ServerName(host.to_owned()))?;
-        let tcp = TcpStream::connect((host, port))
-            .await
-            .map_err(|why| ServiceError::Unreachable { authority: self.authority(), why })?;
+        let tcp = match self.address {
+            Some(address) => TcpStream::connect(address).await,
+            None => TcpStream::connect((host, port)).await,
+        };
+        let tcp = tcp.map_err(|why| ServiceError::Unreachable { authority: self.authority(), why })?;
         TlsConnector::from(Arc::clone(&self.tls))
             .connect(name, tcp)
             .await

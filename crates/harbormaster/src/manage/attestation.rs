@@ -135,11 +135,15 @@ impl AttestationChange {
     /// Whether one key is to change and the other to stay, which only the service knows: left out, it might be made anew.
     pub(super) fn needs_the_other_key_of(&self, document: &EntryDocument) -> bool {
         let Self::SymmetricKey { primary, secondary } = self else { return false };
-        primary.is_some() != secondary.is_some() && self.is_kind_of(document)
-    }
-
-    fn is_kind_of(&self, document: &EntryDocument) -> bool {
-        document.get("attestation").is_some_and(|found| found["type"] == self.kind().wire())
+        let other = match (primary, secondary) {
+            (Some(_), None) => "secondaryKey",
+            (None, Some(_)) => "primaryKey",
+            (Some(_), Some(_)) | (None, None) => return false,
+        };
+        document.get("attestation").is_some_and(|found| {
+            found["type"] == self.kind().wire()
+                && found["symmetricKey"][other].as_str().unwrap_or_default().is_empty()
+        })
     }
 
     fn kind(&self) -> AttestationKind {
@@ -259,6 +263,7 @@ mod tests {
         assert!(change.needs_the_other_key_of(&document(r#"{"type":"symmetricKey"}"#)));
         assert!(!change.needs_the_other_key_of(&document(r#"{"type":"x509"}"#)));
         let known = r#"{"type":"symmetricKey","symmetricKey":{"primaryKey":"old","secondaryKey":"kept"}}"#;
+        assert!(!change.needs_the_other_key_of(&document(known)));
         assert_eq!(
             applied(&change, known).unwrap()["symmetricKey"],
             json!({"primaryKey": OTHER_KEY, "secondaryKey": "kept"})

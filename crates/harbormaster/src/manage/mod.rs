@@ -74,7 +74,10 @@ fn run(
     let CommonOptions { connection, output } = options;
     let mut client = connection.client()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    match runtime.block_on(command(&mut client, output)) {
+    let ended = runtime.block_on(command(&mut client, output));
+    // A name look-up that takes for ever cannot be ended, and is not waited for.
+    runtime.shutdown_background();
+    match ended {
         // Who reads only the first lines has got what he wanted.
         Err(Failure { why, .. }) if is_closed_pipe(&why) => Ok(ExitCode::SUCCESS),
         Err(failure) => Err(failure),

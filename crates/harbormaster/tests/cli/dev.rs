@@ -17,7 +17,12 @@ struct Dev {
 
 impl Dev {
     fn start(user: &User) -> Self {
-        let mut command = user.command(&["dev", "--output", "json", "--mqtt-port", "0", "--https-port", "0"]);
+        Self::start_with(user, &[])
+    }
+
+    fn start_with(user: &User, options: &[&str]) -> Self {
+        let arguments = ["dev", "--output", "json", "--mqtt-port", "0", "--https-port", "0"];
+        let mut command = user.command(&[&arguments[..], options].concat());
         let mut process = command.env("HARBORMASTER_LOG", "error").spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -77,6 +82,17 @@ fn a_running_dev_is_found_and_an_entry_lives_its_life_there() {
     dev.stop();
     user.run(&["enrollment", "list"]).failed(64, &["no `harbormaster dev` of this user is running"]);
     assert_eq!(std::fs::read_dir(user.home().join("harbormaster")).unwrap().count(), 0);
+}
+
+/// DPS-CLI-3
+#[test]
+fn a_dev_under_a_name_that_only_devices_resolve_is_reached_all_the_same() {
+    let user = User::new();
+    let dev = Dev::start_with(&user, &["--host", "dps.test", "--bind", "0.0.0.0"]);
+    let connection_string = dev.contract["serviceConnectionString"].as_str().unwrap();
+    assert!(connection_string.starts_with("HostName=dps.test:"), "{connection_string}");
+    assert!(user.run(&["enrollment-group", "list"]).done().contains("dev-group"));
+    dev.stop();
 }
 
 /// DPS-CLI-7
