@@ -3,21 +3,31 @@
 //! Each command is a file; [`dev`] prepares a service, [`service`] puts store, hubs, registrar and front ends together: start
 //! reading there.
 
+mod activation;
+mod completions;
+mod config;
+mod configuration;
+mod connection;
 mod dev;
 mod device;
 mod device_key;
 mod dry_run;
 mod exit;
 mod explain;
+mod file_option;
 mod key_option;
+mod logging;
+mod manage;
+mod running_dev;
+mod serve;
 mod service;
 mod stop;
+mod supervisor;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use exit::Failure;
 
@@ -33,14 +43,33 @@ struct CommandLine {
 enum Command {
     /// Start a service that is ready for devices, with no configuration.
     Dev(dev::Options),
+    /// Run a service from a configuration file.
+    Serve(serve::Options),
+    /// Check a configuration file, or show what it comes to.
+    #[command(subcommand)]
+    Config(config::Command),
     /// Be a device.
     #[command(subcommand)]
     Device(device::Command),
     /// Work with the keys of devices.
     #[command(subcommand)]
     DeviceKey(device_key::Command),
+    /// Manage individual enrollments: which devices may register.
+    #[command(subcommand)]
+    Enrollment(manage::enrollment::Command),
+    /// Manage enrollment groups: devices that register with what they share.
+    #[command(subcommand)]
+    EnrollmentGroup(manage::enrollment_group::Command),
+    /// Look at registration records: what became of devices.
+    #[command(subcommand)]
+    Registration(manage::registration::Command),
     /// Say why a device was refused, or what would become of one.
     Explain(explain::Options),
+    /// Print a script by which a shell completes commands and options.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -52,12 +81,22 @@ fn main() -> ExitCode {
             return if why.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    log_to_stderr();
+    match &command_line.command {
+        // How these log is theirs to say.
+        Command::Dev(_) | Command::Serve(_) => {}
+        _ => logging::start(logging::Format::Text, logging::Level::Info),
+    }
     let done = match command_line.command {
         Command::Dev(options) => dev::run(options),
+        Command::Serve(options) => serve::run(options),
+        Command::Config(command) => config::run(command),
         Command::Device(command) => device::run(command),
         Command::DeviceKey(command) => device_key::run(command),
+        Command::Enrollment(command) => manage::enrollment::run(command),
+        Command::EnrollmentGroup(command) => manage::enrollment_group::run(command),
+        Command::Registration(command) => manage::registration::run(command),
         Command::Explain(options) => explain::run(options),
+        Command::Completions { shell } => completions::run(shell, CommandLine::command()),
     };
     match done {
         Ok(code) => code,
@@ -66,15 +105,4 @@ fn main() -> ExitCode {
             code.into()
         }
     }
-}
-
-/// Standard output is for results alone. Spec: DPS-DEV-3.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("HARBORMASTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }
