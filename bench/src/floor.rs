@@ -65,10 +65,10 @@ fn certificates(data_dir: &Path) -> anyhow::Result<Arc<ServerCertificates>> {
     let path = |name| data_dir.join(name);
     let (ecdsa, ecdsa_key) = (path("server-ecdsa.pem"), path("server-ecdsa.key"));
     let (rsa, rsa_key) = (path("server-rsa.pem"), path("server-rsa.key"));
-    Ok(ServerCertificates::load(
+    Ok(ServerCertificates::load(&[
         CertificateFiles { chain: &ecdsa, key: &ecdsa_key },
-        Some(CertificateFiles { chain: &rsa, key: &rsa_key }),
-    )?)
+        CertificateFiles { chain: &rsa, key: &rsa_key },
+    ])?)
 }
 
 async fn shake(acceptor: TlsAcceptor, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
