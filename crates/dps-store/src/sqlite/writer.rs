@@ -21,7 +21,7 @@ const WAITING_MAX: usize = 4_096;
 const TOGETHER_MAX: usize = 256;
 /// How long a write waits for others to share its commit, where the one before was shared: an fdatasync costs more than all
 /// else that is done for a device, and a device waits seconds for its next answer anyway.
-const LINGER: Duration = Duration::from_millis(2);
+const LINGER: Duration = Duration::from_millis(5);
 
 /// How many writes there were, and how many commits they shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
