@@ -40,7 +40,11 @@ impl Machinery {
         step::run("build the service", &mut service, "Mend what the compiler names.")?;
         let mut driver = workspace.cargo();
         driver.args(["build", "--release", "--locked", "--manifest-path", "bench/Cargo.toml"]);
-        step::run("build the drivers", &mut driver, "Mend what the compiler names.")?;
+        step::run(
+            "build the drivers",
+            &mut driver,
+            "Mend what the compiler names; after a new dependency, bench/Cargo.lock.",
+        )?;
         for (tool, package) in [("taskset", "util-linux"), ("nice", "coreutils")] {
             let advice = |_| Failure::new(STEP, format!("needs `{tool}` (package {package}), on Linux"));
             step::output(STEP, Command::new(tool).arg("--version")).map_err(advice)?;

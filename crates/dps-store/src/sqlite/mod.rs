@@ -1,7 +1,8 @@
 //! The store that keeps everything in one SQLite file. Spec: DPS-STORE-1 to DPS-STORE-8.
 //!
-//! One thread writes ([`writer`]), a few read ([`reader`]), one keeps the write-ahead log short ([`checkpoint`]). The shape of the
-//! tables is in `migrations/`, the rows of each table in a file of its name.
+//! One thread writes ([`writer`]), a few read lists, what is known of one device is read on the thread that asks ([`reader`]), one
+//! thread keeps the write-ahead log short ([`checkpoint`]). The shape of the tables is in `migrations/`, the rows of each table in a
+//! file of its name.
 
 mod checkpoint;
 mod columns;

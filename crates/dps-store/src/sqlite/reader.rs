@@ -1,4 +1,4 @@
-//! The threads that read, each with a connection of its own; none waits for the writer.
+//! The connections that read, on threads of their own or on the caller's; none waits for the writer.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
