@@ -216,16 +216,15 @@ pub fn provider() -> Arc<CryptoProvider> {
 mod tests {
     use std::fs;
 
-    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd};
 
     use super::*;
 
-    /// Writes a certificate that ends with `year` and its key.
-    fn make(folder: &Path, name: &str, year: i32) {
-        let key = KeyPair::generate().unwrap();
+    /// Writes a certificate that ends with `year`, and its key.
+    fn make(folder: &Path, name: &str, key: &KeyPair, year: i32) {
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         params.not_after = date_time_ymd(year, 12, 31);
-        fs::write(folder.join(format!("{name}.pem")), params.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(folder.join(format!("{name}.pem")), params.self_signed(key).unwrap().pem()).unwrap();
         fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 
@@ -242,21 +241,27 @@ mod tests {
             (path("a.pem"), path("a.key"), path("b.pem"), path("b.key"));
         let first = CertificateFiles { chain: &chain, key: &key };
         let second = CertificateFiles { chain: &other_chain, key: &other_key };
-        make(folder.path(), "a", 2040);
-        make(folder.path(), "b", 2041);
-        let certificates = ServerCertificates::load(first, Some(second)).unwrap();
+        let ecdsa = KeyPair::generate().unwrap();
+        let rsa = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+        make(folder.path(), "a", &ecdsa, 2040);
+        make(folder.path(), "b", &rsa, 2041);
+        let certificates = ServerCertificates::load(&[first, second]).unwrap();
         let expiry = Expiry { preferred: end_of(2040), rsa: Some(end_of(2041)) };
-        assert_eq!(certificates.expiry(), expiry);
+        assert_eq!(certificates.expiry(), Some(expiry));
 
-        make(folder.path(), "a", 2050);
-        assert_eq!(certificates.expiry(), expiry, "the old ones are served until the files are read again");
+        make(folder.path(), "a", &ecdsa, 2050);
+        assert_eq!(
+            certificates.expiry(),
+            Some(expiry),
+            "the old ones are served until the files are read again"
+        );
         let issuer = fs::read_to_string(&other_chain).unwrap();
         fs::write(&chain, fs::read_to_string(&chain).unwrap() + &issuer).unwrap();
-        certificates.reload(first, None).unwrap();
-        assert_eq!(certificates.expiry(), Expiry { preferred: end_of(2041), rsa: None });
+        certificates.reload(&[first]).unwrap();
+        assert_eq!(certificates.expiry(), Some(Expiry { preferred: end_of(2041), rsa: None }));
 
         fs::write(&chain, "no certificate").unwrap();
-        assert!(certificates.reload(first, None).is_err());
-        assert_eq!(certificates.expiry().preferred, end_of(2041), "what is served stays");
+        assert!(certificates.reload(&[first]).is_err());
+        assert_eq!(certificates.expiry().unwrap().preferred, end_of(2041), "what is served stays");
     }
 }
