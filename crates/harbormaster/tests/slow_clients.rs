@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this program is a test in whole")]
 
-#[allow(dead_code, reason = "shared with another test program, and neither uses all of it")]
 mod fleet;
 
 use std::collections::BTreeMap;
