@@ -216,15 +216,19 @@ pub fn provider() -> Arc<CryptoProvider> {
 mod tests {
     use std::fs;
 
-    use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, date_time_ymd};
+    use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd};
 
     use super::*;
 
     /// Writes a certificate that ends with `year` and its key.
-    fn make(folder: &Path, name: &str, key: &KeyPair, year: i32) {
+    fn make(folder: &Path, name: &str, year: i32) {
+        let key = match name {
+            "rsa" => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap(),
+            _ => KeyPair::generate().unwrap(),
+        };
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         params.not_after = date_time_ymd(year, 12, 31);
-        fs::write(folder.join(format!("{name}.pem")), params.self_signed(key).unwrap().pem()).unwrap();
+        fs::write(folder.join(format!("{name}.pem")), params.self_signed(&key).unwrap().pem()).unwrap();
         fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
     }
 
@@ -236,30 +240,27 @@ mod tests {
     #[test]
     fn the_expiry_is_that_of_the_certificates_served_now_and_the_first_in_each_chain() {
         let folder = tempfile::tempdir().unwrap();
-        let ecdsa = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
-        let rsa = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
-        make(folder.path(), "ecdsa", &ecdsa, 2040);
-        make(folder.path(), "rsa", &rsa, 2041);
         let path = |name| folder.path().join(name);
-        let paths = [path("ecdsa.pem"), path("ecdsa.key"), path("rsa.pem"), path("rsa.key")];
-        let files = [
-            CertificateFiles { chain: &paths[0], key: &paths[1] },
-            CertificateFiles { chain: &paths[2], key: &paths[3] },
-        ];
-        let certificates = ServerCertificates::load(&files).unwrap();
+        let (chain, key, other_chain, other_key) =
+            (path("ecdsa.pem"), path("ecdsa.key"), path("rsa.pem"), path("rsa.key"));
+        let first = CertificateFiles { chain: &chain, key: &key };
+        let second = CertificateFiles { chain: &other_chain, key: &other_key };
+        make(folder.path(), "ecdsa", 2040);
+        make(folder.path(), "rsa", 2041);
+        let certificates = ServerCertificates::load(&[first, second]).unwrap();
         let expiry = Some(Expiry { preferred: end_of(2040), rsa: Some(end_of(2041)) });
         assert_eq!(certificates.expiry(), expiry);
 
-        make(folder.path(), "ecdsa", &ecdsa, 2050);
+        make(folder.path(), "ecdsa", 2050);
         assert_eq!(certificates.expiry(), expiry, "the old ones are served until the files are read again");
-        let issuer = fs::read_to_string(&paths[2]).unwrap();
-        fs::write(&paths[0], fs::read_to_string(&paths[0]).unwrap() + &issuer).unwrap();
-        certificates.reload(&files[..1]).unwrap();
-        let first_of_chain = Some(Expiry { preferred: end_of(2041), rsa: None });
-        assert_eq!(certificates.expiry(), first_of_chain);
+        let issuer = fs::read_to_string(&other_chain).unwrap();
+        fs::write(&chain, fs::read_to_string(&chain).unwrap() + &issuer).unwrap();
+        certificates.reload(&[first]).unwrap();
+        let expiry = Some(Expiry { preferred: end_of(2041), rsa: None });
+        assert_eq!(certificates.expiry(), expiry);
 
-        fs::write(&paths[0], "no certificate").unwrap();
-        assert!(certificates.reload(&files[..1]).is_err());
-        assert_eq!(certificates.expiry(), first_of_chain, "what is served stays");
+        fs::write(&chain, "no certificate").unwrap();
+        assert!(certificates.reload(&[first]).is_err());
+        assert_eq!(certificates.expiry(), expiry, "what is served stays");
     }
 }
