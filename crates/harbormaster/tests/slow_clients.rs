@@ -148,8 +148,8 @@ async fn slow_connections_are_cut_at_their_deadlines_and_devices_do_not_notice_t
     for (limit, count) in wanted {
         assert_eq!(counted.get(limit), Some(&count), "{limit} of {counted:?}");
     }
-    let provisioned = devices.join_all().await.into_iter().sum::<usize>();
-    assert!(provisioned >= 16, "{provisioned} registrations");
+    let registrations = devices.join_all().await;
+    assert!(registrations.iter().all(|count| *count > 0), "{registrations:?}");
     let grown = resident.await.unwrap().saturating_sub(resident_before);
     let most = BYTES_ANYWAY + SLOW as u64 * BYTES_EACH;
     assert!(grown <= most, "the service grew by {grown} bytes, {most} are allowed");
