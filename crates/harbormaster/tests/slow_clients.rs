@@ -57,11 +57,15 @@ enum Way {
     HalfConnect,
     ConnectByteByByte,
     SilentAfterConnect,
+    SilentOnHttps,
+    HalfHead,
 }
 
 impl Way {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         // Those that cost most to open come first.
+        Self::SilentOnHttps,
+        Self::HalfHead,
         Self::SilentAfterConnect,
         Self::SilentAfterTls,
         Self::HalfConnect,
@@ -71,20 +75,29 @@ impl Way {
         Self::Silent,
     ];
 
-    fn limit(self) -> (&'static str, Duration) {
+    /// Its deadline, and the limit that it then counts as.
+    fn limit(self) -> (Option<&'static str>, Duration) {
         match self {
-            Self::Silent | Self::HalfHello | Self::HelloByteByByte => ("HandshakeTime", HANDSHAKE_WITHIN),
-            Self::SilentAfterTls | Self::HalfConnect | Self::ConnectByteByByte => {
-                ("ConnectTime", CONNECT_WITHIN)
+            Self::Silent | Self::HalfHello | Self::HelloByteByByte => {
+                (Some("HandshakeTime"), HANDSHAKE_WITHIN)
             }
-            Self::SilentAfterConnect => ("AttestTime", ATTEST_WITHIN),
+            Self::SilentAfterTls | Self::HalfConnect | Self::ConnectByteByByte => {
+                (Some("ConnectTime"), CONNECT_WITHIN)
+            }
+            Self::SilentAfterConnect => (Some("AttestTime"), ATTEST_WITHIN),
+            Self::SilentOnHttps | Self::HalfHead => (None, ATTEST_WITHIN),
         }
+    }
+
+    fn is_on_https(self) -> bool {
+        matches!(self, Self::SilentOnHttps | Self::HalfHead)
     }
 }
 
 /// What all slow clients share.
 struct Clients {
-    port: u16,
+    mqtt_port: u16,
+    https_port: u16,
     tls: Arc<ClientConfig>,
     /// Of good form; nobody asks for its proof.
     connect: Vec<u8>,
@@ -118,7 +131,8 @@ async fn slow_connections_are_cut_at_their_deadlines_and_devices_do_not_notice_t
     let resident = tokio::spawn(watch_resident(Arc::clone(&serving), Arc::clone(&all_cut)));
 
     let clients = Arc::new(Clients {
-        port: serving.mqtt_port(),
+        mqtt_port: serving.mqtt_port(),
+        https_port: serving.https_port(),
         tls: dps_client::tls::trusting(&fleet.path("data/ca.pem")).unwrap(),
         connect: connect_packet(&fleet),
         shaking: Semaphore::new(TOGETHER),
@@ -137,7 +151,9 @@ async fn slow_connections_are_cut_at_their_deadlines_and_devices_do_not_notice_t
         let lasted = at - since;
         let early = Duration::from_secs(1);
         assert!(lasted + early > within && lasted < within + LATE, "{way:?} was cut after {lasted:?}");
-        *wanted.entry(limit).or_default() += 1;
+        if let Some(limit) = limit {
+            *wanted.entry(limit).or_default() += 1;
+        }
         last_opened = last_opened.max(Some(since));
         first_cut = Some(first_cut.map_or(at, |first: Instant| first.min(at)));
     }
@@ -167,7 +183,8 @@ impl Clients {
     /// Until the service cuts the connection.
     async fn be_slow(&self, number: usize, way: Way) -> Cut {
         let permit = self.shaking.acquire().await.unwrap();
-        let tcp = self.connect_from(number).await;
+        let port = if way.is_on_https() { self.https_port } else { self.mqtt_port };
+        let tcp = connect_from(number, port).await;
         let hello = self.hello();
         let (mut tcp, sent_at_once, byte_by_byte) = match way {
             Way::Silent => (tcp, &[][..], &[][..]),
@@ -182,6 +199,7 @@ impl Clients {
                     Way::HalfConnect => (half, &[][..]),
                     Way::ConnectByteByByte => (&[][..], &self.connect[..]),
                     Way::SilentAfterConnect => (&self.connect[..], &[][..]),
+                    Way::HalfHead => (&b"GET /enrollments/x HTTP/1.1\r\nhost: "[..], &[][..]),
                     _ => (&[][..], &[][..]),
                 };
                 let since = Instant::now();
@@ -202,14 +220,6 @@ impl Clients {
         until_cut(tcp, byte_by_byte, since).await
     }
 
-    /// From one of many addresses of loopback.
-    async fn connect_from(&self, number: usize) -> TcpStream {
-        let (third, last) = ((number / 250) as u8, (1 + number % 250) as u8);
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(SocketAddr::from((Ipv4Addr::new(127, 1, third, last), 0))).unwrap();
-        socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))).await.unwrap()
-    }
-
     /// The first bytes of a handshake.
     fn hello(&self) -> Vec<u8> {
         let name = ServerName::try_from("localhost").unwrap();
@@ -218,6 +228,14 @@ impl Clients {
         connection.write_tls(&mut hello).unwrap();
         hello
     }
+}
+
+/// From one of many addresses of loopback.
+async fn connect_from(number: usize, port: u16) -> TcpStream {
+    let (third, last) = ((number / 250) as u8, (1 + number % 250) as u8);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((Ipv4Addr::new(127, 1, third, last), 0))).unwrap();
+    socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await.unwrap()
 }
 
 /// Sends a byte a second and waits for the end.

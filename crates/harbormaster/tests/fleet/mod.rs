@@ -179,7 +179,7 @@ impl Fleet {
             "GET /enrollmentGroups/dev-group?api-version=2021-10-01 HTTP/1.1\r\nHost: {host}\r\nAuthorization: {token}\r\n\
              Connection: close\r\n\r\n"
         );
-        let port: u16 = serving.ready["https"][0]["port"].as_u64().unwrap().try_into().unwrap();
+        let port = serving.https_port();
         let tls = dps_client::tls::trusting(&self.path("data/ca.pem")).unwrap();
         let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let mut stream =
@@ -259,6 +259,10 @@ impl Serving {
         let admin = &self.ready["admin"];
         let port = admin["port"].as_u64().unwrap().try_into().unwrap();
         SocketAddr::new(admin["address"].as_str().unwrap().parse().unwrap(), port)
+    }
+
+    pub(crate) fn https_port(&self) -> u16 {
+        self.ready["https"][0]["port"].as_u64().unwrap().try_into().unwrap()
     }
 
     pub(crate) fn pid(&self) -> u32 {
