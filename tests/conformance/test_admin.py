@@ -82,7 +82,7 @@ def test_an_unknown_tracking_id_is_said_to_be_unknown(service):
 
 
 def test_a_token_is_judged_without_a_device_as_it_is_judged_with_one(service):
-    """DPS-EXPLAIN-6, DPS-EXPLAIN-7."""
+    """DPS-EXPLAIN-6, DPS-EXPLAIN-7, DPS-EXPLAIN-9."""
     registration_id = fresh_id("Tried")
     good = token(service.id_scope, registration_id, derived_key(group_key(service), registration_id))
     tried = explain(service, "--sas", "-", "--registration-id", registration_id, stdin=good + "\n")

@@ -258,7 +258,7 @@ def test_sighup_serves_the_certificate_that_lies_there_now(start, tmp_path):
 
     assert 390 < days_left() < 400
     for ending in ("pem", "key"):
-        shutil.copy(tmp_path / "data" / f"ca-rsa.{ending}", tmp_path / "data" / f"server-ecdsa.{ending}")
+        shutil.copy(tmp_path / "data" / f"ca-ecdsa.{ending}", tmp_path / "data" / f"server-ecdsa.{ending}")
     service.send(signal.SIGHUP)
     until = time.monotonic() + 10
     while days_left() < 3_000:

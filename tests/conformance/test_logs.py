@@ -2,13 +2,15 @@
 
 import re
 import socket
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 import packets
 from credentials import derived_key, fresh_id, fresh_key, user_name
-from raw_device import RawDevice, connected, register_packet, registers, subscribed
+from raw_device import RawDevice, connected, context_for, register_packet, registers, subscribed
 
 PAGE = Path(__file__).parents[2] / "docs" / "logs.md"
 LINE = re.compile(r"^\S+ +(?P<level>[A-Z]+) (?P<message>.*?)(?P<fields>(?: [a-z_]+=.*)?)$")
@@ -52,9 +54,12 @@ def test_every_line_about_a_connection_is_documented_and_has_its_fields(service)
     with socket.create_connection((service.address, service.port), timeout=10) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
         plain.recv(100)
+    asked = urllib.request.Request(f"https://{service.address}:{service.contract['https']['port']}/enrollments/x")
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(asked, timeout=10, context=context_for(service))
 
     expected = documented()
-    for words in ("device registered", "request refused", "no answer sent", "TLS handshake failed", "connection ended"):
+    for words in ("device registered", "request refused", "no answer sent", "TLS handshake failed", "service request refused"):
         service.log_line(words)
     service.log_line("connection closed", "CONNACK 2")
     seen = set()
@@ -75,6 +80,7 @@ def test_every_line_about_a_connection_is_documented_and_has_its_fields(service)
         "connection closed",
         "connection ended",
         "TLS handshake failed",
+        "service request refused",
     }
 
 
