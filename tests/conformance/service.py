@@ -27,7 +27,7 @@ def free_address():
     while True:
         number = next(_addresses)
         address = f"127.{100 + worker}.{1 + os.getpid() % 250}.{1 + number % 250}"
-        if is_free(address, MQTT_PORT) and (is_free(address, HTTPS_PORT) or not may_bind(HTTPS_PORT)):
+        if is_free(address, MQTT_PORT) and (not may_bind(HTTPS_PORT) or is_free(address, HTTPS_PORT)):
             return address
 
 
@@ -38,9 +38,9 @@ def is_free(address, port):
         try:
             probe.bind((address, port))
         except OSError as error:
-            if error.errno in (errno.EADDRINUSE, errno.EACCES):
-                return False
-            raise
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
         return True
 
 
