@@ -7,7 +7,11 @@ import pytest
 
 import service
 from enrollments import Enrollments
+from raw_device import registers
 from service import Harbormaster
+
+# Its assertions are those of tests.
+pytest.register_assert_rewrite("managing")
 
 
 def pytest_configure(config):
@@ -40,6 +44,16 @@ def harbor(tmp_path_factory, enrollments):
     yield started
     code, _ = started.stop()
     assert code == 0, started.log_tail()
+
+
+@pytest.fixture
+def register_raw(harbor):
+    """Registers a device at the shared service without the SDK's wait."""
+
+    def register_raw(registration_id, key):
+        assert registers(harbor, registration_id, key)
+
+    return register_raw
 
 
 @pytest.fixture
