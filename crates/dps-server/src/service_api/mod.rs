@@ -93,13 +93,14 @@ impl ServiceApi {
         let mut progress = Progress::default();
         let tracking_id = self.front_end.moments.tracking_id();
         let deadline = Instant::now() + self.front_end.limits.request_within;
+        let is_small = body.size_hint().lower() <= DISCARDED_BYTES_MAX as u64;
         let mut body = Limited::new(body, DISCARDED_BYTES_MAX);
         let done = timeout_at(deadline, self.ask(head, &mut body, &mut progress)).await;
         let done = done.unwrap_or(Err(ServiceFault::TimedOut));
         // To read would be to ask for what the client has not sent yet and need not send.
         let holds_back = head.headers.contains_key(header::EXPECT) && !progress.asked_for_body;
         let is_read = body.is_end_stream()
-            || (!holds_back && timeout_at(deadline, discard(&mut body)).await.unwrap_or(false));
+            || (is_small && !holds_back && timeout_at(deadline, discard(&mut body)).await.unwrap_or(false));
         let mut response = match done {
             Ok(done) => {
                 self.log_done(&progress, peer, tracking_id);
