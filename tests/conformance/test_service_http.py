@@ -128,9 +128,9 @@ def test_a_body_that_nobody_would_wait_for_ends_the_connection(harbor):
 NO_REQUESTS = {
     "no HTTP": (b"\x00\x01\x02 nonsense\r\n\r\n", 400),
     "a header without a colon": (b"GET / HTTP/1.1\r\nHost\r\n\r\n", 400),
-    "an endless line of a header": (b"GET / HTTP/1.1\r\nx: " + b"y" * 40_000 + b"\r\n\r\n", 431),
+    "an endless line of a header": (b"GET / HTTP/1.1\r\nx: " + b"y" * 16_500, 431),
     "too many headers": (b"GET / HTTP/1.1\r\n" + b"".join(b"x-%d: y\r\n" % n for n in range(100)) + b"\r\n", 431),
-    "an endless path": (b"GET /" + b"y" * 70_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
+    "an endless path": (b"GET /" + b"y" * 16_500, 431),
     "two lengths": (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
     "the preface of HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", None),
 }
@@ -140,7 +140,9 @@ NO_REQUESTS = {
 def test_what_is_no_request_ends_the_connection_and_no_other(harbor, data, status):
     """DPS-SERVICE-1."""
     with RawService(harbor) as other, RawService(harbor) as connection:
-        connection.tls.sendall(data)
+        # No more at a time than is taken for certain: what is still under way at the end could cost the answer.
+        for start in range(0, len(data), 16_000):
+            connection.tls.sendall(data[start : start + 16_000])
         if status is not None:
             response = connection.answer()
             assert response.status == status
