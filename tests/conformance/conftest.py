@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+import leaks
 import service
 from enrollments import Enrollments
 from raw_device import registers
@@ -17,6 +18,39 @@ pytest.register_assert_rewrite("managing")
 def pytest_configure(config):
     if not os.path.isfile(service.BINARY):
         raise pytest.UsageError("HARBORMASTER_BINARY must name the binary to test; see `cargo xtask conformance`")
+
+
+def pytest_testnodedown(node, error):
+    """Takes over what a worker remembered."""
+    for name, secret in getattr(node, "workeroutput", {}).get("secrets", ()):
+        leaks.made.add_base64(name, secret)
+
+
+def pytest_sessionfinish(session):
+    """Ends the run in failure where a secret was found. DPS-EXPLAIN-5, DPS-EXPLAIN-7."""
+    config = session.config
+    if hasattr(config, "workeroutput"):
+        config.workeroutput["secrets"] = leaks.made.named()
+        return
+    folder = config.getoption("basetemp")
+    if folder is None:
+        raise pytest.UsageError("--basetemp is needed: the search for secrets looks there")
+    for process in service.running():
+        process.kill()
+    config.leaks, searched = leaks.search(folder, leaks.made)
+    is_whole_run = not config.getoption("keyword") and not config.getoption("collectonly")
+    if is_whole_run and session.testscollected:
+        missing = {".log", ".db", ".explanations", ".metrics"} - searched.keys()
+        config.leaks += [f"no file {suffix} was there to be searched" for suffix in sorted(missing)]
+    if config.leaks:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if complaints := getattr(config, "leaks", []):
+        terminalreporter.section("secrets where no secret may be", red=True)
+        for complaint in complaints:
+            terminalreporter.line(complaint)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -69,4 +103,6 @@ def start(tmp_path):
     yield start
     for process in started:
         if process.process.poll() is None:
+            if process.contract is not None:
+                process.record()
             process.kill()

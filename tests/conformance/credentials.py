@@ -3,9 +3,12 @@
 import base64
 import hashlib
 import hmac
+import os
 import time
 import uuid
 from urllib.parse import quote
+
+import leaks
 
 REGISTER = "$dps/registrations/PUT/iotdps-register/?$rid={rid}"
 POLL = "$dps/registrations/GET/iotdps-get-operationstatus/?$rid={rid}&operationId={operation_id}"
@@ -19,12 +22,15 @@ def fresh_id(prefix="dev"):
 
 def fresh_key(size=32):
     """A random symmetric key in Base64."""
-    return base64.b64encode(uuid.uuid4().bytes * (size // 16)).decode()
+    key = os.urandom(size)
+    leaks.made.add("a key", key)
+    return base64.b64encode(key).decode()
 
 
 def derived_key(group_key, registration_id):
     """The key of one device of a group."""
     digest = hmac.new(base64.b64decode(group_key), registration_id.encode(), hashlib.sha256).digest()
+    leaks.made.add(f"the derived key of {registration_id}", digest)
     return base64.b64encode(digest).decode()
 
 
@@ -33,6 +39,7 @@ def token(id_scope, registration_id, key, expires_in=3600):
     resource = quote(f"{id_scope}/registrations/{registration_id}", safe="")
     expiry = int(time.time()) + expires_in
     digest = hmac.new(base64.b64decode(key), f"{resource}\n{expiry}".encode(), hashlib.sha256).digest()
+    leaks.made.add(f"a signature of {registration_id}", digest)
     return f"SharedAccessSignature sr={resource}&sig={quote(base64.b64encode(digest), safe='')}&se={expiry}"
 
 

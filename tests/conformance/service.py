@@ -10,6 +10,10 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
+from pathlib import Path
+
+import leaks
 
 BINARY = os.environ.get("HARBORMASTER_BINARY", "")
 MQTT_PORT = 8883
@@ -92,6 +96,7 @@ class Harbormaster:
         except ValueError:
             self.kill()
             raise AssertionError(f"no contract on standard output but {line!r}\n{self.log_tail()}") from None
+        self._remember_secrets()
         return self
 
     @property
@@ -131,6 +136,7 @@ class Harbormaster:
     def stop(self, number=signal.SIGTERM):
         """Asks it to stop. Its exit code, and what it had written to standard output after the contract."""
         if self.process.poll() is None:
+            self.record()
             self.send(number)
         return self.exited()
 
@@ -148,6 +154,17 @@ class Harbormaster:
         self.process.kill()
         self.process.communicate()
 
+    def record(self):
+        """Keeps what its admin listener shows, for the search for secrets."""
+        for suffix, path in ((".explanations", "/admin/v1/explanations?limit=1000"), (".metrics", "/metrics")):
+            admin = self.contract["admin"]
+            request = urllib.request.Request(
+                f"http://{admin['address']}:{admin['port']}{path}",
+                headers={"Authorization": f"Bearer {Path(admin['tokenFile']).read_text()}"},
+            )
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                self.log_path.with_suffix(suffix).write_bytes(answer.read())
+
     def log(self):
         return self.log_path.read_text(errors="replace")
 
@@ -164,6 +181,18 @@ class Harbormaster:
             if time.monotonic() > until:
                 raise AssertionError(f"no line with {words}\n{self.log_tail()}")
             time.sleep(0.02)
+
+    def _remember_secrets(self):
+        """What it made for itself: in its contract, and in the key files beside its CA file."""
+        for group in self.contract["enrollmentGroups"]:
+            for member in ("primaryKey", "secondaryKey"):
+                leaks.made.add_base64(f"the {member} of {group['enrollmentGroupId']}", group[member])
+        data_dir = Path(self.ca_file).parent
+        for path in [*data_dir.glob("*.key"), data_dir / "admin-token"]:
+            if path.read_bytes().startswith(b"-----BEGIN"):
+                leaks.made.add_base64(path.name, "".join(path.read_text().splitlines()[1:-1]))
+            else:
+                leaks.made.add(path.name, path.read_bytes())
 
     def _first_line(self, until):
         line, pipe = b"", self.process.stdout.fileno()

@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 import packets
-from credentials import derived_key, fresh_id, fresh_key, user_name
+from credentials import derived_key, fresh_id, fresh_key, token, user_name
 from raw_device import RawDevice, register_packet, registers, subscribed
 from service import BINARY
 
@@ -22,11 +22,11 @@ def group_key(service):
     return service.contract["enrollmentGroups"][0]["primaryKey"]
 
 
-def get(service, path, token=None):
+def get(service, path, admin_token=None):
     """Status and body of an admin path."""
     admin = service.contract["admin"]
-    token = open(admin["tokenFile"]).read() if token is None else token
-    headers = {"Authorization": f"Bearer {token}"}
+    admin_token = open(admin["tokenFile"]).read() if admin_token is None else admin_token
+    headers = {"Authorization": f"Bearer {admin_token}"}
     request = urllib.request.Request(f"http://{admin['address']}:{admin['port']}{path}", headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=10) as answer:
@@ -35,10 +35,11 @@ def get(service, path, token=None):
         return error.code, error.read().decode()
 
 
-def explain(service, *options):
+def explain(service, *options, stdin=""):
     admin = service.contract["admin"]
     where = ["--admin", f"{admin['address']}:{admin['port']}", "--admin-token-file", admin["tokenFile"]]
-    return subprocess.run([BINARY, "explain", *options, *where], capture_output=True, text=True, timeout=30)
+    command = [BINARY, "explain", *options, *where]
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=30)
 
 
 def refused_with(service, registration_id, key):
@@ -80,6 +81,44 @@ def test_an_unknown_tracking_id_is_said_to_be_unknown(service):
     assert (shown.returncode, shown.stdout) == (1, "") and "no such refusal" in shown.stderr
 
 
+def test_a_token_is_judged_without_a_device_as_it_is_judged_with_one(service):
+    """DPS-EXPLAIN-6, DPS-EXPLAIN-7."""
+    registration_id = fresh_id("Tried")
+    good = token(service.id_scope, registration_id, derived_key(group_key(service), registration_id))
+    tried = explain(service, "--sas", "-", "--registration-id", registration_id, stdin=good + "\n")
+    assert tried.returncode == 0, tried.stdout + tried.stderr
+    assert "be admitted" in tried.stdout and service.hub in tried.stdout and "dev-group" in tried.stdout
+    devices = f"/admin/v1/id-scopes/{service.id_scope}/hubs/{service.hub}/devices"
+    assert json.loads(get(service, devices)[1]) == [], "nothing is written"
+
+    wrong = fresh_key()
+    told = refused_with(service, registration_id, wrong)
+    bad = token(service.id_scope, registration_id, wrong)
+    as_json = ("--output", "json", "--id-scope", service.id_scope)
+    tried = explain(service, "--sas", bad, "--registration-id", registration_id, *as_json)
+    assert tried.returncode == 77, tried.stdout + tried.stderr
+    judged = json.loads(tried.stdout)
+    [real] = json.loads(explain(service, "--registration-id", registration_id, "--output", "json").stdout)
+    assert (judged["outcome"], judged["told"]) == ("refused", str(told["errorCode"]))
+    assert (judged["told"], judged["reason"], judged["advice"]) == (real["told"], real["reason"], real["advice"])
+    service.log_line("tried without a device", registration_id, "refused")
+
+
+def test_a_body_that_the_dry_run_cannot_read_is_refused_without_repeating_it(service):
+    """DPS-EXPLAIN-7, DPS-DEV-11."""
+    admin = service.contract["admin"]
+    for body, status in ((b'{"registrationId":"d","sasToken":["s3cret"]}', 400), (b" " * 9_000, 413)):
+        request = urllib.request.Request(
+            f"http://{admin['address']}:{admin['port']}/admin/v1/explanations/dry-run",
+            data=body,
+            headers={"Authorization": f"Bearer {open(admin['tokenFile']).read()}"},
+        )
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=10)
+        assert refused.value.code == status and "s3cret" not in refused.value.read().decode()
+    assert get(service, "/admin/v1/explanations/dry-run")[0] == 405
+
+
 def test_the_devices_of_the_local_hub_can_be_looked_at(service):
     """DPS-DEV-10, DPS-REG-17."""
     registration_id = fresh_id("Seen")
@@ -93,11 +132,11 @@ def test_the_devices_of_the_local_hub_can_be_looked_at(service):
     assert key not in text
     assert [one["deviceId"] for one in json.loads(get(service, devices)[1])] == [registration_id]
     assert get(service, f"{devices}/nobody")[0] == 404
-    assert get(service, devices, token="wrong")[0] == 401
+    assert get(service, devices, admin_token="wrong")[0] == 401
 
 
 def test_numbers_and_health_are_served(service):
-    """DPS-METRICS-1, DPS-METRICS-2, DPS-METRICS-4."""
+    """DPS-METRICS-1, DPS-METRICS-2, DPS-METRICS-4, DPS-METRICS-5."""
     registration_id = fresh_id()
     assert registers(service, registration_id, derived_key(group_key(service), registration_id))
     refused_with(service, registration_id, fresh_key())
@@ -105,5 +144,10 @@ def test_numbers_and_health_are_served(service):
     assert status == 200 and text.endswith("# EOF\n")
     assert 'harbormaster_registrations_total{status="assigned",transport="mqtt"} 1' in text
     assert 'harbormaster_attestation_attempts_total{outcome="Refused",transport="mqtt"} 1' in text
+    assert 'harbormaster_registrations_total{status="refused",transport="mqtt"} 1' in text
+    assert f'hub="{service.hub}",substatus="initialAssignment",transport="mqtt"}} 1' in text
+    committed = next(line for line in text.splitlines() if line.startswith("harbormaster_store_commit_seconds_count"))
+    assert int(committed.split()[1]) >= 1
+    assert "harbormaster_store_writes_waiting 0" in text and "harbormaster_build_info{" in text
     assert registration_id not in text
     assert [get(service, path)[0] for path in ("/livez", "/readyz", "/elsewhere")] == [200, 200, 404]

@@ -10,6 +10,7 @@ import shutil
 import socket
 import ssl
 import stat
+import time
 
 import pytest
 
@@ -305,7 +306,7 @@ def served_certificates(service):
 
 
 def test_sighup_serves_the_certificate_that_lies_there_now(start, tmp_path):
-    """DPS-DEV-7: on every port."""
+    """DPS-DEV-7, DPS-METRICS-6: on every port."""
     service = start(data_dir=tmp_path / "data")
     before = served_certificates(service)
     for ending in ("pem", "key"):
@@ -315,3 +316,18 @@ def test_sighup_serves_the_certificate_that_lies_there_now(start, tmp_path):
     service.log_line("certificates read again")
     other = ssl.PEM_cert_to_DER_cert((tmp_path / "data" / "server-rsa.pem").read_text())
     assert other not in before and served_certificates(service) == [other, other]
+
+    def days_left():
+        service.record()
+        shown = service.log_path.with_suffix(".metrics").read_text()
+        name = 'harbormaster_server_certificate_expiry_timestamp_seconds{certificate="preferred"}'
+        return (float(shown.split(name)[1].split()[0]) - time.time()) / 86_400
+
+    assert 390 < days_left() < 400
+    for ending in ("pem", "key"):
+        shutil.copy(tmp_path / "data" / f"ca-rsa.{ending}", tmp_path / "data" / f"server-ecdsa.{ending}")
+    service.send(signal.SIGHUP)
+    until = time.monotonic() + 10
+    while days_left() < 3_000:
+        assert time.monotonic() < until, service.log_tail()
+        time.sleep(0.05)

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::header::{AUTHORIZATION, HOST};
-use hyper::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
@@ -58,22 +58,34 @@ pub enum AdminError {
 impl AdminEndpoint {
     /// GETs a path, with its query if it has one.
     pub async fn get(&self, path_and_query: &str) -> Result<Value, AdminError> {
-        timeout(ANSWER_WITHIN, self.exchange(path_and_query))
+        self.ask(Method::GET, path_and_query, Bytes::new()).await
+    }
+
+    /// POSTs JSON to a path.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, AdminError> {
+        self.ask(Method::POST, path, body.to_string().into()).await
+    }
+
+    async fn ask(&self, method: Method, path_and_query: &str, body: Bytes) -> Result<Value, AdminError> {
+        timeout(ANSWER_WITHIN, self.exchange(method, path_and_query, body))
             .await
             .map_err(|_| AdminError::TimedOut(self.address))?
     }
 
-    async fn exchange(&self, path_and_query: &str) -> Result<Value, AdminError> {
+    async fn exchange(&self, method: Method, path_and_query: &str, body: Bytes) -> Result<Value, AdminError> {
         let stream = TcpStream::connect(self.address)
             .await
             .map_err(|why| AdminError::Unreachable(self.address, why))?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // It ends with the sender; what it would report, the answer reports too.
         let connection = tokio::spawn(connection);
-        let request = Request::get(path_and_query)
+        let request = Request::builder()
+            .method(method)
+            .uri(path_and_query)
             .header(HOST, self.address.to_string())
             .header(AUTHORIZATION, format!("Bearer {}", self.token.trim()))
-            .body(Empty::<Bytes>::new())?;
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))?;
         let answer = sender.send_request(request).await?;
         let status = answer.status();
         let body =

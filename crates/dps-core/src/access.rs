@@ -188,6 +188,7 @@ pub fn authorize<'i>(
         .iter()
         .find(|policy| policy.name.eq_ignore_ascii_case(name))
         .ok_or_else(|| Denied::UnknownPolicy(name.to_owned()))?;
+    // Spec: DPS-ACCESS-4.
     let KeyPair { primary, secondary } = &policy.keys;
     if !token.is_signed_by(primary) && !token.is_signed_by(secondary) {
         return Err(Denied::WrongKey(policy.name.clone()));
@@ -199,6 +200,7 @@ pub fn authorize<'i>(
             path: path.to_owned(),
         });
     }
+    // Spec: DPS-ACCESS-6.
     if token.is_expired_at(now) {
         return Err(Denied::Expired { expired_at: token.expiry(), judged_at: now });
     }

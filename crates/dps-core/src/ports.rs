@@ -3,6 +3,7 @@
 //! Storage is named for use cases, one transaction each. The futures need no runtime: the simulation drives them by hand.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -129,6 +130,20 @@ pub trait Store: Send + Sync {
         after: Option<&DeviceId>,
         limit: u32,
     ) -> Result<Vec<StoredHubDevice>, StoreError>;
+
+    /// Tells `observer`, the first that is given, of every write from now on. A store in which no write ever waits tells
+    /// nothing. Spec: DPS-METRICS-5.
+    fn observe_writes(&self, _observer: Arc<dyn WriteObserver>) {}
+}
+
+/// Hears how long the writes of a store take. Called on the store's own threads: it must not block. Spec: DPS-METRICS-5.
+pub trait WriteObserver: Send + Sync {
+    /// Someone asked for a write, which waits from now on.
+    fn asked(&self);
+
+    /// A write that was asked for has ended, well or not, `took` after it was asked for: the time in the queue and its
+    /// share of a common commit are in it.
+    fn ended(&self, took: Duration);
 }
 
 /// What is known of a registration id.
@@ -221,7 +236,8 @@ pub enum StoreError {
 
 /// A hub that devices are assigned to. Spec: DPS-REG-17.
 pub trait Hub: Send + Sync {
-    /// What has to happen so that the device lives at this hub with these keys.
+    /// What has to happen so that the device lives at this hub with these keys. Asking changes nothing: a register that
+    /// is only tried asks too. Spec: DPS-EXPLAIN-6.
     fn place(&self, device: HubDevice) -> Placement;
 }
 
@@ -275,8 +291,23 @@ pub struct StoredHubDevice {
 /// Where a search of many groups runs, and what keeps such searches from taking the node. Spec: DPS-REG-4.
 #[async_trait]
 pub trait SearchPool: Send + Sync {
-    /// Charges `signatures` (HMAC computations), then runs the job to its end. [`PoolBusy`] if the budget is spent.
-    async fn run(&self, signatures: u32, job: Box<dyn FnOnce() + Send>) -> Result<(), PoolBusy>;
+    /// Charges `signatures` (HMAC computations), then runs the job to its end when it is its turn. [`PoolBusy`] if the
+    /// budget is spent.
+    async fn run(
+        &self,
+        turn: SearchTurn,
+        signatures: u32,
+        job: Box<dyn FnOnce() + Send>,
+    ) -> Result<(), PoolBusy>;
+}
+
+/// When a search may run. Spec: DPS-LIMIT-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SearchTurn {
+    /// In the order of asking.
+    InOrder,
+    /// When no one else waits, and in a part of the pool's time only: it is asked for by an address that guesses.
+    AfterOthers,
 }
 
 /// So much work waits already that this search may not begin.

@@ -3,8 +3,10 @@
 //! Refusals know nothing of codes: a front end turns them into what its devices know. They hold what a person needs to
 //! find the cause, and never a key, a token or a signature.
 
-use dps_proto::ids::{EnrollmentGroupId, IdScope};
-use dps_proto::sas::MalformedToken;
+use std::fmt;
+
+use dps_proto::ids::{EnrollmentGroupId, IdScope, RegistrationId};
+use dps_proto::sas::{MalformedToken, SKEW};
 use jiff::Timestamp;
 
 use crate::enrollment::EntryRef;
@@ -64,7 +66,12 @@ pub enum Unproven {
         expected: String,
     },
     /// The token was no longer valid. Spec: DPS-SAS-6, DPS-REG-6.
-    #[error("the token expired at {expired_at}, five minutes or more before {judged_at}")]
+    #[error(
+        "the token expired at {expired_at}, {} s before {judged_at}, the service's clock (on a poll: when its operation \
+         began); {} s are forgiven",
+        judged_at.duration_since(*expired_at).as_secs(),
+        SKEW.as_secs()
+    )]
     Expired {
         /// `se`.
         expired_at: Timestamp,
@@ -74,15 +81,9 @@ pub enum Unproven {
     /// No key of the entry that counts made the signature.
     #[error("the signature is not that of a key of {0}")]
     WrongKey(EntryRef),
-    /// No individual enrollment has the id, and no group's derived key made the signature.
-    #[error(
-        "there is no individual enrollment with this registration id, and the signature is not that of a key derived \
-         from one of the {groups_tried} enrollment groups tried"
-    )]
-    NoEntry {
-        /// How many groups were tried.
-        groups_tried: usize,
-    },
+    /// No entry's key made the signature.
+    #[error("{0}")]
+    NoEntry(EntriesTried),
     /// The token was signed with a group's key instead of the key derived from it. Spec: DPS-SAS-9.
     #[error(
         "the token is signed with the key of enrollment group {0} itself; a device signs with the key derived from it: \
@@ -92,6 +93,51 @@ pub enum Unproven {
     /// The individual enrollment wants a certificate. Spec: DPS-REG-1.
     #[error("{0} wants an X.509 certificate, not a SAS token")]
     CertificateWanted(EntryRef),
+}
+
+/// What a token was tried against in vain, for a device that no enabled individual enrollment decides on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EntriesTried {
+    /// The device's individual enrollment, where there is a disabled one.
+    pub disabled: Option<RegistrationId>,
+    /// How many groups were tried.
+    pub groups: usize,
+    /// The first [`EntriesTried::GROUPS_NAMED_MAX`] of them, in the order in which they were tried.
+    pub groups_named: Vec<EnrollmentGroupId>,
+    /// The spellings of the registration id that each group's key was derived with. Spec: DPS-SAS-7.
+    pub spellings: Vec<Box<str>>,
+}
+
+impl EntriesTried {
+    /// Most groups that are named.
+    pub const GROUPS_NAMED_MAX: usize = 8;
+}
+
+impl fmt::Display for EntriesTried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.disabled {
+            None => f.write_str("there is no individual enrollment with this registration id")?,
+            Some(id) => {
+                write!(f, "the individual enrollment {id} is disabled and does not prove the device")?
+            }
+        }
+        if self.groups == 0 {
+            return f.write_str(
+                ", and no enrollment group takes it: none exists whose registrationIdPrefix the id begins with, and none \
+                 without a prefix",
+            );
+        }
+        let spellings: Vec<_> = self.spellings.iter().map(|spelling| format!("{spelling:?}")).collect();
+        let names: Vec<_> = self.groups_named.iter().map(EnrollmentGroupId::as_str).collect();
+        write!(
+            f,
+            ", and the signature is not that of a key derived for {} from any of the {} enrollment groups tried ({}{})",
+            spellings.join(" or "),
+            self.groups,
+            names.join(", "),
+            if self.groups > names.len() { ", ..." } else { "" }
+        )
+    }
 }
 
 /// Why a poll finds no operation. Spec: DPS-ID-5, DPS-REG-19.

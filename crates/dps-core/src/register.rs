@@ -65,9 +65,9 @@ pub enum Finished {
     Superseded,
 }
 
-/// What to write for a register, and what to tell.
+/// What to write for a register, if anything, and what to tell.
 struct Decision {
-    write: RegistrationWrite,
+    write: Option<RegistrationWrite>,
     told: Registered,
 }
 
@@ -87,38 +87,52 @@ impl Registrar {
         self.instances.contains_key(scope)
     }
 
+    /// The ID scope of the only service instance, where there is only one.
+    pub fn only_id_scope(&self) -> Option<&IdScope> {
+        let mut scopes = self.instances.keys();
+        scopes.next().filter(|_| scopes.next().is_none())
+    }
+
     /// Registers a device: judges it, decides its hub, and makes the record durable before it returns. Spec: DPS-REG-12.
     pub async fn register(&self, device: &DeviceClaim, moment: Moment) -> Result<Registered, Refusal> {
-        let instance = self.instance(&device.id_scope)?;
         for _ in 0..DECISIONS_MAX {
-            let look_up = self.store.look_up(&device.id_scope, &device.registration_id).await?;
-            let attested =
-                attestation::attest(&*self.store, &*self.pool, device, &look_up, moment.now).await?;
-            let before = look_up.registration.as_ref();
-            // Before anything is told or written, `disabled` included: the record is not this device's to learn of.
-            let claimed_from = claim(instance, before, &attested.entry)?;
-            let decision = match attested.admission {
-                Admission::Disabled => disable(device, before, &attested.entry, moment),
-                Admission::Admitted { keys, credential } => {
-                    if let Some(joined) = join(instance, before) {
-                        return Ok(joined);
-                    }
-                    assign(
-                        instance,
-                        device,
-                        before,
-                        (&attested.entry, keys, credential),
-                        claimed_from,
-                        moment,
-                    )
-                }
-            };
-            match self.store.commit(decision.write).await? {
-                Commit::Done => return Ok(decision.told),
+            let Decision { write, told } = self.decide(device, moment).await?;
+            let Some(write) = write else { return Ok(told) };
+            match self.store.commit(write).await? {
+                Commit::Done => return Ok(told),
                 Commit::Outdated => {}
             }
         }
         Err(Refusal::Contended(DECISIONS_MAX))
+    }
+
+    /// What [`Registrar::register`] would answer at this moment. Nothing is written and no hub is asked; the operation id of
+    /// the answer is of no use to anyone. Spec: DPS-EXPLAIN-6.
+    pub async fn would_register(&self, device: &DeviceClaim, moment: Moment) -> Result<Registered, Refusal> {
+        self.decide(device, moment).await.map(|decision| decision.told)
+    }
+
+    async fn decide(&self, device: &DeviceClaim, moment: Moment) -> Result<Decision, Refusal> {
+        let instance = self.instance(&device.id_scope)?;
+        let look_up = self.store.look_up(&device.id_scope, &device.registration_id).await?;
+        let attested = attestation::attest(&*self.store, &*self.pool, device, &look_up, moment.now).await?;
+        let before = look_up.registration.as_ref();
+        // Before anything is told or written, `disabled` included: the record is not this device's to learn of.
+        let claimed_from = claim(instance, before, &attested.entry)?;
+        Ok(match attested.admission {
+            Admission::Disabled => disable(device, before, &attested.entry, moment),
+            Admission::Admitted { keys, credential } => match join(instance, before) {
+                Some(told) => Decision { write: None, told },
+                None => assign(
+                    instance,
+                    device,
+                    before,
+                    (&attested.entry, keys, credential),
+                    claimed_from,
+                    moment,
+                ),
+            },
+        })
     }
 
     /// Tells the device's current state to whoever proves to be that device and names an operation of it.
@@ -275,7 +289,7 @@ fn assign(
         registration: registration.clone(),
         claimed_from,
     };
-    Decision { write: write(registration, before, entry, hub_writes), told }
+    Decision { write: Some(write(registration, before, entry, hub_writes)), told }
 }
 
 /// Decides for a device whose entry is disabled. Spec: DPS-REG-11, DPS-REG-20.
@@ -283,7 +297,7 @@ fn disable(device: &DeviceClaim, before: Option<&Registration>, entry: &Entry, m
     let state = State::Disabled { last: before.and_then(Registration::assignment).cloned() };
     let registration = record(device, before, entry, state, moment);
     let told = Registered::Disabled { registration: registration.clone() };
-    Decision { write: write(registration, before, entry, Vec::new()), told }
+    Decision { write: Some(write(registration, before, entry, Vec::new())), told }
 }
 
 /// The record with a new operation in it.

@@ -38,8 +38,19 @@ impl RegisterBody {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::default());
         }
-        let wire: Wire =
-            serde_json::from_slice(bytes).map_err(|why| BadRegisterBody::Json(why.to_string()))?;
+        let wire: Wire = serde_json::from_slice(bytes).map_err(|why| {
+            // Such an error repeats what it found, which may be long, or a token in the wrong place.
+            let is_of_another_shape = why.classify() == serde_json::error::Category::Data;
+            BadRegisterBody::Json(if is_of_another_shape {
+                format!(
+                    "it is JSON of another shape at line {} column {}, not an object whose registrationId is a text",
+                    why.line(),
+                    why.column()
+                )
+            } else {
+                why.to_string()
+            })
+        })?;
         match wire.registration_id {
             Some(other) if !other.eq_ignore_ascii_case(registration_id.as_str()) => {
                 // Only as much of it as an id may hold: the text goes to the log.
@@ -173,6 +184,18 @@ mod tests {
         for text in ["{", "[]x", "null x", "\"dev-1\"", r#"{"registrationId":7}"#, "\u{feff}{}"] {
             let refused = RegisterBody::parse(text.as_bytes(), &id);
             assert!(matches!(refused, Err(BadRegisterBody::Json(_))), "{text}: {refused:?}");
+        }
+    }
+
+    /// DPS-EXPLAIN-5
+    #[test]
+    fn what_a_body_of_another_shape_holds_is_not_repeated() {
+        for text in
+            [r#""SharedAccessSignature sig=s3cret""#, r#"{"registrationId":["s3cret"],"payload":"s3cret"}"#]
+        {
+            let refused =
+                RegisterBody::parse(text.as_bytes(), &"d".parse().unwrap()).unwrap_err().to_string();
+            assert!(refused.contains("another shape") && !refused.contains("s3cret"), "{refused}");
         }
     }
 

@@ -1,12 +1,15 @@
-//! The admin listener: for the person who runs the service, on loopback, behind a token of its own. Spec: DPS-DEV-10.
+//! What the admin listener answers: for the person who runs the service, on loopback, behind a token of its own.
+//! Spec: DPS-DEV-10, DPS-EXPLAIN-2, DPS-EXPLAIN-6, DPS-METRICS-1.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::{constant_time, digest};
-use axum::extract::{Path, Query, State};
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use dps_core::ports::{Store, StoreError, StoredHubDevice};
 use dps_proto::date;
@@ -17,6 +20,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::admin_listener;
+use crate::dry_run::DryRun;
 use crate::explain::{Explanation, Explanations, Wanted};
 use crate::front_end::FrontEnd;
 use crate::metrics::Metrics;
@@ -24,11 +29,16 @@ use crate::metrics::Metrics;
 /// Most devices in one answer.
 const PAGE: u32 = 1_000;
 
+/// Largest body of a request, in bytes: a token and two ids. Spec: DPS-DEV-11.
+const BODY_BYTES_MAX: usize = 8 * 1_024;
+
 /// What the admin listener shows.
 pub struct Admin {
     store: Arc<dyn Store>,
     explanations: Arc<Explanations>,
     metrics: Arc<Metrics>,
+    dry_run: DryRun,
+    drain_within: Duration,
     token: Box<str>,
 }
 
@@ -36,22 +46,20 @@ impl Admin {
     /// Shows what is in `store`, and what a front end counted and refused, to whoever has `token`.
     pub fn new(store: Arc<dyn Store>, front_end: &FrontEnd, token: impl Into<Box<str>>) -> Arc<Self> {
         let (explanations, metrics) = (Arc::clone(&front_end.explanations), Arc::clone(&front_end.metrics));
-        Arc::new(Self { store, explanations, metrics, token: token.into() })
+        Arc::new(Self {
+            store,
+            explanations,
+            metrics,
+            dry_run: DryRun::of(front_end),
+            drain_within: front_end.limits.drain_within,
+            token: token.into(),
+        })
     }
 
-    /// Serves until `stopping` becomes true.
-    ///
-    /// # Errors
-    /// Where the listener fails.
-    pub async fn serve(
-        self: Arc<Self>,
-        listener: TcpListener,
-        mut stopping: watch::Receiver<bool>,
-    ) -> std::io::Result<()> {
-        let stopped = async move {
-            let _ = stopping.wait_for(|stop| *stop).await;
-        };
-        axum::serve(listener, self.router()).with_graceful_shutdown(stopped).await
+    /// Serves until `stopping` becomes true, then lets requests in flight finish. Spec: DPS-DEV-11.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, stopping: watch::Receiver<bool>) {
+        let drain_within = self.drain_within;
+        admin_listener::serve(listener, self.router(), stopping, drain_within).await;
     }
 
     fn router(self: Arc<Self>) -> Router {
@@ -60,6 +68,7 @@ impl Admin {
             .route(hub, get(devices))
             .route(&format!("{hub}/{{device_id}}"), get(device))
             .route("/admin/v1/explanations", get(explanations))
+            .route("/admin/v1/explanations/dry-run", post(dry_run))
             .route_layer(middleware::from_fn_with_state(Arc::clone(&self), require_token));
         Router::new()
             .route("/livez", get(|| async { "ok\n" }))
@@ -67,6 +76,7 @@ impl Admin {
             .route("/metrics", get(metrics))
             .merge(guarded)
             .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such path") })
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .with_state(self)
     }
 }
@@ -145,6 +155,14 @@ fn describe_explanation(explanation: &Explanation) -> Value {
         "reason": explanation.reason,
         "advice": explanation.advice,
     })
+}
+
+/// Spec: DPS-EXPLAIN-6.
+async fn dry_run(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
+    match admin.dry_run.judge(&body).await {
+        Ok(judged) => Json(judged).into_response(),
+        Err(why) => problem(StatusCode::BAD_REQUEST, &why.to_string()),
+    }
 }
 
 async fn devices(State(admin): State<Arc<Admin>>, Path((scope, hub)): Path<(String, String)>) -> Response {

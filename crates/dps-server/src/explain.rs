@@ -7,13 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dps_core::refusal::{NoSuchOperation, Refusal, Unproven};
-use dps_proto::body::BadRegisterBody;
 use dps_proto::code::TrackingId;
 use dps_proto::ids::{IdScope, RegistrationId};
 use jiff::Timestamp;
-
-use crate::fault::RequestFault;
 
 /// Refusals that are kept for each ID scope. Spec: DPS-EXPLAIN-1.
 pub const KEPT_MAX: usize = 10_000;
@@ -168,83 +164,6 @@ impl Ring {
             }
         }
     }
-}
-
-/// What would have worked, in words for the author of the device. Spec: DPS-EXPLAIN-3.
-pub fn advice(fault: &RequestFault) -> Option<String> {
-    let text = match fault {
-        RequestFault::ApiVersion(_) => {
-            "end the user name in /api-version=2019-03-31 (or any other date), as in idScope/registrations/id/api-version=2019-03-31"
-        }
-        RequestFault::Body(BadRegisterBody::Json(_)) => {
-            "send an empty body, or a JSON object such as {\"registrationId\":\"...\"}"
-        }
-        RequestFault::Body(BadRegisterBody::OtherRegistrationId(_)) => {
-            "send the registrationId of the user name in the body, or none"
-        }
-        RequestFault::Throttled { .. } => {
-            "wait for retry-after and ask again; the named limit stands in the configuration of the service"
-        }
-        RequestFault::TimedOut => "the service is overloaded or its store is slow: see its log and metrics",
-        RequestFault::Refused(refusal) => return advice_on_refusal(refusal),
-    };
-    Some(text.to_owned())
-}
-
-fn advice_on_refusal(refusal: &Refusal) -> Option<String> {
-    let text = match refusal {
-        Refusal::UnknownIdScope(_) => {
-            "use the ID scope that `harbormaster dev` printed, or configure this one"
-        }
-        Refusal::TpmWanted => {
-            "register this device over a transport that carries TPM attestation, or change its enrollment"
-        }
-        Refusal::ClaimedAcrossGroups { .. } => {
-            "sign with the key derived from the record's group, or delete the registration record first"
-        }
-        Refusal::NoSuchOperation(NoSuchOperation::NoRecord) => {
-            "register first; the record may have been deleted"
-        }
-        Refusal::NoSuchOperation(_) => {
-            "poll with the operationId of the answer to this device's own register"
-        }
-        Refusal::Busy => {
-            "wait for retry-after and ask again; give groups a registrationIdPrefix to make searches short"
-        }
-        Refusal::Contended(_) => {
-            "wait for retry-after and ask again; several connections register this id at once"
-        }
-        Refusal::Store(_) => "see the service's log: its store needs attention",
-        Refusal::Unproven(unproven) => return advice_on_credential(unproven),
-    };
-    Some(text.to_owned())
-}
-
-fn advice_on_credential(unproven: &Unproven) -> Option<String> {
-    let text = match unproven {
-        Unproven::NoCredential => "send a SAS token as the password",
-        Unproven::Malformed(_) => {
-            "send SharedAccessSignature sr={idScope}%2Fregistrations%2F{registrationId}&sig={signature}&se={unix seconds}"
-        }
-        Unproven::OtherResource { expected, .. } => {
-            return Some(format!("sign sr={expected}, percent-encoded or raw"));
-        }
-        Unproven::Expired { .. } => "make a new token; if it was new, the device's clock is wrong",
-        Unproven::WrongKey(_) => {
-            "sign with the primary or secondary key of that entry, Base64-decoded before use, over sr, a line feed and se"
-        }
-        Unproven::NoEntry { .. } => {
-            "create an individual enrollment with this id, or sign with Base64(HMAC-SHA256(group key, registration id)); \
-             `harbormaster device-key derive` computes it"
-        }
-        Unproven::GroupKeyUsedDirectly(_) => {
-            "derive the device's key: harbormaster device-key derive --group-key ... --registration-id ..."
-        }
-        Unproven::CertificateWanted(_) => {
-            "present the enrolled certificate, or change the enrollment's attestation"
-        }
-    };
-    Some(text.to_owned())
 }
 
 #[cfg(test)]

@@ -5,11 +5,16 @@
 //! way in; [`render`] and [`fault`] are the only files that know both what was decided and what a device is told.
 
 pub mod admin;
+mod admin_listener;
 pub mod admission;
+pub mod advice;
+pub mod counted_searches;
+pub mod dry_run;
 pub mod enrollment_json;
 pub mod explain;
 pub mod fault;
 pub mod front_end;
+pub mod handshake;
 pub mod https;
 pub mod limits;
 pub mod listen;

@@ -13,8 +13,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::admission::{Admitted, NotAdmitted};
+use crate::advice;
 use crate::explain::{Explanation, Step};
 use crate::front_end::{FrontEnd, Peer};
+use crate::handshake::HandshakeFault;
 use crate::https;
 use crate::metrics::{Handshake, Limit};
 use crate::mqtt::connection;
@@ -32,7 +34,7 @@ pub async fn mqtt(
     front_end: Arc<FrontEnd>,
     stopping: watch::Receiver<bool>,
 ) {
-    accept(listener, tls, front_end, stopping, |connected| async move {
+    accept("mqtt", listener, tls, front_end, stopping, |connected| async move {
         let Connected { tls, peer, admitted, front_end, stopping } = connected;
         // Boxed: the largest stage of a connection, and the longest.
         Box::pin(connection::serve(tls, peer, admitted, &front_end, stopping)).await;
@@ -48,7 +50,7 @@ pub async fn https(
     service_api: Arc<ServiceApi>,
     stopping: watch::Receiver<bool>,
 ) {
-    accept(listener, tls, front_end, stopping, move |connected| {
+    accept("https", listener, tls, front_end, stopping, move |connected| {
         let service_api = Arc::clone(&service_api);
         async move {
             let Connected { tls, peer, admitted, front_end, stopping } = connected;
@@ -68,6 +70,7 @@ struct Connected {
 }
 
 async fn accept<F>(
+    transport: &'static str,
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     front_end: Arc<FrontEnd>,
@@ -90,7 +93,7 @@ async fn accept<F>(
         let (place, stream, address) = match accepted {
             Some((place, Ok((stream, address)))) => (place, stream, address),
             Some((_, Err(why))) => {
-                tracing::error!(%why, "cannot accept a connection");
+                tracing::error!(reason = %why, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -103,13 +106,14 @@ async fn accept<F>(
                 let (stopping, serve) = (stopping.clone(), serve.clone());
                 tokio::spawn(async move {
                     // Boxed, so that a connection does not keep the room of its handshake for life.
-                    let shaken = Box::pin(shake(stream, peer, acceptor, &front_end, stopping.clone()));
+                    let shaken =
+                        Box::pin(shake(stream, transport, peer, acceptor, &front_end, stopping.clone()));
                     if let Some(tls) = shaken.await {
                         serve(Connected { tls, peer, admitted, front_end, stopping }).await;
                     }
                 });
             }
-            Err(refused) => turn_away(&front_end, peer, refused),
+            Err(refused) => turn_away(&front_end, transport, peer, refused),
         }
     }
     drop(listener);
@@ -122,53 +126,45 @@ async fn accept<F>(
 /// The TLS handshake, within its time.
 async fn shake(
     stream: TcpStream,
+    transport: &'static str,
     peer: Peer,
     acceptor: TlsAcceptor,
     front_end: &FrontEnd,
     mut stopping: watch::Receiver<bool>,
 ) -> Option<TlsStream<TcpStream>> {
     if let Err(why) = stream.set_nodelay(true) {
-        tracing::debug!(connection = peer.connection, %why, "the connection ended before it began");
+        tracing::debug!(connection = peer.connection, reason = %why, "the connection ended before it began");
         return None;
     }
     let shaken = tokio::select! {
         shaken = timeout(front_end.limits.handshake_within, acceptor.accept(stream)) => shaken,
         _ = stopping.wait_for(|stop| *stop) => return None,
     };
-    match shaken {
+    let (outcome, fault) = match shaken {
         Ok(Ok(tls)) => {
             front_end.metrics.handshake(Handshake::Done);
             return Some(tls);
         }
-        Ok(Err(why)) => {
-            front_end.metrics.handshake(Handshake::Failed);
-            tracing::warn!(
-                connection = peer.connection,
-                peer = %peer.address,
-                reason = %why,
-                hint = hint(&why),
-                "TLS handshake failed"
-            );
-            explain(front_end, peer, why.to_string(), hint(&why));
-        }
+        Ok(Err(why)) => (Handshake::Failed, HandshakeFault::from(&why)),
         Err(_) => {
-            front_end.metrics.handshake(Handshake::TimedOut);
             front_end.metrics.limit_hit(Limit::HandshakeTime);
-            let within_s = front_end.limits.handshake_within.as_secs();
-            tracing::warn!(
-                connection = peer.connection,
-                peer = %peer.address,
-                within_s,
-                "TLS handshake not finished in time"
-            );
-            explain(front_end, peer, format!("the TLS handshake was not finished within {within_s} s"), None);
+            (Handshake::TimedOut, HandshakeFault::TimedOut { within: front_end.limits.handshake_within })
         }
-    }
+    };
+    front_end.metrics.handshake(outcome);
+    tracing::warn!(
+        connection = peer.connection,
+        peer = %peer.address,
+        transport,
+        reason = %fault,
+        "TLS handshake failed"
+    );
+    explain(front_end, peer, fault.to_string(), advice::on_handshake(&fault));
     None
 }
 
 /// Closes a connection that has no place. Spec: DPS-LIMIT-1, DPS-LIMIT-2.
-fn turn_away(front_end: &FrontEnd, peer: Peer, refused: NotAdmitted) {
+fn turn_away(front_end: &FrontEnd, transport: &'static str, peer: Peer, refused: NotAdmitted) {
     /// The second in which the last such line was logged: a flood must not become a flood of lines.
     static LOGGED_AT: AtomicI64 = AtomicI64::new(0);
     front_end.metrics.limit_hit(refused.into());
@@ -177,16 +173,16 @@ fn turn_away(front_end: &FrontEnd, peer: Peer, refused: NotAdmitted) {
         tracing::warn!(
             connection = peer.connection,
             peer = %peer.address,
+            transport,
             reason = %refused,
             "connection turned away (logged once a second at most)"
         );
     }
-    let advice = "close connections that are done, or raise the limit in the service's configuration";
-    explain(front_end, peer, refused.to_string(), Some(advice));
+    explain(front_end, peer, refused.to_string(), advice::on_turned_away(refused));
 }
 
 /// Spec: DPS-EXPLAIN-4.
-fn explain(front_end: &FrontEnd, peer: Peer, reason: String, advice: Option<&str>) {
+fn explain(front_end: &FrontEnd, peer: Peer, reason: String, advice: &str) {
     let explanation = Explanation {
         at: front_end.moments.moment().now,
         tracking_id: None,
@@ -197,27 +193,7 @@ fn explain(front_end: &FrontEnd, peer: Peer, reason: String, advice: Option<&str
         step: Step::TlsHandshake,
         told: String::new(),
         reason,
-        advice: advice.map(str::to_owned),
+        advice: Some(advice.to_owned()),
     };
     front_end.explanations.keep(explanation, false);
-}
-
-/// What the author of the device can do about a failed handshake.
-fn hint(why: &std::io::Error) -> Option<&'static str> {
-    use rustls::{AlertDescription, Error};
-    match why.get_ref()?.downcast_ref::<Error>()? {
-        Error::InvalidMessage(_) => Some("the peer did not speak TLS, which this port takes only"),
-        Error::AlertReceived(
-            AlertDescription::UnknownCA
-            | AlertDescription::BadCertificate
-            | AlertDescription::CertificateUnknown,
-        ) => Some(
-            "the device does not trust the server's certificate: give it the CA file, and use a host name that \
-             the certificate carries",
-        ),
-        Error::PeerIncompatible(_) => {
-            Some("the device offers no TLS version, cipher suite or group that is served")
-        }
-        _ => None,
-    }
 }

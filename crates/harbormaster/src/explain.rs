@@ -1,4 +1,4 @@
-//! `harbormaster explain`: why a device was refused. Spec: DPS-EXPLAIN-2, DPS-EXPLAIN-3.
+//! `harbormaster explain`: why a device was refused, or would be. Spec: DPS-EXPLAIN-2, DPS-EXPLAIN-3, DPS-EXPLAIN-6.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -8,10 +8,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use dps_client::admin::AdminEndpoint;
-use dps_proto::ids::RegistrationId;
+use dps_proto::ids::{IdScope, RegistrationId};
 use dps_proto::percent;
 use serde_json::Value;
 
+use crate::dry_run::{self, DryRun};
 use crate::exit::{self, Failure};
 
 #[derive(Args)]
@@ -25,6 +26,13 @@ pub(crate) struct Options {
     /// Explain the latest refusals of this device.
     #[arg(long)]
     registration_id: Option<RegistrationId>,
+    /// Say what would happen if the device of --registration-id registered with this SAS token; "-" reads it from standard
+    /// input, so that it does not stay in the shell's history. Nothing is written.
+    #[arg(long, value_name = "TOKEN|-", requires = "registration_id")]
+    sas: Option<String>,
+    /// ID scope that the device would name [default: the only one of the service].
+    #[arg(long, value_name = "ID", requires = "sas")]
+    id_scope: Option<IdScope>,
     /// Address of the admin listener, as `harbormaster dev` printed it.
     #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT")]
     admin: SocketAddr,
@@ -55,6 +63,11 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let endpoint = AdminEndpoint { address: options.admin, token };
+    if let (Some(sas), Some(registration_id)) = (options.sas, options.registration_id) {
+        let dry_run = DryRun { registration_id, id_scope: options.id_scope, token: dry_run::token(sas)? };
+        let judged = runtime.block_on(dry_run.judge(&endpoint))?;
+        return judged.print(options.output == Output::Json);
+    }
     let found = runtime.block_on(endpoint.get(&format!("/admin/v1/explanations?{query}")))?;
     let mut out = std::io::stdout().lock();
     if options.output == Output::Json {
@@ -78,19 +91,27 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
 
 /// One refusal, a line for each thing that is known of it.
 fn describe(explanation: &Value) -> String {
+    lines(
+        explanation,
+        &[
+            ("when", "timestampUtc"),
+            ("tracking id", "trackingId"),
+            ("device", "registrationId"),
+            ("ID scope", "idScope"),
+            ("from", "peer"),
+            ("failed at", "step"),
+            ("was told", "told"),
+            ("because", "reason"),
+            ("would work", "advice"),
+        ],
+    )
+}
+
+/// A line for each member that is there, then an empty one.
+pub(crate) fn lines(object: &Value, members: &[(&str, &str)]) -> String {
     let mut lines = String::new();
-    for (label, member) in [
-        ("when", "timestampUtc"),
-        ("tracking id", "trackingId"),
-        ("device", "registrationId"),
-        ("ID scope", "idScope"),
-        ("from", "peer"),
-        ("failed at", "step"),
-        ("was told", "told"),
-        ("because", "reason"),
-        ("would work", "advice"),
-    ] {
-        if let Some(text) = explanation[member].as_str().filter(|text| !text.is_empty()) {
+    for (label, member) in members {
+        if let Some(text) = object[member].as_str().filter(|text| !text.is_empty()) {
             lines.push_str(&format!("{label:<12} {text}\n"));
         }
     }

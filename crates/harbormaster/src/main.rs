@@ -3,20 +3,26 @@
 //! Each command is a file; [`dev`] prepares a service, [`service`] puts store, hubs, registrar and front ends together: start
 //! reading there.
 
+mod activation;
+mod config;
+mod configuration;
 mod dev;
 mod device;
 mod device_key;
+mod dry_run;
 mod exit;
 mod explain;
 mod key_option;
+mod logging;
+mod serve;
 mod service;
 mod stop;
+mod supervisor;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use exit::Failure;
 
@@ -32,13 +38,18 @@ struct CommandLine {
 enum Command {
     /// Start a service that is ready for devices, with no configuration.
     Dev(dev::Options),
+    /// Run a service from a configuration file.
+    Serve(serve::Options),
+    /// Check a configuration file, or show what it comes to.
+    #[command(subcommand)]
+    Config(config::Command),
     /// Be a device.
     #[command(subcommand)]
     Device(device::Command),
     /// Work with the keys of devices.
     #[command(subcommand)]
     DeviceKey(device_key::Command),
-    /// Say why a device was refused.
+    /// Say why a device was refused, or what would become of one.
     Explain(explain::Options),
 }
 
@@ -51,9 +62,15 @@ fn main() -> ExitCode {
             return if why.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    log_to_stderr();
+    match &command_line.command {
+        // How these log is theirs to say.
+        Command::Dev(_) | Command::Serve(_) => {}
+        _ => logging::start(logging::Format::Text, logging::Level::Info),
+    }
     let done = match command_line.command {
         Command::Dev(options) => dev::run(options),
+        Command::Serve(options) => serve::run(options),
+        Command::Config(command) => config::run(command),
         Command::Device(command) => device::run(command),
         Command::DeviceKey(command) => device_key::run(command),
         Command::Explain(options) => explain::run(options),
@@ -65,15 +82,4 @@ fn main() -> ExitCode {
             code.into()
         }
     }
-}
-
-/// Standard output is for results alone. Spec: DPS-DEV-3.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("HARBORMASTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }

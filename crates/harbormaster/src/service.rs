@@ -10,12 +10,15 @@ use dps_core::instance::ServiceInstance;
 use dps_core::ports::Store;
 use dps_core::register::Registrar;
 use dps_server::admin::Admin;
+use dps_server::counted_searches::CountedSearches;
 use dps_server::front_end::FrontEnd;
 use dps_server::limits::Limits;
 use dps_server::listen;
+use dps_server::metrics::Metrics;
 use dps_server::moments::SystemMoments;
 use dps_server::search_pool::SearchThreads;
 use dps_server::service_api::ServiceApi;
+use dps_server::tls::ServerCertificates;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -23,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::exit::Failure;
-use crate::stop;
+use crate::{stop, supervisor};
 
 /// What a service is made of.
 pub(crate) struct Service {
@@ -32,6 +35,8 @@ pub(crate) struct Service {
     pub(crate) limits: Limits,
     /// For devices and for the service API.
     pub(crate) tls: Arc<ServerConfig>,
+    /// What `tls` serves: its expiry is shown in the metrics.
+    pub(crate) certificates: Arc<ServerCertificates>,
     /// Opens the admin listener.
     pub(crate) admin_token: String,
 }
@@ -53,10 +58,15 @@ impl Service {
         ready: impl FnOnce() -> anyhow::Result<()>,
         reload: impl Fn(),
     ) -> Result<ExitCode, Failure> {
-        let Self { store, instances, limits, tls, admin_token } = self;
-        let pool = Arc::new(SearchThreads::start(1, SearchThreads::SIGNATURES_DEFAULT)?);
+        let Self { store, instances, limits, tls, certificates, admin_token } = self;
+        let metrics = Arc::new(Metrics::default());
+        metrics.certificates(certificates.expiry());
+        store.observe_writes(Arc::clone(&metrics) as _);
+        let threads = SearchThreads::start(1, SearchThreads::SIGNATURES_DEFAULT)?;
+        let pool = Arc::new(CountedSearches::new(threads, Arc::clone(&metrics)));
         let registrar = Arc::new(Registrar::new(Arc::clone(&store), pool, instances.clone()));
-        let front_end = Arc::new(FrontEnd::new(registrar, Arc::new(SystemMoments), limits));
+        let front_end = FrontEnd::new(registrar, Arc::new(SystemMoments), limits);
+        let front_end = Arc::new(FrontEnd { metrics: Arc::clone(&metrics), ..front_end });
         let service_api = ServiceApi::new(Arc::clone(&store), instances, Arc::clone(&front_end));
 
         let (stop, stopping) = watch::channel(false);
@@ -79,16 +89,24 @@ impl Service {
             ));
         }
         ready()?;
+        supervisor::ready();
+        let watchdog = supervisor::keep_awake();
 
         while let stop::Signal::Reload = signals.next().await {
+            supervisor::reloading();
             reload();
+            metrics.certificates(certificates.expiry());
+            supervisor::ready();
         }
         tracing::info!("stopping");
+        supervisor::stopping();
         stop.send_replace(true);
         while let Some(ended) = serving.join_next().await {
             ended.context("a listener")?;
         }
-        admin.await.context("the admin listener")??;
+        admin.await.context("the admin listener")?;
+        // To the end: a drain that hangs is for the supervisor to end as well.
+        watchdog.abort();
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -13,8 +13,8 @@ use crate::enrollment::{
     Attestation, EnrollmentGroup, EntryRef, EntrySettings, GroupAttestation, IndividualEnrollment,
     ProvisioningStatus,
 };
-use crate::ports::{LookUp, SearchPool, Store};
-use crate::refusal::{Refusal, Unproven};
+use crate::ports::{LookUp, SearchPool, SearchTurn, Store};
+use crate::refusal::{EntriesTried, Refusal, Unproven};
 use crate::registration::HubCredential;
 use symmetric::GroupMatch;
 
@@ -27,6 +27,8 @@ pub struct DeviceClaim {
     pub registration_id: RegistrationId,
     /// Its proof.
     pub credential: Credential,
+    /// When a search for its group may run. Spec: DPS-LIMIT-8.
+    pub search_turn: SearchTurn,
 }
 
 /// What a device offers as proof.
@@ -172,7 +174,14 @@ async fn by_disabled_individual(
         Attested { entry: Entry::Individual(Arc::clone(enrollment)), admission: Admission::Disabled };
     match &enrollment.attestation {
         Attestation::SymmetricKey(keys) if symmetric::signed_by_either(token, keys) => Ok(disabled),
-        _ => by_group(store, pool, device, token, look_up).await.map(|_| disabled),
+        _ => match by_group(store, pool, device, token, look_up).await {
+            Ok(_) => Ok(disabled),
+            Err(Refusal::Unproven(Unproven::NoEntry(tried))) => {
+                let disabled = Some(enrollment.registration_id.clone());
+                Err(Unproven::NoEntry(EntriesTried { disabled, ..tried }).into())
+            }
+            Err(refusal) => Err(refusal),
+        },
     }
 }
 
@@ -190,7 +199,7 @@ async fn by_group(
         Some(found) => found,
         None => {
             let candidates = store.candidate_groups(&device.id_scope, &device.registration_id).await?;
-            symmetric::search(pool, token, &device.registration_id, candidates).await?
+            symmetric::search(pool, device.search_turn, token, &device.registration_id, candidates).await?
         }
     };
     let GroupMatch { group, spelling } = found;

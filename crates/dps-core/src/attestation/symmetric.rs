@@ -8,8 +8,8 @@ use dps_proto::key::KeyPair;
 use dps_proto::sas::SasToken;
 
 use crate::enrollment::{EnrollmentGroup, GroupAttestation, ProvisioningStatus};
-use crate::ports::{CandidateGroups, SearchPool};
-use crate::refusal::{Refusal, Unproven};
+use crate::ports::{CandidateGroups, SearchPool, SearchTurn};
+use crate::refusal::{EntriesTried, Refusal, Unproven};
 
 /// Most groups that are tried on the caller's own thread; handing a job over costs about as much. Spec: DPS-REG-4.
 const GROUPS_INLINE_MAX: usize = 8;
@@ -42,12 +42,22 @@ pub(crate) fn verify_group(
 /// Tries the candidates in their order. Spec: DPS-REG-2, DPS-REG-4.
 pub(crate) async fn search(
     pool: &dyn SearchPool,
+    turn: SearchTurn,
     token: &SasToken,
     id: &RegistrationId,
     candidates: CandidateGroups,
 ) -> Result<GroupMatch, Refusal> {
     let groups = in_order(candidates);
-    let groups_tried = groups.len();
+    let tried = EntriesTried {
+        disabled: None,
+        groups: groups.len(),
+        groups_named: groups
+            .iter()
+            .take(EntriesTried::GROUPS_NAMED_MAX)
+            .map(|group| group.id.clone())
+            .collect(),
+        spellings: spellings(id).map(Into::into).collect(),
+    };
     let verdict = if groups.len() <= GROUPS_INLINE_MAX {
         try_all(token, &groups, id)
     } else {
@@ -62,14 +72,14 @@ pub(crate) async fn search(
                 let _ = verdict.set(try_all(&token, &groups, &id));
             }
         };
-        pool.run(signatures, Box::new(job)).await.map_err(|_| Refusal::Busy)?;
+        pool.run(turn, signatures, Box::new(job)).await.map_err(|_| Refusal::Busy)?;
         // A pool that lost its job answers like a busy one: the device asks again.
         Arc::try_unwrap(verdict).ok().and_then(OnceLock::into_inner).ok_or(Refusal::Busy)?
     };
     verdict.map_err(|misuse| {
         let why = match misuse {
             Some(group) => Unproven::GroupKeyUsedDirectly(group.id.clone()),
-            None => Unproven::NoEntry { groups_tried },
+            None => Unproven::NoEntry(tried),
         };
         Refusal::Unproven(why)
     })

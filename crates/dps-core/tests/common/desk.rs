@@ -195,3 +195,11 @@ pub(crate) fn assigned(state: &State) -> (&Assignment, Substatus) {
 pub(crate) fn scope() -> IdScope {
     SCOPE.parse().unwrap()
 }
+
+/// How many groups were tried where no entry's key had made the signature.
+pub(crate) fn groups_tried(why: Unproven) -> Option<usize> {
+    match why {
+        Unproven::NoEntry(tried) => Some(tried.groups),
+        _ => None,
+    }
+}

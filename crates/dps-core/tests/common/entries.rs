@@ -5,6 +5,7 @@ use dps_core::enrollment::{
     Attestation, EnrollmentGroup, EntryRef, EntrySettings, GroupAttestation, IndividualEnrollment,
     ProvisioningStatus,
 };
+use dps_core::ports::SearchTurn;
 use dps_proto::ids::ETag;
 use dps_proto::key::{KeyPair, SymmetricKey};
 use dps_proto::sas::{SasToken, sign_device_token};
@@ -132,5 +133,6 @@ pub(crate) fn with_password(id: &str, password: &str) -> DeviceClaim {
         id_scope: SCOPE.parse().unwrap(),
         registration_id: id.parse().unwrap(),
         credential: Credential::Sas(SasToken::parse(password.as_bytes())),
+        search_turn: SearchTurn::InOrder,
     }
 }

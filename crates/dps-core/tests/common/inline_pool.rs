@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use dps_core::ports::{PoolBusy, SearchPool};
+use dps_core::ports::{PoolBusy, SearchPool, SearchTurn};
 
 /// Runs each job where it is asked for, and remembers what it was charged.
 #[derive(Debug, Default)]
@@ -20,7 +20,12 @@ impl InlinePool {
 
 #[async_trait]
 impl SearchPool for InlinePool {
-    async fn run(&self, signatures: u32, job: Box<dyn FnOnce() + Send>) -> Result<(), PoolBusy> {
+    async fn run(
+        &self,
+        _: SearchTurn,
+        signatures: u32,
+        job: Box<dyn FnOnce() + Send>,
+    ) -> Result<(), PoolBusy> {
         self.charges.lock().unwrap().push(signatures);
         job();
         Ok(())
@@ -33,7 +38,7 @@ pub(crate) struct BusyPool;
 
 #[async_trait]
 impl SearchPool for BusyPool {
-    async fn run(&self, _: u32, _: Box<dyn FnOnce() + Send>) -> Result<(), PoolBusy> {
+    async fn run(&self, _: SearchTurn, _: u32, _: Box<dyn FnOnce() + Send>) -> Result<(), PoolBusy> {
         Err(PoolBusy)
     }
 }
@@ -44,7 +49,7 @@ pub(crate) struct ForgetfulPool;
 
 #[async_trait]
 impl SearchPool for ForgetfulPool {
-    async fn run(&self, _: u32, _: Box<dyn FnOnce() + Send>) -> Result<(), PoolBusy> {
+    async fn run(&self, _: SearchTurn, _: u32, _: Box<dyn FnOnce() + Send>) -> Result<(), PoolBusy> {
         Ok(())
     }
 }

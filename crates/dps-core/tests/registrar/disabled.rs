@@ -4,7 +4,7 @@ use dps_core::refusal::Unproven;
 use dps_core::register::Finished;
 use dps_core::registration::{State, Substatus};
 
-use crate::common::desk::{Desk, assigned, unproven};
+use crate::common::desk::{Desk, assigned, groups_tried, unproven};
 use crate::common::entries::{
     AnyEntry, group, group_ref, individual, individual_by, individual_ref, keys, signed, tpm, x509,
 };
@@ -47,9 +47,11 @@ fn nobody_else_learns_that_an_individual_enrollment_is_disabled() {
     for entry in [individual("press-1"), individual_by("press-1", x509()), individual_by("press-1", tpm())] {
         let desk = desk();
         desk.put_individual(entry.disabled());
-        let no_entry = Unproven::NoEntry { groups_tried: 1 };
-        assert_eq!(desk.unproven(&desk.by_group("press-1", "beta")), no_entry);
-        assert_eq!(desk.unproven(&desk.signed("press-1", &keys("wrong").primary)), no_entry);
+        assert_eq!(groups_tried(desk.unproven(&desk.by_group("press-1", "beta"))), Some(1));
+        let wrong_key = desk.unproven(&desk.signed("press-1", &keys("wrong").primary));
+        let said = wrong_key.to_string();
+        assert!(said.contains("individual enrollment press-1 is disabled"), "for the log alone: {said}");
+        assert_eq!(groups_tried(wrong_key), Some(1));
         let group_key = desk.signed("press-1", &keys("alpha").primary);
         assert_eq!(desk.unproven(&group_key), Unproven::GroupKeyUsedDirectly("alpha".parse().unwrap()));
         let expired = signed("press-1", &keys("press-1").primary, desk.clock.get().after(-301));
@@ -65,7 +67,7 @@ fn a_disabled_group_is_told_to_its_devices_only() {
     desk.put_group(group("alpha").disabled());
     let record = desk.told_disabled(&desk.by_group("line-1", "alpha"));
     assert_eq!((&record.entry, &record.state), (&group_ref("alpha"), &State::Disabled { last: None }));
-    assert_eq!(desk.unproven(&desk.by_group("line-2", "beta")), Unproven::NoEntry { groups_tried: 1 });
+    assert_eq!(groups_tried(desk.unproven(&desk.by_group("line-2", "beta"))), Some(1));
     assert!(desk.record("line-2").is_none());
 }
 
@@ -140,7 +142,7 @@ fn a_poll_without_proof_does_not_learn_that_the_entry_is_disabled() {
     let (operation, _) = desk.accepted(&desk.by_group("line-1", "alpha"));
     desk.put_group(group("alpha").disabled());
     let refused = desk.poll(&desk.by_group("line-1", "beta"), operation);
-    assert_eq!(unproven(refused), Unproven::NoEntry { groups_tried: 1 });
+    assert_eq!(groups_tried(unproven(refused)), Some(1));
 }
 
 /// DPS-REG-20, DPS-REG-10: a device that is disabled while its hub is asked is not brought in by the hub's answer.

@@ -14,3 +14,4 @@ mod groups;
 mod hub_identity;
 mod polling;
 mod registration;
+mod trying;

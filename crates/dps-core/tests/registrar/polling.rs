@@ -9,7 +9,7 @@ use dps_core::registration::{Failure, State, Substatus};
 use dps_proto::ids::{InstanceSecret, OperationId};
 use uuid::Uuid;
 
-use crate::common::desk::{Desk, assigned, scope, unproven};
+use crate::common::desk::{Desk, assigned, groups_tried, scope, unproven};
 use crate::common::entries::{AnyEntry, group, keys, signed, with_password};
 use crate::common::hubs::{instance, local, slow};
 use crate::common::inline_pool::InlinePool;
@@ -104,7 +104,7 @@ fn a_poll_is_judged_like_a_register_before_its_operation_id_is_looked_at() {
     let (operation, _) = desk.accepted(&desk.by_group("line-1", "alpha"));
     for operation in [operation.to_string(), "5.".to_owned()] {
         let wrong = desk.signed("line-1", &keys("wrong").primary);
-        assert_eq!(unproven(desk.poll(&wrong, &operation)), Unproven::NoEntry { groups_tried: 1 });
+        assert_eq!(groups_tried(unproven(desk.poll(&wrong, &operation))), Some(1));
         let direct = desk.signed("line-1", &keys("alpha").primary);
         let expected = Unproven::GroupKeyUsedDirectly("alpha".parse().unwrap());
         assert_eq!(unproven(desk.poll(&direct, &operation)), expected);
@@ -120,9 +120,9 @@ fn a_poll_is_refused_once_the_entry_is_gone_or_has_other_keys() {
     let device = desk.by_group("line-1", "alpha");
     let (operation, _) = desk.accepted(&device);
     desk.delete_group("alpha");
-    assert_eq!(unproven(desk.poll(&device, operation)), Unproven::NoEntry { groups_tried: 0 });
+    assert_eq!(groups_tried(unproven(desk.poll(&device, operation))), Some(0));
     desk.put_group(crate::common::entries::keyed(group("alpha"), "renewed"));
-    assert_eq!(unproven(desk.poll(&device, operation)), Unproven::NoEntry { groups_tried: 1 });
+    assert_eq!(groups_tried(unproven(desk.poll(&device, operation))), Some(1));
     desk.polled(&desk.by_group("line-1", "renewed"), operation);
 }
 

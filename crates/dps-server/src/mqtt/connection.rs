@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use dps_core::attestation::{Credential, DeviceClaim};
+use dps_core::ports::SearchTurn;
 use dps_core::refusal::Refusal;
 use dps_core::register::Registered;
 use dps_core::registration::State;
@@ -17,18 +18,23 @@ use dps_proto::mqtt::{Answer, CloseReason, ConnectVerdict, Login, Output, Reques
 use dps_proto::sas::SasToken;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::admission::Admitted;
-use crate::explain::{self, Explanation, Step};
+use crate::advice;
+use crate::explain::{Explanation, Step};
 use crate::fault::{self, RequestFault, Transport};
 use crate::front_end::{FrontEnd, Peer};
 use crate::limits::Charge;
 use crate::metrics::{Asked, Attestation, Limit, Metrics};
+use crate::mqtt::end::End;
 use crate::render;
 
 /// Room made for each read. Requests are smaller, so one read usually takes one whole.
 const READ_BYTES: usize = 1_024;
+
+/// How long an address that guesses waits for each refusal: about the time between two tries of a device. Spec: DPS-LIMIT-8.
+const GUESS_PAUSE: Duration = Duration::from_millis(250);
 
 /// Serves one device until either side ends the connection, or `stopping` becomes true.
 pub async fn serve<S>(
@@ -84,17 +90,6 @@ pub async fn serve<S>(
     connection.ended(&end);
     // A peer that does not take the end of the connection has lost it anyway.
     let _ = timeout(front_end.limits.write_within, stream.shutdown()).await;
-}
-
-/// Why a connection ended.
-#[derive(Debug, thiserror::Error)]
-enum End {
-    #[error(transparent)]
-    Session(CloseReason),
-    #[error("the connection was lost: {0}")]
-    Lost(std::io::ErrorKind),
-    #[error("the device did not take what it was sent")]
-    WriteTimeout,
 }
 
 struct Connection<'f> {
@@ -159,8 +154,12 @@ impl Connection<'_> {
             Some(password) => Credential::Sas(SasToken::parse(password.expose())),
             None => Credential::None,
         };
-        let claim =
-            DeviceClaim { id_scope: user.id_scope, registration_id: user.registration_id, credential };
+        let claim = DeviceClaim {
+            id_scope: user.id_scope,
+            registration_id: user.registration_id,
+            credential,
+            search_turn: SearchTurn::InOrder,
+        };
         self.device = Some(Device { claim, api_version: user.api_version });
         if known { ConnectVerdict::Accept } else { ConnectVerdict::UnknownIdScope }
     }
@@ -172,6 +171,7 @@ impl Connection<'_> {
             Request::Register { .. } => (Instant::now(), Asked::Register),
             Request::Poll { .. } => (Instant::now(), Asked::Poll),
         };
+        let is_guessing = self.mark_guessing();
         let decided = timeout(self.front_end.limits.request_within, self.ask(request)).await;
         metrics.decided(asked, Transport::Mqtt, began.elapsed());
         let decided = decided.unwrap_or(Err(RequestFault::TimedOut));
@@ -182,7 +182,7 @@ impl Connection<'_> {
                 answer
             }
             Err(fault) => {
-                count(metrics, &fault);
+                count(metrics, asked, &fault);
                 let moment = self.front_end.moments.moment();
                 let tracking_id = self.front_end.moments.tracking_id();
                 let (code, _) = fault::of_request(&fault, Transport::Mqtt);
@@ -201,9 +201,12 @@ impl Connection<'_> {
                 self.explain(Explanation {
                     tracking_id: Some(tracking_id),
                     told: code.to_string(),
-                    advice: explain::advice(&fault),
+                    advice: advice::on_request(&fault),
                     ..self.explanation(Step::Request, fault.to_string())
                 });
+                if is_guessing {
+                    sleep(GUESS_PAUSE).await;
+                }
                 fault::answer(
                     &fault,
                     Transport::Mqtt,
@@ -215,6 +218,14 @@ impl Connection<'_> {
         };
         let fault::Answer { status, retry_after_s, body } = answer;
         Answer { status, retry_after_s, body }
+    }
+
+    /// Spec: DPS-LIMIT-8.
+    fn mark_guessing(&mut self) -> bool {
+        let Some(Device { claim, .. }) = &mut self.device else { return false };
+        let is_guessing = self.front_end.throttles.is_guessing(self.peer.address.ip(), &claim.id_scope);
+        claim.search_turn = if is_guessing { SearchTurn::AfterOthers } else { SearchTurn::InOrder };
+        is_guessing
     }
 
     /// Spec: DPS-LIMIT-7.
@@ -309,7 +320,9 @@ impl Connection<'_> {
         tracing::warn!(
             connection = self.peer.connection,
             peer = %self.peer.address,
+            id_scope = claim.map(|claim| claim.id_scope.as_str()),
             registration_id = claim.map(|claim| claim.registration_id.as_str()),
+            transport = Transport::Mqtt.as_str(),
             rid,
             status,
             "no answer sent: the device has not subscribed to $dps/registrations/res/#"
@@ -325,27 +338,26 @@ impl Connection<'_> {
         let (connection, peer) = (self.peer.connection, self.peer.address);
         let id_scope = device.map(|claim| claim.id_scope.as_str());
         let registration_id = device.map(|claim| claim.registration_id.as_str());
-        let is_normal = match end {
-            End::Session(reason) => reason.is_normal(),
-            // Many devices go without a DISCONNECT, and without TLS's own farewell.
-            End::Lost(_) => true,
-            End::WriteTimeout => false,
-        };
-        if is_normal {
-            tracing::debug!(connection, %peer, id_scope, registration_id, reason = %end, "connection ended");
+        let transport = Transport::Mqtt.as_str();
+        self.front_end.metrics.closed(end.outcome());
+        if end.is_normal() {
+            tracing::debug!(
+                connection, %peer, id_scope, registration_id, transport, reason = %end, "connection ended"
+            );
             return;
         }
-        tracing::warn!(connection, %peer, id_scope, registration_id, reason = %end, "connection closed");
-        if let Some(limit) = limit_of(end) {
+        let error_code = Some(end.told()).filter(|told| !told.is_empty());
+        tracing::warn!(
+            error_code, connection, %peer, id_scope, registration_id, transport, reason = %end, "connection closed"
+        );
+        if let Some(limit) = end.limit() {
             self.front_end.metrics.limit_hit(limit);
         }
-        let (step, told) = match end {
-            End::Session(CloseReason::RefusedConnect(refusal)) => {
-                (Step::Connect, format!("CONNACK {}", refusal.code() as u8))
-            }
-            End::Session(_) | End::Lost(_) | End::WriteTimeout => (Step::Connection, String::new()),
-        };
-        self.explain(Explanation { told, ..self.explanation(step, end.to_string()) });
+        self.explain(Explanation {
+            told: end.told(),
+            advice: end.advice(),
+            ..self.explanation(end.step(), end.to_string())
+        });
     }
 
     /// Spec: DPS-EXPLAIN-4.
@@ -372,7 +384,10 @@ impl Connection<'_> {
 }
 
 /// Spec: DPS-METRICS-2, DPS-METRICS-3.
-fn count(metrics: &Metrics, fault: &RequestFault) {
+fn count(metrics: &Metrics, asked: Asked, fault: &RequestFault) {
+    if asked == Asked::Register {
+        metrics.registration_refused(Transport::Mqtt);
+    }
     match fault {
         RequestFault::Refused(refusal) => match refusal {
             Refusal::Unproven(_) | Refusal::TpmWanted | Refusal::ClaimedAcrossGroups { .. } => {
@@ -399,20 +414,5 @@ fn count(metrics: &Metrics, fault: &RequestFault) {
         }
         // Refused for its form, before anyone looked at the credential.
         RequestFault::ApiVersion(_) | RequestFault::Body(_) => {}
-    }
-}
-
-fn limit_of(end: &End) -> Option<Limit> {
-    match end {
-        End::WriteTimeout => Some(Limit::WriteTime),
-        End::Lost(_) => None,
-        End::Session(reason) => match reason {
-            CloseReason::ConnectTimeout { .. } => Some(Limit::ConnectTime),
-            CloseReason::NotAttestedInTime { .. } => Some(Limit::AttestTime),
-            CloseReason::Idle { .. } | CloseReason::KeepAlive { .. } => Some(Limit::IdleTime),
-            CloseReason::BufferBudget => Some(Limit::UnattestedBytes),
-            CloseReason::Malformed(_) => Some(Limit::Packet),
-            _ => None,
-        },
     }
 }

@@ -120,6 +120,20 @@ async fn every_client_reports_a_refused_credential_and_leaves_it_at_that() {
     }
 }
 
+/// DPS-LIMIT-8: 22 wrong keys, one after the other: the last is told later.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_guesses_waits_for_its_refusals() {
+    let (service, model) = (Service::new(), &ALL[0]);
+    let mut waits = Vec::new();
+    for _ in 0..22 {
+        let began = tokio::time::Instant::now();
+        model.run(service.connect(TOGETHER), SCOPE, DEVICE, &service.device_key("another")).await;
+        waits.push(began.elapsed().as_millis());
+    }
+    assert!(waits[..21].iter().all(|wait| *wait == waits[0]), "{waits:?}");
+    assert_eq!(waits[21], waits[0] + 250, "{waits:?}");
+}
+
 /// DPS-MQTT-4
 #[tokio::test(start_paused = true)]
 async fn every_client_reports_an_unknown_id_scope() {

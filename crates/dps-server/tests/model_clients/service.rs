@@ -12,7 +12,7 @@ use dps_core::enrollment::{
     AllocationPolicy, EnrollmentGroup, EntrySettings, GroupAttestation, ProvisioningStatus,
 };
 use dps_core::instance::{ClaimAcrossGroups, LinkedHub, ServiceInstance};
-use dps_core::ports::{Condition, Hub, HubDevice, Placement, PoolBusy, SearchPool, Store};
+use dps_core::ports::{Condition, Hub, HubDevice, Placement, PoolBusy, SearchPool, SearchTurn, Store};
 use dps_core::register::Registrar;
 use dps_core::registration::{State, Substatus};
 use dps_hub::LocalHub;
@@ -58,7 +58,7 @@ struct Pool {
 
 #[async_trait]
 impl SearchPool for Pool {
-    async fn run(&self, _: u32, job: Box<dyn FnOnce() + Send>) -> Result<(), PoolBusy> {
+    async fn run(&self, _: SearchTurn, _: u32, job: Box<dyn FnOnce() + Send>) -> Result<(), PoolBusy> {
         let is_out =
             self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
         match self.outage {

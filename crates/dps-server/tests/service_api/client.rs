@@ -10,7 +10,7 @@ use bytes::Bytes;
 use dps_core::access::{Right, SharedAccessPolicy};
 use dps_core::enrollment::AllocationPolicy;
 use dps_core::instance::{ClaimAcrossGroups, LinkedHub, ServiceInstance};
-use dps_core::ports::{PoolBusy, SearchPool};
+use dps_core::ports::{PoolBusy, SearchPool, SearchTurn};
 use dps_core::register::Registrar;
 use dps_hub::LocalHub;
 use dps_proto::ids::InstanceSecret;
@@ -77,7 +77,7 @@ struct Pool;
 
 #[async_trait]
 impl SearchPool for Pool {
-    async fn run(&self, _: u32, job: Box<dyn FnOnce() + Send>) -> Result<(), PoolBusy> {
+    async fn run(&self, _: SearchTurn, _: u32, job: Box<dyn FnOnce() + Send>) -> Result<(), PoolBusy> {
         job();
         Ok(())
     }

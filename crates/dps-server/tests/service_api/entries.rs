@@ -2,6 +2,7 @@
 
 use dps_core::Moment;
 use dps_core::attestation::{Credential, DeviceClaim};
+use dps_core::ports::SearchTurn;
 use dps_proto::key::SymmetricKey;
 use dps_proto::sas::{SasToken, sign_device_token};
 use hyper::Method;
@@ -186,7 +187,8 @@ async fn the_record_of_a_device_is_read_alone_and_with_its_enrollment() {
     let key: SymmetricKey = KEY.parse().unwrap();
     let token = sign_device_token(&scope, &id, &key, Timestamp::now() + jiff::SignedDuration::from_mins(9));
     let credential = Credential::Sas(SasToken::parse(token.as_bytes()));
-    let claim = DeviceClaim { id_scope: scope, registration_id: id, credential };
+    let claim =
+        DeviceClaim { id_scope: scope, registration_id: id, credential, search_turn: SearchTurn::InOrder };
     let moment = Moment { now: Timestamp::now(), random: [5; 32] };
     client.registrar.register(&claim, moment).await.unwrap();
 

@@ -2,6 +2,7 @@
 
 use dps_core::Moment;
 use dps_core::attestation::{Credential, DeviceClaim};
+use dps_core::ports::SearchTurn;
 use dps_proto::key::SymmetricKey;
 use dps_proto::sas::{SasToken, sign_device_token};
 use hyper::Method;
@@ -102,7 +103,12 @@ async fn the_records_of_a_group_are_listed_and_outlive_it() {
             let expiry = Timestamp::now() + jiff::SignedDuration::from_mins(9);
             let token = sign_device_token(&scope, &device_id, &key.derive(&device), expiry);
             let credential = Credential::Sas(SasToken::parse(token.as_bytes()));
-            let claim = DeviceClaim { id_scope: scope, registration_id: device_id, credential };
+            let claim = DeviceClaim {
+                id_scope: scope,
+                registration_id: device_id,
+                credential,
+                search_turn: SearchTurn::InOrder,
+            };
             let moment = Moment { now: Timestamp::now(), random: [number; 32] };
             client.registrar.register(&claim, moment).await.unwrap();
         }

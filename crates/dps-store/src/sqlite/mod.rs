@@ -28,7 +28,7 @@ use async_trait::async_trait;
 use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
 use dps_core::ports::{
     CandidateGroups, Commit, Condition, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice,
-    WriteError,
+    WriteError, WriteObserver,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -283,5 +283,9 @@ impl Store for SqliteStore {
                 hub_device::list(connection, &sealer, &scope, &hub, after.as_ref(), limit)
             })
             .await
+    }
+
+    fn observe_writes(&self, observer: Arc<dyn WriteObserver>) {
+        self.writer.observe(observer);
     }
 }

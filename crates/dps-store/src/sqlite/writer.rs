@@ -3,12 +3,13 @@
 //! Writes that wait together go into one transaction and so share one fdatasync, which is what bounds their number. No one
 //! is answered before that transaction is committed.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 use std::{io, mem};
 
-use dps_core::ports::StoreError;
+use dps_core::ports::{StoreError, WriteObserver};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
@@ -48,6 +49,7 @@ pub(super) struct Writer {
     jobs: Option<mpsc::Sender<Box<dyn Job>>>,
     thread: Option<JoinHandle<()>>,
     counts: Arc<Counts>,
+    observer: OnceLock<Arc<dyn WriteObserver>>,
 }
 
 impl Writer {
@@ -58,7 +60,12 @@ impl Writer {
         let thread = thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || serve(connection, waiting, &counted))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread), counts })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), counts, observer: OnceLock::new() })
+    }
+
+    /// Spec: DPS-METRICS-5. A second observer is not taken.
+    pub(super) fn observe(&self, observer: Arc<dyn WriteObserver>) {
+        let _ = self.observer.set(observer);
     }
 
     pub(super) fn counts(&self) -> &Arc<Counts> {
@@ -76,7 +83,8 @@ impl Writer {
         let ended = || StoreError::Unavailable("the writing thread has ended".to_owned());
         let (answer, answered) = oneshot::channel();
         let jobs = self.jobs.as_ref().ok_or_else(ended)?;
-        let job = Box::new(Write { work, outcome: None, answer });
+        let waiting = self.observer.get().map(Waiting::begin);
+        let job = Box::new(Write { work, outcome: None, answer, _waiting: waiting });
         jobs.send(job).await.map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?
     }
@@ -102,6 +110,26 @@ struct Write<T, W> {
     work: W,
     outcome: Option<T>,
     answer: oneshot::Sender<Result<T, StoreError>>,
+    _waiting: Option<Waiting>,
+}
+
+/// A write that is observed from the time it was asked for to its end, however it ends.
+struct Waiting {
+    observer: Arc<dyn WriteObserver>,
+    since: Instant,
+}
+
+impl Waiting {
+    fn begin(observer: &Arc<dyn WriteObserver>) -> Self {
+        observer.asked();
+        Self { observer: Arc::clone(observer), since: Instant::now() }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.observer.ended(self.since.elapsed());
+    }
 }
 
 impl<T, W> Job for Write<T, W>
@@ -135,7 +163,7 @@ fn serve(connection: Connection, mut waiting: mpsc::Receiver<Box<dyn Job>>, coun
     // The readers are gone by now, so all of the log can go into the database and the next start is quick.
     let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     if let Err(error) = emptied.and_then(|()| connection.close().map_err(|(_, error)| error)) {
-        tracing::warn!(%error, "the store was not closed cleanly; nothing is lost, its log is read at the next start");
+        tracing::warn!(reason = %error, "the store was not closed cleanly; nothing is lost, its log is read at the next start");
     }
 }
 
@@ -170,7 +198,7 @@ fn attempt(connection: &Connection, batch: &mut [Box<dyn Job>]) -> Result<(), Fa
         if !connection.is_autocommit()
             && let Err(error) = statement("ROLLBACK")
         {
-            tracing::error!(%error, "a transaction of the store could not be rolled back");
+            tracing::error!(reason = %error, "a transaction of the store could not be rolled back");
         }
         failure
     };
@@ -215,7 +243,7 @@ mod tests {
             let _ = held.recv();
             Ok(())
         };
-        let job = Box::new(Write { work, outcome: None, answer });
+        let job = Box::new(Write { work, outcome: None, answer, _waiting: None });
         assert!(writer.jobs.as_ref().unwrap().send(job).await.is_ok());
         begun.await.unwrap();
         (release, answered)
@@ -293,6 +321,45 @@ mod tests {
         }
         assert_eq!(count(&writer).await, 0);
         writer.write(insert(1)).await.unwrap();
+    }
+
+    #[derive(Default)]
+    struct Observed {
+        asked: AtomicU64,
+        ended: AtomicU64,
+        longest_ms: AtomicU64,
+    }
+
+    impl WriteObserver for Observed {
+        fn asked(&self) {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+        }
+        fn ended(&self, took: std::time::Duration) {
+            self.ended.fetch_add(1, Ordering::SeqCst);
+            self.longest_ms.fetch_max(took.as_millis() as u64, Ordering::SeqCst);
+        }
+    }
+
+    /// DPS-METRICS-5
+    #[tokio::test]
+    async fn a_write_is_observed_until_its_commit_even_if_whoever_asked_has_left() {
+        let (writer, _directory) = writer();
+        let observed = Arc::new(Observed::default());
+        writer.observe(Arc::clone(&observed) as _);
+        let counts = || (observed.asked.load(Ordering::SeqCst), observed.ended.load(Ordering::SeqCst));
+        let (release, held) = hold(&writer).await;
+        let mut stays = Box::pin(writer.write(insert(1)));
+        let mut leaves = Box::pin(writer.write(insert(2)));
+        assert!(poll_once(stays.as_mut()).await.is_none() && poll_once(leaves.as_mut()).await.is_none());
+        drop(leaves);
+        assert_eq!(counts(), (2, 0), "both wait in the queue");
+        thread::sleep(std::time::Duration::from_millis(30));
+        drop(release);
+        held.await.unwrap().unwrap();
+        stays.await.unwrap();
+        drop(writer);
+        assert_eq!(counts(), (2, 2));
+        assert!(observed.longest_ms.load(Ordering::SeqCst) >= 30, "the time in the queue counts");
     }
 
     #[tokio::test]

@@ -1,0 +1,161 @@
+//! What would happen to a device, said without one. Spec: DPS-EXPLAIN-6, DPS-EXPLAIN-7.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dps_core::attestation::{Credential, DeviceClaim};
+use dps_core::ports::SearchTurn;
+use dps_core::register::{Registered, Registrar};
+use dps_core::registration::{Assignment, State, Substatus};
+use dps_proto::ids::{BadId, IdScope, RegistrationId};
+use dps_proto::sas::SasToken;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::advice;
+use crate::fault::{self, RequestFault, Transport};
+use crate::front_end::FrontEnd;
+use crate::moments::Moments;
+
+/// Judges claims as a register would be judged now.
+pub struct DryRun {
+    registrar: Arc<Registrar>,
+    moments: Arc<dyn Moments>,
+    within: Duration,
+}
+
+/// Why there is nothing to judge. Never holds what came: a token may be in it.
+#[derive(Debug, thiserror::Error)]
+pub enum BadDryRun {
+    /// The body has another shape.
+    #[error(
+        "the body is not {{\"registrationId\": ..., \"sasToken\": ..., \"idScope\": ...}} in JSON, of which only the first is \
+         needed; see line {line} column {column}"
+    )]
+    Body {
+        /// Where reading stopped.
+        line: usize,
+        /// Where in that line.
+        column: usize,
+    },
+    /// Spec: DPS-ID-1.
+    #[error("registrationId: {0}")]
+    RegistrationId(#[source] BadId),
+    /// Spec: DPS-ID-3.
+    #[error("idScope: {0}")]
+    IdScope(#[source] BadId),
+    /// There is more than one service instance, or none.
+    #[error("idScope: name it, for there is not just one service instance here")]
+    NoIdScope,
+}
+
+/// No `Debug`: it holds a token.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Asked {
+    registration_id: String,
+    id_scope: Option<String>,
+    sas_token: Option<String>,
+}
+
+impl DryRun {
+    /// Judged by the same registrar and the same clock as real requests.
+    pub fn of(front_end: &FrontEnd) -> Self {
+        Self {
+            registrar: Arc::clone(&front_end.registrar),
+            moments: Arc::clone(&front_end.moments),
+            within: front_end.limits.request_within,
+        }
+    }
+
+    /// Judges what the JSON `body` claims. The answer's members are only ever added to.
+    pub async fn judge(&self, body: &[u8]) -> Result<Value, BadDryRun> {
+        let claim = self.claim(body)?;
+        let moment = self.moments.moment();
+        let judged = match timeout(self.within, self.registrar.would_register(&claim, moment)).await {
+            Ok(Ok(registered)) => describe(&registered),
+            Ok(Err(refusal)) => describe_fault(&refusal.into()),
+            Err(_) => describe_fault(&RequestFault::TimedOut),
+        };
+        tracing::info!(
+            id_scope = %claim.id_scope,
+            registration_id = %claim.registration_id,
+            outcome = judged["outcome"].as_str(),
+            error_code = judged["told"].as_str(),
+            reason = judged["reason"].as_str(),
+            "register tried without a device"
+        );
+        let mut answer =
+            json!({"idScope": claim.id_scope.as_str(), "registrationId": claim.registration_id.as_str()});
+        if let (Some(answer), Value::Object(judged)) = (answer.as_object_mut(), judged) {
+            answer.extend(judged);
+        }
+        Ok(answer)
+    }
+
+    fn claim(&self, body: &[u8]) -> Result<DeviceClaim, BadDryRun> {
+        let asked: Asked = serde_json::from_slice(body)
+            .map_err(|why| BadDryRun::Body { line: why.line(), column: why.column() })?;
+        let registration_id: RegistrationId =
+            asked.registration_id.parse().map_err(BadDryRun::RegistrationId)?;
+        let id_scope: IdScope = match asked.id_scope {
+            Some(text) => text.parse().map_err(BadDryRun::IdScope)?,
+            None => self.registrar.only_id_scope().cloned().ok_or(BadDryRun::NoIdScope)?,
+        };
+        let credential = match asked.sas_token {
+            Some(token) => Credential::Sas(SasToken::parse(token.as_bytes())),
+            None => Credential::None,
+        };
+        Ok(DeviceClaim { id_scope, registration_id, credential, search_turn: SearchTurn::InOrder })
+    }
+}
+
+fn describe(registered: &Registered) -> Value {
+    let (registration, claimed_from) = match registered {
+        Registered::Accepted { registration, claimed_from, .. } => (registration, claimed_from.as_ref()),
+        Registered::Disabled { registration } => (registration, None),
+    };
+    let entry = registration.entry.to_string();
+    let admitted = |status: &str, assignment: &Assignment, keeps: bool| {
+        json!({
+            "outcome": "admitted",
+            "entry": entry,
+            "status": status,
+            "assignedHub": assignment.hub.as_str(),
+            "deviceId": assignment.device_id.as_str(),
+            "keepsAssignment": keeps,
+            "claimedFrom": claimed_from.map(|group| group.as_str()),
+        })
+    };
+    match &registration.state {
+        State::Assigned { assignment, substatus } => {
+            admitted("assigned", assignment, *substatus == Substatus::ReprovisionedToInitialAssignment)
+        }
+        State::Assigning { target, last } => {
+            admitted("assigning", target, last.as_ref().is_some_and(|last| last.hub == target.hub))
+        }
+        State::Disabled { .. } => json!({
+            "outcome": "disabled",
+            "entry": entry,
+            "reason": format!("the credential proves the device, and {entry} is disabled"),
+            "advice": "enable the enrollment",
+        }),
+        State::Failed { failure, .. } => json!({
+            "outcome": "failed",
+            "entry": entry,
+            "told": fault::of_failure(*failure).0.to_string(),
+            "reason": failure.to_string(),
+            "advice": "link a hub that the enrollment allows and whose allocation weight is not 0",
+        }),
+    }
+}
+
+fn describe_fault(fault: &RequestFault) -> Value {
+    json!({
+        "outcome": "refused",
+        "told": fault::of_request(fault, Transport::Mqtt).0.to_string(),
+        "reason": fault.to_string(),
+        "advice": advice::on_request(fault),
+    })
+}

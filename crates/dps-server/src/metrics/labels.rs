@@ -1,0 +1,162 @@
+//! The values that labels take. None of them can name a device, an address or a group. Spec: DPS-METRICS-1.
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
+
+use crate::admission::NotAdmitted;
+use crate::throttle::Throttled;
+
+/// What became of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Attestation {
+    /// It proved the device.
+    Proven,
+    /// It did not.
+    Refused,
+    /// It could not be judged: the service was busy or broken.
+    Undecided,
+}
+
+/// How a TLS handshake ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Handshake {
+    /// TLS stands.
+    Done,
+    /// One side refused.
+    Failed,
+    /// It took too long.
+    TimedOut,
+}
+
+/// How a device's connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Closed {
+    /// The device went, with or without a word.
+    ByDevice,
+    /// CONNECT was refused.
+    Refused,
+    /// The device broke the rules of MQTT or of the service.
+    Broken,
+    /// A time or a size ran out.
+    Limit,
+    /// A newer connection of the same device took its place.
+    TakenOver,
+    /// The service stops.
+    Shutdown,
+    /// The service failed.
+    Failure,
+}
+
+/// A limit that a peer ran into. Spec: DPS-METRICS-3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Limit {
+    /// Time to finish the TLS handshake.
+    HandshakeTime,
+    /// Time to send CONNECT.
+    ConnectTime,
+    /// Time to be attested.
+    AttestTime,
+    /// Time without a packet.
+    IdleTime,
+    /// Time to take what is sent.
+    WriteTime,
+    /// Time to decide a request.
+    RequestTime,
+    /// Bytes buffered for connections not yet attested.
+    UnattestedBytes,
+    /// Size or form of a packet.
+    Packet,
+    /// Searches for groups.
+    GroupSearch,
+    /// Connections of one address.
+    AddressConnections,
+    /// Connections that have not proved themselves.
+    UnattestedConnections,
+    /// Requests being decided at one time.
+    RequestsInFlight,
+    /// Registers of an instance.
+    Registrations,
+    /// Polls of a device.
+    Polls,
+    /// Credentials that proved nothing.
+    FailedAttestations,
+}
+
+impl From<Throttled> for Limit {
+    fn from(throttled: Throttled) -> Self {
+        match throttled {
+            Throttled::InFlight => Self::RequestsInFlight,
+            Throttled::Registrations => Self::Registrations,
+            Throttled::Polls => Self::Polls,
+            Throttled::FailedAttestations => Self::FailedAttestations,
+        }
+    }
+}
+
+impl From<NotAdmitted> for Limit {
+    fn from(refused: NotAdmitted) -> Self {
+        match refused {
+            NotAdmitted::Address(_) => Self::AddressConnections,
+            NotAdmitted::Unattested => Self::UnattestedConnections,
+        }
+    }
+}
+
+/// What was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Asked {
+    /// A register.
+    Register,
+    /// A poll.
+    Poll,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct AttestationLabels {
+    pub(super) outcome: Attestation,
+    pub(super) transport: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RegistrationLabels {
+    pub(super) status: &'static str,
+    pub(super) transport: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct AssignmentLabels {
+    pub(super) hub: String,
+    pub(super) substatus: &'static str,
+    pub(super) transport: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct HandshakeLabels {
+    pub(super) outcome: Handshake,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ClosedLabels {
+    pub(super) outcome: Closed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct LimitLabels {
+    pub(super) limit: Limit,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    pub(super) asked: Asked,
+    pub(super) transport: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ServiceRequestLabels {
+    pub(super) operation: &'static str,
+    pub(super) status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CertificateLabels {
+    pub(super) certificate: &'static str,
+}

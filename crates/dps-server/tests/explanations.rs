@@ -1,0 +1,561 @@
+//! From every cause to the words of its explanation: what was wrong, and what would work.
+//!
+//! The lists of kinds below are exhaustive matches: a new way to be refused does not compile before it stands in one, and
+//! the tests fail before it has a row.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this program is a test in whole")]
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use dps_core::enrollment::EntryRef;
+use dps_core::ports::StoreError;
+use dps_core::refusal::{EntriesTried, NoSuchOperation, Refusal, Unproven};
+use dps_proto::api_version::BadApiVersion;
+use dps_proto::body::BadRegisterBody;
+use dps_proto::ids::BadId;
+use dps_proto::login::BadUserName;
+use dps_proto::mqtt::{CloseReason, ConnectRefusal, Kind, Limit, Malformed};
+use dps_proto::sas::MalformedToken;
+use dps_proto::topic::BadTopic;
+use dps_server::admission::NotAdmitted;
+use dps_server::advice;
+use dps_server::explain::Step;
+use dps_server::fault::RequestFault;
+use dps_server::handshake::HandshakeFault;
+use dps_server::mqtt::end::End;
+use dps_server::throttle::Throttled;
+use jiff::Timestamp;
+
+/// A function that names the kind of a value, and the list of all the names it can give.
+macro_rules! kinds {
+    ($name:ident, $list:ident, $type:ty, $($pattern:pat => $kind:literal),+ $(,)?) => {
+        fn $name(value: &$type) -> &'static str {
+            match value { $($pattern => $kind),+ }
+        }
+        const $list: &[&str] = &[$($kind),+];
+    };
+}
+
+kinds!(kind_of_request, REQUESTS, RequestFault,
+    RequestFault::ApiVersion(BadApiVersion) => "api-version",
+    RequestFault::Body(BadRegisterBody::Json(_)) => "body: json",
+    RequestFault::Body(BadRegisterBody::OtherRegistrationId(_)) => "body: other id",
+    RequestFault::TimedOut => "timed out",
+    RequestFault::Throttled { throttled: Throttled::InFlight, .. } => "throttled: in flight",
+    RequestFault::Throttled { throttled: Throttled::Registrations, .. } => "throttled: registrations",
+    RequestFault::Throttled { throttled: Throttled::Polls, .. } => "throttled: polls",
+    RequestFault::Throttled { throttled: Throttled::FailedAttestations, .. } => "throttled: failures",
+    RequestFault::Refused(Refusal::UnknownIdScope(_)) => "unknown scope",
+    RequestFault::Refused(Refusal::TpmWanted) => "tpm",
+    RequestFault::Refused(Refusal::ClaimedAcrossGroups { .. }) => "claimed",
+    RequestFault::Refused(Refusal::NoSuchOperation(NoSuchOperation::Malformed)) => "operation: malformed",
+    RequestFault::Refused(Refusal::NoSuchOperation(NoSuchOperation::NotThisDevices)) => "operation: foreign",
+    RequestFault::Refused(Refusal::NoSuchOperation(NoSuchOperation::NoRecord)) => "operation: no record",
+    RequestFault::Refused(Refusal::Busy) => "busy",
+    RequestFault::Refused(Refusal::Contended(_)) => "contended",
+    RequestFault::Refused(Refusal::Store(StoreError::Unavailable(_))) => "store: unavailable",
+    RequestFault::Refused(Refusal::Store(StoreError::Unreadable(_))) => "store: unreadable",
+    RequestFault::Refused(Refusal::Unproven(Unproven::NoCredential)) => "no credential",
+    RequestFault::Refused(Refusal::Unproven(Unproven::Malformed(MalformedToken::TooLong))) => "token: long",
+    RequestFault::Refused(Refusal::Unproven(Unproven::Malformed(MalformedToken::NotText))) => "token: text",
+    RequestFault::Refused(Refusal::Unproven(Unproven::Malformed(MalformedToken::Scheme))) => "token: scheme",
+    RequestFault::Refused(Refusal::Unproven(Unproven::Malformed(MalformedToken::Part))) => "token: part",
+    RequestFault::Refused(Refusal::Unproven(Unproven::Malformed(MalformedToken::Missing(_)))) => "token: missing",
+    RequestFault::Refused(Refusal::Unproven(Unproven::Malformed(MalformedToken::Repeated(_)))) => "token: repeated",
+    RequestFault::Refused(Refusal::Unproven(Unproven::Malformed(MalformedToken::Signature))) => "token: sig",
+    RequestFault::Refused(Refusal::Unproven(Unproven::Malformed(MalformedToken::Expiry))) => "token: se",
+    RequestFault::Refused(Refusal::Unproven(Unproven::OtherResource { .. })) => "resource",
+    RequestFault::Refused(Refusal::Unproven(Unproven::Expired { .. })) => "expired",
+    RequestFault::Refused(Refusal::Unproven(Unproven::WrongKey(_))) => "wrong key",
+    RequestFault::Refused(Refusal::Unproven(Unproven::NoEntry(_))) => "no entry",
+    RequestFault::Refused(Refusal::Unproven(Unproven::GroupKeyUsedDirectly(_))) => "group key",
+    RequestFault::Refused(Refusal::Unproven(Unproven::CertificateWanted(_))) => "certificate",
+);
+
+kinds!(kind_of_end, ENDS, End,
+    End::Lost(_) => "lost",
+    End::WriteTimeout => "write timeout",
+    End::Session(CloseReason::Disconnected) => "disconnected",
+    End::Session(CloseReason::ConnectionEnded) => "ended",
+    End::Session(CloseReason::Shutdown) => "shutdown",
+    End::Session(CloseReason::TakenOver) => "taken over",
+    End::Session(CloseReason::BufferBudget) => "budget",
+    End::Session(CloseReason::NotConnectFirst { .. }) => "not connect",
+    End::Session(CloseReason::SecondConnect) => "second connect",
+    End::Session(CloseReason::Malformed(Malformed::Oversize { .. })) => "oversize",
+    End::Session(CloseReason::Malformed(_)) => "malformed",
+    End::Session(CloseReason::OutOfPlace(_)) => "out of place",
+    End::Session(CloseReason::BadTopic { why: BadTopic::Unknown, .. }) => "topic",
+    End::Session(CloseReason::BadTopic { why: BadTopic::NoRequestId, .. }) => "rid",
+    End::Session(CloseReason::Qos2Publish) => "qos 2",
+    End::Session(CloseReason::ConnectTimeout { .. }) => "connect timeout",
+    End::Session(CloseReason::NotAttestedInTime { .. }) => "attest timeout",
+    End::Session(CloseReason::KeepAlive { .. }) => "keepalive",
+    End::Session(CloseReason::Idle { .. }) => "idle",
+    End::Session(CloseReason::AnswerOverdue) => "overdue",
+    End::Session(CloseReason::AnswerTooLarge) => "answer too large",
+    End::Session(CloseReason::RefusedConnect(ConnectRefusal::Level { .. })) => "level",
+    End::Session(CloseReason::RefusedConnect(ConnectRefusal::UserName(BadUserName::Missing))) => "user name: none",
+    End::Session(CloseReason::RefusedConnect(ConnectRefusal::UserName(BadUserName::Form))) => "user name: form",
+    End::Session(CloseReason::RefusedConnect(ConnectRefusal::UserName(BadUserName::IdScope(_)))) => "user name: scope",
+    End::Session(CloseReason::RefusedConnect(ConnectRefusal::UserName(BadUserName::RegistrationId(_)))) => "user name: id",
+    End::Session(CloseReason::RefusedConnect(ConnectRefusal::ClientId { .. })) => "client id",
+    End::Session(CloseReason::RefusedConnect(ConnectRefusal::UnknownIdScope)) => "connect: unknown scope",
+);
+
+kinds!(kind_of_handshake, HANDSHAKES, HandshakeFault,
+    HandshakeFault::TimedOut { .. } => "timed out",
+    HandshakeFault::NotTls(_) => "not TLS",
+    HandshakeFault::ServerNotTrusted(_) => "not trusted",
+    HandshakeFault::NothingInCommon(_) => "nothing in common",
+    HandshakeFault::BrokenOff => "broken off",
+    HandshakeFault::Lost(_) => "lost",
+    HandshakeFault::Refused(_) => "refused",
+    HandshakeFault::Broken(_) => "broken",
+);
+
+kinds!(kind_of_not_admitted, NOT_ADMITTED, NotAdmitted,
+    NotAdmitted::Address(_) => "address",
+    NotAdmitted::Unattested => "unattested",
+);
+
+/// Checks the words of each row, and that no kind is without one.
+fn check<T: Display>(
+    rows: Vec<(T, &str, &str)>,
+    kinds: &[&'static str],
+    kind: impl Fn(&T) -> &'static str,
+    advice: impl Fn(&T) -> Option<String>,
+) {
+    let mut shown = BTreeSet::new();
+    for (cause, reason, words) in rows {
+        shown.insert(kind(&cause));
+        assert_eq!(cause.to_string(), reason);
+        let advice = advice(&cause).unwrap_or_default();
+        assert!(advice.contains(words) && advice.is_empty() == words.is_empty(), "{reason}: {advice:?}");
+    }
+    assert_eq!(shown, kinds.iter().copied().collect(), "each kind has a row");
+}
+
+fn unproven(unproven: Unproven) -> RequestFault {
+    Refusal::from(unproven).into()
+}
+
+fn malformed(why: MalformedToken) -> RequestFault {
+    unproven(Unproven::Malformed(why))
+}
+
+fn resource(received: &str) -> RequestFault {
+    let expected = "0ne0/registrations/dev-1".to_owned();
+    unproven(Unproven::OtherResource { received: received.to_owned(), expected })
+}
+
+fn tried(disabled: Option<&str>, groups: usize, named: &[&str], spellings: &[&str]) -> RequestFault {
+    unproven(Unproven::NoEntry(EntriesTried {
+        disabled: disabled.map(|id| id.parse().unwrap()),
+        groups,
+        groups_named: named.iter().map(|id| id.parse().unwrap()).collect(),
+        spellings: spellings.iter().map(|spelling| (*spelling).into()).collect(),
+    }))
+}
+
+/// DPS-EXPLAIN-3, DPS-EXPLAIN-8
+#[test]
+fn every_refused_request_says_why_and_what_would_work() {
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let store = |error: StoreError| RequestFault::from(Refusal::from(error));
+    let operation = |why: NoSuchOperation| RequestFault::from(Refusal::from(why));
+    let expired =
+        Unproven::Expired { expired_at: at("2026-03-01T10:00:00Z"), judged_at: at("2026-03-01T10:06:40Z") };
+    let token_form = "SharedAccessSignature sr=";
+    let rows = vec![
+        (BadApiVersion.into(), "the api-version is not of the form YYYY-MM-DD", "/api-version=2019-03-31"),
+        (
+            BadRegisterBody::Json("expected value".into()).into(),
+            "the body is not a registration in JSON: expected value",
+            "send an empty body",
+        ),
+        (
+            BadRegisterBody::OtherRegistrationId("dev-2".into()).into(),
+            "the body's registrationId is \"dev-2\", not the one of the connection",
+            "registrationId of the user name",
+        ),
+        (RequestFault::TimedOut, "the request was not decided in time", "overloaded"),
+        (
+            Throttled::InFlight.into(),
+            "as many requests as limits.requests_in_flight allows are being decided",
+            "raise limits.requests_in_flight",
+        ),
+        (
+            Throttled::Registrations.into(),
+            "the service instance has had as many registers as limits.registrations_per_minute allows",
+            "raise limits.registrations_per_minute",
+        ),
+        (
+            Throttled::Polls.into(),
+            "the device has polled as often as limits.polls_per_device_per_10_s allows",
+            "wait for retry-after before each poll",
+        ),
+        (
+            RequestFault::Throttled {
+                throttled: Throttled::FailedAttestations,
+                unproven: Some(Unproven::NoCredential.to_string()),
+            },
+            "the credential proved nothing, and its address has failed as often as limits.failed_attestations_per_minute \
+             allows (the device presented neither a SAS token nor a certificate)",
+            "mend the credential",
+        ),
+        (
+            Refusal::UnknownIdScope("0ne9".parse().unwrap()).into(),
+            "no service instance has the ID scope 0ne9",
+            "`harbormaster dev` prints it",
+        ),
+        (
+            Refusal::TpmWanted.into(),
+            "the individual enrollment wants TPM attestation, which this transport does not carry",
+            "change its enrollment",
+        ),
+        (
+            Refusal::ClaimedAcrossGroups { from: "old".parse().unwrap(), to: "new".parse().unwrap() }.into(),
+            "the device's record belongs to enrollment group old; new may not claim it (claim_across_groups)",
+            "delete the registration record",
+        ),
+        (
+            operation(NoSuchOperation::Malformed),
+            "the operation id is not of the form 5.{16 hex digits}.{guid}",
+            "all of it",
+        ),
+        (
+            operation(NoSuchOperation::NotThisDevices),
+            "the operation id was not issued to this device",
+            "this device's own register",
+        ),
+        (operation(NoSuchOperation::NoRecord), "the device has no record", "register first"),
+        (
+            Refusal::Busy.into(),
+            "too many searches for enrollment groups wait already",
+            "registrationIdPrefix",
+        ),
+        (
+            Refusal::Contended(16).into(),
+            "the record changed each of the 16 times it was about to be written",
+            "several connections",
+        ),
+        (
+            store(StoreError::Unavailable("disk full".into())),
+            "the store is unavailable: disk full",
+            "see its log",
+        ),
+        (
+            store(StoreError::Unreadable("bad row".into())),
+            "what is stored cannot be read: bad row",
+            "see its log",
+        ),
+        (
+            unproven(Unproven::NoCredential),
+            "the device presented neither a SAS token nor a certificate",
+            "send a SAS token",
+        ),
+        (
+            malformed(MalformedToken::TooLong),
+            "the password is no SAS token: the token is longer than 2048 bytes",
+            token_form,
+        ),
+        (
+            malformed(MalformedToken::NotText),
+            "the password is no SAS token: the token is not text",
+            token_form,
+        ),
+        (
+            malformed(MalformedToken::Scheme),
+            "the password is no SAS token: the token does not begin with \"SharedAccessSignature \"",
+            token_form,
+        ),
+        (
+            malformed(MalformedToken::Part),
+            "the password is no SAS token: a part of the token has no '='",
+            token_form,
+        ),
+        (
+            malformed(MalformedToken::Missing("se")),
+            "the password is no SAS token: the token has no se",
+            token_form,
+        ),
+        (
+            malformed(MalformedToken::Repeated("sig")),
+            "the password is no SAS token: the token has more than one sig",
+            token_form,
+        ),
+        (
+            malformed(MalformedToken::Signature),
+            "the password is no SAS token: sig is not Base64",
+            "percent-encoded Base64",
+        ),
+        (
+            malformed(MalformedToken::Expiry),
+            "the password is no SAS token: se is not a whole number of seconds",
+            "unix seconds",
+        ),
+        (
+            resource("0ne0%2Fregistrations%2Fdev-2"),
+            "the token is for sr=\"0ne0%2Fregistrations%2Fdev-2\", decoded and ignoring case it should be \
+             \"0ne0/registrations/dev-1\"",
+            "names another device than the user name",
+        ),
+        (
+            unproven(expired),
+            "the token expired at 2026-03-01T10:00:00Z, 400 s before 2026-03-01T10:06:40Z, the service's clock (on a poll: \
+             when its operation began); 300 s are forgiven",
+            "the device's clock is wrong",
+        ),
+        (
+            unproven(Unproven::WrongKey(EntryRef::Individual("dev-1".parse().unwrap()))),
+            "the signature is not that of a key of individual enrollment dev-1",
+            "Base64-decoded before use and not derived from",
+        ),
+        (
+            tried(None, 9, &["a", "b"], &["Dev-1", "dev-1"]),
+            "there is no individual enrollment with this registration id, and the signature is not that of a key derived \
+             for \"Dev-1\" or \"dev-1\" from any of the 9 enrollment groups tried (a, b, ...)",
+            "the id in one of the spellings named",
+        ),
+        (
+            tried(Some("dev-1"), 1, &["a"], &["dev-1"]),
+            "the individual enrollment dev-1 is disabled and does not prove the device, and the signature is not that of a \
+             key derived for \"dev-1\" from any of the 1 enrollment groups tried (a)",
+            "device-key derive",
+        ),
+        (
+            tried(None, 0, &[], &["dev-1"]),
+            "there is no individual enrollment with this registration id, and no enrollment group takes it: none exists \
+             whose registrationIdPrefix the id begins with, and none without a prefix",
+            "create an individual enrollment with this id, or a group",
+        ),
+        (
+            unproven(Unproven::GroupKeyUsedDirectly("fleet".parse().unwrap())),
+            "the token is signed with the key of enrollment group fleet itself; a device signs with the key derived from \
+             it: Base64(HMAC-SHA256(group key, registration id))",
+            "harbormaster device-key derive",
+        ),
+        (
+            unproven(Unproven::CertificateWanted(EntryRef::Individual("dev-1".parse().unwrap()))),
+            "individual enrollment dev-1 wants an X.509 certificate, not a SAS token",
+            "present the enrolled certificate",
+        ),
+    ];
+    check(rows, REQUESTS, kind_of_request, advice::on_request);
+}
+
+/// DPS-EXPLAIN-3, DPS-SAS-3
+#[test]
+fn what_differs_in_the_resource_of_a_token_is_named() {
+    for (received, words) in [
+        ("0ne1%2Fregistrations%2Fdev-1", "names another ID scope than the user name"),
+        ("0ne1/registrations/dev-2", "another ID scope and another device"),
+        ("0ne0%252Fregistrations%252Fdev-1", "encoded twice"),
+        ("0ne0%2Fregistrations%2", "broken percent-encoding"),
+        ("hub.example%2Fdevices%2Fdev-1", "token for a hub"),
+        ("0ne0", "has another form"),
+        ("0ne0%2Fregistration%2Fdev-1", "has another form"),
+    ] {
+        let advice = advice::on_request(&resource(received)).unwrap();
+        assert!(advice.starts_with("sign sr=0ne0/registrations/dev-1,"), "{advice}");
+        assert!(advice.ends_with(words) || advice.contains(words), "{received}: {advice}");
+    }
+}
+
+/// DPS-EXPLAIN-3, DPS-EXPLAIN-4, DPS-EXPLAIN-8
+#[test]
+fn every_end_of_a_connection_says_why_and_what_would_work() {
+    let within = Duration::from_secs(30);
+    let session = End::Session;
+    let refused = |refusal: ConnectRefusal| session(CloseReason::RefusedConnect(refusal));
+    let user_name = |why: BadUserName| refused(ConnectRefusal::UserName(why));
+    let topic = |why: BadTopic| session(CloseReason::BadTopic { topic: "a/b".into(), why });
+    let oversize = Malformed::Oversize { limit: Limit::Connect, bytes: 9_000 };
+    let rows = vec![
+        (End::Lost(ErrorKind::ConnectionReset), "the connection was lost: connection reset", ""),
+        (End::WriteTimeout, "the device did not take what it was sent", "read from the connection"),
+        (session(CloseReason::Disconnected), "the device disconnected", ""),
+        (session(CloseReason::ConnectionEnded), "the device closed the connection", ""),
+        (session(CloseReason::Shutdown), "the service is shutting down", ""),
+        (session(CloseReason::TakenOver), "a newer connection of the same device took over", ""),
+        (
+            session(CloseReason::BufferBudget),
+            "the buffers of connections that are not yet attested are full",
+            "limits.unattested_bytes",
+        ),
+        (
+            session(CloseReason::NotConnectFirst { first_byte: b'G' }),
+            "the first byte is 0x47, which begins no CONNECT",
+            "looks like HTTP",
+        ),
+        (
+            session(CloseReason::NotConnectFirst { first_byte: 0x30 }),
+            "the first byte is 0x30, which begins no CONNECT",
+            "begin with an MQTT 3.1.1 CONNECT",
+        ),
+        (session(CloseReason::SecondConnect), "a second CONNECT came", "send CONNECT once"),
+        (
+            session(CloseReason::Malformed(oversize)),
+            "malformed packet: 9000 bytes are more than a CONNECT (8192) may have",
+            "within the size named",
+        ),
+        (
+            session(CloseReason::Malformed(Malformed::PublishQos3)),
+            "malformed packet: PUBLISH has QoS 3",
+            "device register --trace",
+        ),
+        (
+            session(CloseReason::OutOfPlace(Kind::PingResp)),
+            "PINGRESP has no place here",
+            "packets of MQTT 3.1.1 alone",
+        ),
+        (
+            topic(BadTopic::Unknown),
+            "a publish to \"a/b\": the topic is neither the register nor the poll topic",
+            "$dps/registrations/PUT/iotdps-register/?$rid=",
+        ),
+        (topic(BadTopic::NoRequestId), "a publish to \"a/b\": the topic has no $rid", "?$rid={number}"),
+        (session(CloseReason::Qos2Publish), "a publish with QoS 2, which is not served", "QoS 0 or 1"),
+        (session(CloseReason::ConnectTimeout { within }), "no CONNECT within 30 s", "as soon as TLS stands"),
+        (
+            session(CloseReason::NotAttestedInTime { within }),
+            "not attested within 30 s of CONNECT",
+            "register soon after CONNECT",
+        ),
+        (
+            session(CloseReason::KeepAlive { keep_alive_s: 20 }),
+            "no packet for 1.5 times the keepalive of 20 s",
+            "PINGREQ",
+        ),
+        (
+            session(CloseReason::Idle { after: within }),
+            "no packet for 30 s",
+            "disconnect when the registration is done",
+        ),
+        (
+            session(CloseReason::AnswerOverdue),
+            "the service had no answer within 300 s",
+            "the device did nothing wrong",
+        ),
+        (
+            session(CloseReason::AnswerTooLarge),
+            "the answer of the service is too large",
+            "the device did nothing wrong",
+        ),
+        (
+            refused(ConnectRefusal::Level { level: 5 }),
+            "CONNECT was refused with 1: the protocol level is 5, served is 4 (MQTT 3.1.1)",
+            "MQTT 3.1.1, protocol level 4",
+        ),
+        (
+            user_name(BadUserName::Missing),
+            "CONNECT was refused with 4: there is no user name",
+            "{idScope}/registrations/{registrationId}",
+        ),
+        (
+            user_name(BadUserName::Form),
+            "CONNECT was refused with 4: the user name is not of the form \
+             idScope/registrations/registrationId/api-version=...",
+            "{idScope}/registrations/{registrationId}",
+        ),
+        (
+            user_name(BadUserName::IdScope(BadId::Length(2))),
+            "CONNECT was refused with 4: the ID scope of the user name is not one: it has 2 characters",
+            "4 to 32 letters and digits",
+        ),
+        (
+            user_name(BadUserName::RegistrationId(BadId::Character('%'))),
+            "CONNECT was refused with 4: the registration id of the user name is not one: it holds the character '%'",
+            "not percent-encoded",
+        ),
+        (
+            refused(ConnectRefusal::ClientId { client_id: "x".into(), registration_id: "dev-1".into() }),
+            "CONNECT was refused with 2: the client id \"x\" is not the registration id dev-1",
+            "registration id as the MQTT client id",
+        ),
+        (
+            refused(ConnectRefusal::UnknownIdScope),
+            "CONNECT was refused with 5: no service instance has this ID scope",
+            "`harbormaster dev` prints it",
+        ),
+    ];
+    for (end, ..) in &rows {
+        let at_connect = end.to_string().starts_with("CONNECT was refused");
+        assert_eq!(end.step() == Step::Connect, at_connect, "{end}");
+        assert_eq!(end.told().starts_with("CONNACK "), at_connect, "{end}");
+    }
+    check(rows, ENDS, kind_of_end, End::advice);
+}
+
+/// DPS-EXPLAIN-4, DPS-EXPLAIN-8, DPS-DEV-8
+#[test]
+fn every_failed_handshake_says_why_and_what_would_work() {
+    let text = str::to_owned;
+    let rows = vec![
+        (
+            HandshakeFault::TimedOut { within: Duration::from_secs(15) },
+            "the TLS handshake was not finished within 15 s",
+            "within the time named",
+        ),
+        (
+            HandshakeFault::NotTls(text("received corrupt message")),
+            "what came is no TLS: received corrupt message",
+            "connect with TLS",
+        ),
+        (
+            HandshakeFault::ServerNotTrusted(text("UnknownCA")),
+            "the device does not trust the server's certificate: it sent the alert UnknownCA",
+            "CA file",
+        ),
+        (
+            HandshakeFault::NothingInCommon(text("ProtocolVersion")),
+            "the device and the service have no way of speaking TLS in common: ProtocolVersion",
+            "TLS 1.2 or 1.3",
+        ),
+        (
+            HandshakeFault::BrokenOff,
+            "the device closed the connection in the middle of the TLS handshake",
+            "the device's own log",
+        ),
+        (
+            HandshakeFault::Lost(ErrorKind::ConnectionReset),
+            "the connection was lost in the TLS handshake: connection reset",
+            "the network",
+        ),
+        (
+            HandshakeFault::Refused(text("DecryptError")),
+            "the device broke off the TLS handshake with the alert DecryptError",
+            "TLS settings",
+        ),
+        (
+            HandshakeFault::Broken(text("peer misbehaved")),
+            "the TLS handshake failed: peer misbehaved",
+            "TLS settings",
+        ),
+    ];
+    check(rows, HANDSHAKES, kind_of_handshake, |fault| Some(advice::on_handshake(fault).to_owned()));
+}
+
+/// DPS-EXPLAIN-8, DPS-LIMIT-1, DPS-LIMIT-2
+#[test]
+fn a_connection_that_was_turned_away_says_why_and_what_would_work() {
+    let rows = vec![
+        (
+            NotAdmitted::Address(8),
+            "its address has 8 connections, the most that limits.connections_per_address allows",
+            "close connections that are done",
+        ),
+        (
+            NotAdmitted::Unattested,
+            "as many connections as limits.unattested_connections allows have not proved themselves yet",
+            "limits.unattested_connections",
+        ),
+    ];
+    check(rows, NOT_ADMITTED, kind_of_not_admitted, |refused| {
+        Some(advice::on_turned_away(*refused).to_owned())
+    });
+}
