@@ -171,7 +171,7 @@ def test_http_without_tls_is_refused_at_once_and_explained_in_the_log(harbor):
         assert not said.startswith(b"HTTP") and len(said) <= 7, "at most an alert of TLS"
         port = plain.getsockname()[1]
     assert time.monotonic() - began < 2
-    harbor.log_line(f"127.0.0.1:{port}", "did not speak TLS")
+    harbor.log_line(f"127.0.0.1:{port}", "is no TLS")
 
 
 def test_only_the_ca_of_the_contract_vouches_for_the_service(harbor):
