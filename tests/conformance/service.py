@@ -82,8 +82,9 @@ class Harbormaster:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                # A service that is killed cannot remove its temporary directory; the test's folder goes as a whole.
-                env={**os.environ, "TMPDIR": str(folder), **(environment or {})},
+                # A service that is killed cannot remove its temporary directory, or what it announced; the test's folder goes as a
+                # whole.
+                env={**os.environ, "TMPDIR": str(folder), "XDG_RUNTIME_DIR": str(folder), **(environment or {})},
             )
         _running.append(self)
         self.contract = None

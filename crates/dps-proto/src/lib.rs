@@ -7,6 +7,7 @@
 pub mod api_version;
 pub mod body;
 pub mod code;
+pub mod connection_string;
 pub mod date;
 pub mod ids;
 pub mod key;

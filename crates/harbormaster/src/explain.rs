@@ -1,11 +1,12 @@
-//! `harbormaster explain`: why a device was refused, or would be. Spec: DPS-EXPLAIN-2, DPS-EXPLAIN-3, DPS-EXPLAIN-6.
+//! `harbormaster explain`: why a device was refused, or would be.
+//! Spec: DPS-EXPLAIN-2, DPS-EXPLAIN-3, DPS-EXPLAIN-6, DPS-CLI-7.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use dps_client::admin::AdminEndpoint;
 use dps_proto::ids::{IdScope, RegistrationId};
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 use crate::dry_run::{self, DryRun};
 use crate::exit::{self, Failure};
+use crate::{file_option, running_dev};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -33,12 +35,12 @@ pub(crate) struct Options {
     /// ID scope that the device would name [default: the only one of the service].
     #[arg(long, value_name = "ID", requires = "sas")]
     id_scope: Option<IdScope>,
-    /// Address of the admin listener, as `harbormaster dev` printed it.
-    #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT")]
-    admin: SocketAddr,
+    /// Address of the admin listener [default: that of the running `harbormaster dev`].
+    #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT", requires = "admin_token_file")]
+    admin: Option<SocketAddr>,
     /// File with the admin token: admin-token of the data directory.
-    #[arg(long, env = "HARBORMASTER_ADMIN_TOKEN_FILE", value_name = "FILE")]
-    admin_token_file: PathBuf,
+    #[arg(long, env = "HARBORMASTER_ADMIN_TOKEN_FILE", value_name = "FILE", requires = "admin")]
+    admin_token_file: Option<PathBuf>,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -53,16 +55,15 @@ enum Output {
 }
 
 pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
-    let token = std::fs::read_to_string(&options.admin_token_file)
-        .with_context(|| format!("--admin-token-file {}", options.admin_token_file.display()))
-        .map_err(Failure::usage)?;
+    let (address, token_file) = admin(&options).map_err(Failure::usage)?;
+    let token = file_option::text("--admin-token-file", &token_file).map_err(Failure::usage)?.to_string();
     let query = match (&options.tracking_id, &options.registration_id) {
         (Some(tracking_id), _) => format!("trackingId={}", percent::encode(tracking_id)),
         (None, Some(id)) => format!("registrationId={}", percent::encode(id.as_str())),
         (None, None) => "limit=1".to_owned(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let endpoint = AdminEndpoint { address: options.admin, token };
+    let endpoint = AdminEndpoint { address, token };
     if let (Some(sas), Some(registration_id)) = (options.sas, options.registration_id) {
         let dry_run = DryRun { registration_id, id_scope: options.id_scope, token: dry_run::token(sas)? };
         let judged = runtime.block_on(dry_run.judge(&endpoint))?;
@@ -87,6 +88,17 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The listener that the options name, else that of the running `dev`.
+fn admin(options: &Options) -> anyhow::Result<(SocketAddr, PathBuf)> {
+    if let (Some(address), Some(token_file)) = (options.admin, &options.admin_token_file) {
+        return Ok((address, token_file.clone()));
+    }
+    let dev = running_dev::find()
+        .map_err(|why| anyhow!("{why}; start one, or give --admin and --admin-token-file"))?;
+    let admin = dev.admin.context("the running `harbormaster dev` names no admin listener")?;
+    Ok((admin.listener.reachable(), admin.token_file))
 }
 
 /// One refusal, a line for each thing that is known of it.

@@ -4,16 +4,21 @@
 //! reading there.
 
 mod activation;
+mod completions;
 mod config;
 mod configuration;
+mod connection;
 mod dev;
 mod device;
 mod device_key;
 mod dry_run;
 mod exit;
 mod explain;
+mod file_option;
 mod key_option;
 mod logging;
+mod manage;
+mod running_dev;
 mod serve;
 mod service;
 mod stop;
@@ -22,7 +27,7 @@ mod supervisor;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use exit::Failure;
 
@@ -49,8 +54,22 @@ enum Command {
     /// Work with the keys of devices.
     #[command(subcommand)]
     DeviceKey(device_key::Command),
+    /// Manage individual enrollments: which devices may register.
+    #[command(subcommand)]
+    Enrollment(manage::enrollment::Command),
+    /// Manage enrollment groups: devices that register with what they share.
+    #[command(subcommand)]
+    EnrollmentGroup(manage::enrollment_group::Command),
+    /// Look at registration records: what became of devices.
+    #[command(subcommand)]
+    Registration(manage::registration::Command),
     /// Say why a device was refused, or what would become of one.
     Explain(explain::Options),
+    /// Print a script by which a shell completes commands and options.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -73,7 +92,11 @@ fn main() -> ExitCode {
         Command::Config(command) => config::run(command),
         Command::Device(command) => device::run(command),
         Command::DeviceKey(command) => device_key::run(command),
+        Command::Enrollment(command) => manage::enrollment::run(command),
+        Command::EnrollmentGroup(command) => manage::enrollment_group::run(command),
+        Command::Registration(command) => manage::registration::run(command),
         Command::Explain(options) => explain::run(options),
+        Command::Completions { shell } => completions::run(shell, CommandLine::command()),
     };
     match done {
         Ok(code) => code,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use dps_core::access::SharedAccessPolicy;
 use dps_proto::ids::{HubName, IdScope};
-use serde_json::json;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::enrollments::Group;
@@ -30,8 +30,8 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// One line of JSON. Members are only ever added.
-    pub(super) fn print_json(&self) -> io::Result<()> {
+    /// Where the service is, and what opens it. Members are only ever added.
+    pub(super) fn contract(&self) -> Value {
         let groups: Vec<_> = self
             .groups
             .iter()
@@ -43,7 +43,7 @@ impl Ready {
                 })
             })
             .collect();
-        let ready = json!({
+        json!({
             "idScope": self.id_scope.as_str(),
             "host": self.host,
             "mqtt": {"address": self.mqtt.ip().to_string(), "port": self.mqtt.port()},
@@ -57,9 +57,13 @@ impl Ready {
             "serviceConnectionString": *self.service_connection_string(),
             "enrollmentGroups": groups,
             "linkedHubs": self.linked_hubs.iter().map(HubName::as_str).collect::<Vec<_>>(),
-        });
+        })
+    }
+
+    /// The contract as one line of JSON.
+    pub(super) fn print_json(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        writeln!(out, "{ready}")?;
+        writeln!(out, "{}", self.contract())?;
         out.flush()
     }
 
@@ -151,6 +155,11 @@ static const char* id_scope = "{id_scope}";
 SECURE_DEVICE_TYPE hsm_type = SECURE_DEVICE_TYPE_SYMMETRIC_KEY;
 prov_dev_set_symmetric_key_info("{SAMPLE_DEVICE}", "{device_key}");  /* before prov_dev_security_init */
 Prov_Device_LL_SetOption(handle, OPTION_TRUSTED_CERT, ca_pem);  /* the text of {ca_file} */
+
+--- Enrollments (commands of this user find the service by themselves):
+
+cargo run --release -- enrollment create another-device
+cargo run --release -- enrollment list
 
 --- Enrollments over the service API, with the tools of Azure IoT or your own:
 

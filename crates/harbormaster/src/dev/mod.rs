@@ -30,6 +30,7 @@ use dps_store::{DataDir, Sealer, SealingKey, SqliteOptions, SqliteStore, Synchro
 use crate::exit::Failure;
 use crate::key_option::KeyOption;
 use crate::logging::{self, Format, Level};
+use crate::running_dev;
 use crate::service::{self, Listeners, Service, admin_token, random};
 use certificates::{Certificates, Host};
 
@@ -101,7 +102,9 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         None => Some(temporary_directory().context("a temporary directory")?),
     };
     let path = options.data_dir.clone().or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()));
-    let data_dir = DataDir::open(path.unwrap_or_default()).map_err(Failure::usage)?;
+    // Those who are told of files in it may be in another directory.
+    let path = std::path::absolute(path.unwrap_or_default()).map_err(Failure::usage)?;
+    let data_dir = DataDir::open(path).map_err(Failure::usage)?;
     let certificates = Certificates::make(&data_dir, &options.hosts, options.bind)
         .context("the certificates could not be made")?;
     let server_certificates = certificates.load()?;
@@ -150,7 +153,13 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         certificates: Arc::clone(&server_certificates),
         admin_token,
     };
+    // Taken back when this function ends.
+    let mut announcement = None;
     let announce = || {
+        match running_dev::announce(&ready.contract()) {
+            Ok(announced) => announcement = Some(announced),
+            Err(why) => tracing::warn!(%why, "other commands will not find this service by themselves"),
+        }
         match options.output {
             Output::Json => ready.print_json(),
             Output::Text => ready.print_guide(),
@@ -163,7 +172,10 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
             tracing::error!(reason = %why, "the certificates could not be read again; the old ones stay")
         }
     };
-    service.run(Listeners { mqtt: vec![mqtt], https: vec![https], admin }, announce, reload).await
+    let ended =
+        service.run(Listeners { mqtt: vec![mqtt], https: vec![https], admin }, announce, reload).await;
+    drop(announcement);
+    ended
 }
 
 /// Spec: DPS-STORE-8: it holds secrets, and lies where others may look.

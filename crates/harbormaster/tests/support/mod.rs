@@ -49,6 +49,8 @@ impl Service {
             .args(["dev", "--output", "json", "--mqtt-port", "0", "--data-dir"])
             .arg(data_dir)
             .env("HARBORMASTER_LOG", "error")
+            // What a killed process announced goes with the test's directory.
+            .env("XDG_RUNTIME_DIR", data_dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
