@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from managing import ListsRecords, ManagesEnrollments
+from managing import ListsRecords, ManagesEnrollments, entry
 from node_client import Node, NodeClient
 from service_clients import INDIVIDUAL, Refused
 
@@ -27,3 +27,19 @@ class TestNode(ManagesEnrollments, ListsRecords):
         with pytest.raises(Refused) as raised:
             client.get(INDIVIDUAL, "no such id")
         assert raised.value.text.startswith("ArgumentError: "), raised.value.text
+
+
+def test_another_port_is_reached_through_an_agent(start):
+    """DPS-ACCESS-5: what the tests above do where this user may not listen on 443."""
+    service = start(https_port=0)
+    with Node(service.ca_file) as node:
+        client = NodeClient(node, service.service_connection_string)
+        assert client.put(INDIVIDUAL, entry(INDIVIDUAL, "Press7"))["registrationId"] == "Press7"
+        assert client.pages(INDIVIDUAL, "*", 10)[0][0]["registrationId"] == "Press7"
+
+
+def test_a_stranger_is_not_trusted(harbor, start):
+    """DPS-DEV-6: a service whose CA the client does not have is not spoken to."""
+    with Node(start(https_port=0).ca_file) as node:
+        with pytest.raises(AssertionError, match="certificate"):
+            NodeClient(node, harbor.service_connection_string).get(INDIVIDUAL, "any")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from managing import ListsRecords, ManagesEnrollments
+from managing import ListsRecords, ManagesEnrollments, entry
 from service_clients import INDIVIDUAL, PythonBetaClient, PythonClient, Refused, trusted
 
 
@@ -32,3 +32,14 @@ class TestPythonBeta(ManagesEnrollments, ListsRecords):
     @pytest.fixture
     def connect(self):
         return PythonBetaClient
+
+
+@pytest.mark.parametrize("kind", [PythonClient, PythonBetaClient])
+def test_a_connection_string_may_name_a_port(start, kind):
+    """DPS-ACCESS-5, DPS-ACCESS-2: these clients sign for it, too."""
+    service = start(https_port=0)
+    with trusted(service.ca_file):
+        client = kind(service.service_connection_string)
+        assert f":{service.https_port}" in service.service_connection_string
+        assert client.put(INDIVIDUAL, entry(INDIVIDUAL, "Press7"))["registrationId"] == "Press7"
+        assert [len(page) for page in client.pages(INDIVIDUAL, "*", 10)] == [1]
