@@ -28,11 +28,11 @@ _running = []
 def free_address():
     """A loopback address where nothing of this suite, and nothing else, listens on the ports that SDKs know."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    while True:
-        number = next(_addresses)
+    for number in itertools.islice(_addresses, 250):
         address = f"127.{100 + worker}.{1 + os.getpid() % 250}.{1 + number % 250}"
         if is_free(address, MQTT_PORT) and (not may_bind(HTTPS_PORT) or is_free(address, HTTPS_PORT)):
             return address
+    raise RuntimeError(f"none of 250 loopback addresses has a free port {MQTT_PORT}")
 
 
 def is_free(address, port):
@@ -49,14 +49,12 @@ def is_free(address, port):
 
 
 def may_bind(port):
-    """Whether the system lets this user listen on the port at all. Without it, `dev` serves HTTPS on another."""
+    """Whether this user can listen on the port of some loopback address. The system may keep it for root, or something may
+    listen on every address of this machine; then `dev` serves HTTPS on another port."""
     try:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-    except OSError as error:
-        return error.errno != errno.EACCES
-    return True
+        return is_free("127.99.99.99", port)
+    except PermissionError:
+        return False
 
 
 class Harbormaster:
