@@ -6,6 +6,7 @@ import os
 import pytest
 
 import leaks
+import node_client
 import service
 from enrollments import Enrollments
 from raw_device import registers
@@ -18,6 +19,8 @@ pytest.register_assert_rewrite("managing")
 def pytest_configure(config):
     if not os.path.isfile(service.BINARY):
         raise pytest.UsageError("HARBORMASTER_BINARY must name the binary to test; see `cargo xtask conformance`")
+    if not os.path.isdir(os.path.join(node_client.FOLDER, "node_modules")):
+        raise pytest.UsageError("HARBORMASTER_NODE_FOLDER must name the folder of node_modules; see `cargo xtask conformance`")
 
 
 def pytest_testnodedown(node, error):

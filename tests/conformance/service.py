@@ -60,8 +60,16 @@ def may_bind(port):
 class Harbormaster:
     """One process. `contract` is the first line of its standard output."""
 
-    def __init__(self, folder, *options, address=None, data_dir=None, mqtt_port=MQTT_PORT, https_port=None,
-                 environment=None):
+    def __init__(
+        self,
+        folder,
+        *options,
+        address=None,
+        data_dir=None,
+        mqtt_port=MQTT_PORT,
+        https_port=None,
+        environment=None,
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         self.address = address or free_address()
         self.log_path = folder / f"stderr-{len(list(folder.iterdir()))}.log"

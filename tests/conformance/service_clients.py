@@ -35,12 +35,12 @@ class PythonClient:
         self._client = ProvisioningServiceClient.create_from_connection_string(connection_string)
 
     def put(self, kind, entry):
-        with _refusal_of(ProvisioningServiceError):
+        with _refusal():
             return _json(self._client.create_or_update(_model(kind, entry)))
 
     def get(self, kind, name):
         get = {INDIVIDUAL: self._client.get_individual_enrollment, GROUP: self._client.get_enrollment_group}
-        with _refusal_of(ProvisioningServiceError):
+        with _refusal():
             return _json(get[kind](name))
 
     def delete(self, kind, name, etag=None):
@@ -48,7 +48,7 @@ class PythonClient:
             INDIVIDUAL: self._client.delete_individual_enrollment_by_param,
             GROUP: self._client.delete_enrollment_group_by_param,
         }
-        with _refusal_of(ProvisioningServiceError):
+        with _refusal():
             delete[kind](name, etag)
 
     def keys(self, kind, name):
@@ -56,7 +56,7 @@ class PythonClient:
             INDIVIDUAL: self._client.get_individual_enrollment_attestation_mechanism,
             GROUP: self._client.get_enrollment_group_attestation_mechanism,
         }
-        with _refusal_of(ProvisioningServiceError):
+        with _refusal():
             return _json(keys[kind](name))
 
     def pages(self, kind, text, page_size):
@@ -64,15 +64,15 @@ class PythonClient:
             INDIVIDUAL: self._client.create_individual_enrollment_query,
             GROUP: self._client.create_enrollment_group_query,
         }
-        with _refusal_of(ProvisioningServiceError):
+        with _refusal():
             return [[_json(model) for model in page] for page in query[kind](QuerySpecification(text), page_size)]
 
     def record(self, registration_id):
-        with _refusal_of(ProvisioningServiceError):
+        with _refusal():
             return _json(self._client.get_registration_state(registration_id))
 
     def delete_record(self, registration_id, etag=None):
-        with _refusal_of(ProvisioningServiceError):
+        with _refusal():
             self._client.delete_registration_state_by_param(registration_id, etag)
 
 
@@ -85,35 +85,35 @@ class PythonBetaClient:
         self._records = client.device_registration_state
 
     def put(self, kind, entry):
-        with _refusal_of(HttpResponseError):
+        with _beta_refusal():
             return self._entries[kind].create_or_update(entry[ID[kind]], entry, if_match=entry.get("etag"))
 
     def get(self, kind, name):
-        with _refusal_of(HttpResponseError):
+        with _beta_refusal():
             return self._entries[kind].get(name)
 
     def delete(self, kind, name, etag=None):
-        with _refusal_of(HttpResponseError):
+        with _beta_refusal():
             self._entries[kind].delete(name, if_match=etag)
 
     def keys(self, kind, name):
-        with _refusal_of(HttpResponseError):
+        with _beta_refusal():
             return self._entries[kind].get_attestation_mechanism(name)
 
     def pages(self, kind, text, page_size):
-        with _refusal_of(HttpResponseError):
+        with _beta_refusal():
             return [list(page) for page in self._entries[kind].query({"query": text}, top=page_size).by_page()]
 
     def record(self, registration_id):
-        with _refusal_of(HttpResponseError):
+        with _beta_refusal():
             return self._records.get(registration_id)
 
     def delete_record(self, registration_id, etag=None):
-        with _refusal_of(HttpResponseError):
+        with _beta_refusal():
             self._records.delete(registration_id, if_match=etag)
 
     def record_pages(self, group, page_size):
-        with _refusal_of(HttpResponseError):
+        with _beta_refusal():
             return [list(page) for page in self._records.query(group, top=page_size).by_page()]
 
 
@@ -132,14 +132,20 @@ def trusted(ca_file):
 
 
 @contextmanager
-def _refusal_of(kind):
+def _refusal():
     try:
         yield
-    except kind as error:
-        response = getattr(error, "response", None)
-        if response is None:
-            response = error.cause.response
-        raise Refused(response.status_code, response.text() if callable(response.text) else response.text, str(error)) from error
+    except ProvisioningServiceError as error:
+        response = error.cause.response
+        raise Refused(response.status_code, response.text, str(error)) from error
+
+
+@contextmanager
+def _beta_refusal():
+    try:
+        yield
+    except HttpResponseError as error:
+        raise Refused(error.status_code, error.response.text(), str(error)) from error
 
 
 def _model(kind, entry):
