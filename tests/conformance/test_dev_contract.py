@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import stat
+import time
 
 import pytest
 

@@ -46,7 +46,10 @@ def test_other_bytes_and_the_places_of_secrets_are_no_complaint(tmp_path):
 
 def test_a_signature_that_nobody_remembers_is_found_in_text(tmp_path):
     """DPS-EXPLAIN-5."""
-    (tmp_path / "stderr-0.log").write_text("refused SharedAccessSignature sr=a&sig=dGhpcyBpcyBhIHNpZ25hdHVyZQ%3D%3D&se=1")
+    planted = tmp_path / "stderr-0.log"
+    planted.write_text("refused SharedAccessSignature sr=a&sig=dGhpcyBpcyBhIHNpZ25hdHVyZQ%3D%3D&se=1")
     (tmp_path / "stderr-1.log").write_text("send sr={idScope}&sig={signature}&se={unix seconds}")
     complaints, _ = search(tmp_path, Secrets())
-    assert complaints == [f"{tmp_path / 'stderr-0.log'} holds a signature"]
+    # The search at the end of the run looks here too.
+    planted.unlink()
+    assert complaints == [f"{planted} holds a signature"]

@@ -54,7 +54,7 @@ pub(crate) async fn serve(
                 });
             }
             Err(why) => {
-                tracing::error!(%why, "cannot accept an admin connection");
+                tracing::error!(reason = %why, "cannot accept an admin connection");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -74,7 +74,7 @@ async fn serve_one(stream: TcpStream, router: Router) {
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     match timeout(CONNECTION_WITHIN, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(why)) => tracing::debug!(%why, "an admin connection ended badly"),
+        Ok(Err(why)) => tracing::debug!(reason = %why, "an admin connection ended badly"),
         Err(_) => {
             let within_s = CONNECTION_WITHIN.as_secs();
             tracing::debug!(within_s, "an admin connection was cut off");

@@ -82,6 +82,7 @@ impl DryRun {
             id_scope = %claim.id_scope,
             registration_id = %claim.registration_id,
             outcome = judged["outcome"].as_str(),
+            error_code = judged["told"].as_str(),
             reason = judged["reason"].as_str(),
             "register tried without a device"
         );

@@ -34,7 +34,7 @@ pub async fn mqtt(
     front_end: Arc<FrontEnd>,
     stopping: watch::Receiver<bool>,
 ) {
-    accept(listener, tls, front_end, stopping, |connected| async move {
+    accept("mqtt", listener, tls, front_end, stopping, |connected| async move {
         let Connected { tls, peer, admitted, front_end, stopping } = connected;
         // Boxed: the largest stage of a connection, and the longest.
         Box::pin(connection::serve(tls, peer, admitted, &front_end, stopping)).await;
@@ -50,7 +50,7 @@ pub async fn https(
     service_api: Arc<ServiceApi>,
     stopping: watch::Receiver<bool>,
 ) {
-    accept(listener, tls, front_end, stopping, move |connected| {
+    accept("https", listener, tls, front_end, stopping, move |connected| {
         let service_api = Arc::clone(&service_api);
         async move {
             let Connected { tls, peer, admitted, front_end, stopping } = connected;
@@ -70,6 +70,7 @@ struct Connected {
 }
 
 async fn accept<F>(
+    transport: &'static str,
     listener: TcpListener,
     tls: Arc<ServerConfig>,
     front_end: Arc<FrontEnd>,
@@ -92,7 +93,7 @@ async fn accept<F>(
         let (place, stream, address) = match accepted {
             Some((place, Ok((stream, address)))) => (place, stream, address),
             Some((_, Err(why))) => {
-                tracing::error!(%why, "cannot accept a connection");
+                tracing::error!(reason = %why, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -105,13 +106,14 @@ async fn accept<F>(
                 let (stopping, serve) = (stopping.clone(), serve.clone());
                 tokio::spawn(async move {
                     // Boxed, so that a connection does not keep the room of its handshake for life.
-                    let shaken = Box::pin(shake(stream, peer, acceptor, &front_end, stopping.clone()));
+                    let shaken =
+                        Box::pin(shake(stream, transport, peer, acceptor, &front_end, stopping.clone()));
                     if let Some(tls) = shaken.await {
                         serve(Connected { tls, peer, admitted, front_end, stopping }).await;
                     }
                 });
             }
-            Err(refused) => turn_away(&front_end, peer, refused),
+            Err(refused) => turn_away(&front_end, transport, peer, refused),
         }
     }
     drop(listener);
@@ -124,13 +126,14 @@ async fn accept<F>(
 /// The TLS handshake, within its time.
 async fn shake(
     stream: TcpStream,
+    transport: &'static str,
     peer: Peer,
     acceptor: TlsAcceptor,
     front_end: &FrontEnd,
     mut stopping: watch::Receiver<bool>,
 ) -> Option<TlsStream<TcpStream>> {
     if let Err(why) = stream.set_nodelay(true) {
-        tracing::debug!(connection = peer.connection, %why, "the connection ended before it began");
+        tracing::debug!(connection = peer.connection, reason = %why, "the connection ended before it began");
         return None;
     }
     let shaken = tokio::select! {
@@ -152,6 +155,7 @@ async fn shake(
     tracing::warn!(
         connection = peer.connection,
         peer = %peer.address,
+        transport,
         reason = %fault,
         "TLS handshake failed"
     );
@@ -160,7 +164,7 @@ async fn shake(
 }
 
 /// Closes a connection that has no place. Spec: DPS-LIMIT-1, DPS-LIMIT-2.
-fn turn_away(front_end: &FrontEnd, peer: Peer, refused: NotAdmitted) {
+fn turn_away(front_end: &FrontEnd, transport: &'static str, peer: Peer, refused: NotAdmitted) {
     /// The second in which the last such line was logged: a flood must not become a flood of lines.
     static LOGGED_AT: AtomicI64 = AtomicI64::new(0);
     front_end.metrics.limit_hit(refused.into());
@@ -169,6 +173,7 @@ fn turn_away(front_end: &FrontEnd, peer: Peer, refused: NotAdmitted) {
         tracing::warn!(
             connection = peer.connection,
             peer = %peer.address,
+            transport,
             reason = %refused,
             "connection turned away (logged once a second at most)"
         );

@@ -5,37 +5,38 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{CipherSuite, ServerConfig, SignatureScheme};
+use rustls::{CipherSuite, ServerConfig, SignatureAlgorithm};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use x509_parser::parse_x509_certificate;
 
 /// Largest record sent, in bytes: small clients have buffers of this size.
 const RECORD_BYTES_MAX: usize = 4_096;
 
-/// The certificates of a listener, exchanged while it runs. Spec: DPS-DEV-7.
+/// The certificates of a listener, exchanged while it runs. Spec: DPS-DEV-7, DPS-SERVE-6.
 #[derive(Debug)]
 pub struct ServerCertificates {
-    current: ArcSwap<Pair>,
+    /// In order of preference.
+    current: ArcSwap<Vec<Served>>,
 }
 
+/// A certificate chain with its key.
 #[derive(Debug)]
-struct Pair {
-    preferred: Arc<CertifiedKey>,
-    /// For clients that cannot verify ECDSA.
-    rsa: Option<Arc<CertifiedKey>>,
-    expiry: Expiry,
+struct Served {
+    certified: Arc<CertifiedKey>,
+    expires: Timestamp,
 }
 
-/// Until when clients accept the chains that are served: of each the date of its certificate that expires first.
+/// Until when clients accept the chains that are served: the date of the certificate that expires first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Expiry {
-    /// Of the preferred chain.
+    /// Of the chains whose keys are of the preferred kind.
     pub preferred: Timestamp,
-    /// Of the chain for clients that cannot verify ECDSA, where there is one.
+    /// Of the chains for clients that cannot verify that kind, where there are any; their keys are RSA.
     pub rsa: Option<Timestamp>,
 }
 
@@ -73,56 +74,57 @@ pub enum TlsError {
 }
 
 impl ServerCertificates {
-    /// Reads the files.
-    pub fn load(
-        preferred: CertificateFiles<'_>,
-        rsa: Option<CertificateFiles<'_>>,
-    ) -> Result<Arc<Self>, TlsError> {
-        Ok(Arc::new(Self { current: ArcSwap::from_pointee(Pair::load(preferred, rsa)?) }))
+    /// Reads the files, the preferred ones first.
+    pub fn load(files: &[CertificateFiles<'_>]) -> Result<Arc<Self>, TlsError> {
+        Ok(Arc::new(Self { current: ArcSwap::from_pointee(served(files)?) }))
     }
 
     /// Reads the files again. Open connections stay; on an error the old certificates stay.
-    pub fn reload(
-        &self,
-        preferred: CertificateFiles<'_>,
-        rsa: Option<CertificateFiles<'_>>,
-    ) -> Result<(), TlsError> {
-        self.current.store(Arc::new(Pair::load(preferred, rsa)?));
+    pub fn reload(&self, files: &[CertificateFiles<'_>]) -> Result<(), TlsError> {
+        self.current.store(Arc::new(served(files)?));
         Ok(())
     }
 
-    /// When the certificates expire that are served now. Spec: DPS-METRICS-6.
-    pub fn expiry(&self) -> Expiry {
-        self.current.load().expiry
+    /// When the certificates expire that are served now; `None` where there are none. Spec: DPS-METRICS-6.
+    pub fn expiry(&self) -> Option<Expiry> {
+        let current = self.current.load();
+        let kind = |served: &Served| served.certified.key.algorithm();
+        let preferred = kind(current.first()?);
+        let first = |of_preferred: bool| {
+            let chains = current.iter().filter(|served| (kind(served) == preferred) == of_preferred);
+            chains.map(|served| served.expires).min()
+        };
+        Some(Expiry { preferred: first(true)?, rsa: first(false) })
+    }
+
+    /// Whether any of them carries the name or address `host`.
+    pub fn carry(&self, host: &str) -> bool {
+        ServerName::try_from(host)
+            .is_ok_and(|host| self.current.load().iter().any(|served| carries(&served.certified, &host)))
     }
 }
 
-impl Pair {
-    fn load(preferred: CertificateFiles<'_>, rsa: Option<CertificateFiles<'_>>) -> Result<Self, TlsError> {
-        let provider = provider();
-        let (preferred, preferred_expiry) = certified_key(preferred, &provider)?;
-        let (rsa, rsa_expiry) = rsa.map(|files| certified_key(files, &provider)).transpose()?.unzip();
-        Ok(Self { preferred, rsa, expiry: Expiry { preferred: preferred_expiry, rsa: rsa_expiry } })
-    }
+fn served(files: &[CertificateFiles<'_>]) -> Result<Vec<Served>, TlsError> {
+    let provider = provider();
+    files.iter().map(|files| Served::read(*files, &provider)).collect()
 }
 
-fn certified_key(
-    files: CertificateFiles<'_>,
-    provider: &CryptoProvider,
-) -> Result<(Arc<CertifiedKey>, Timestamp), TlsError> {
-    let unreadable = |path: &Path| {
-        let file = path.display().to_string();
-        move |why: rustls_pki_types::pem::Error| TlsError::File { file, why: why.to_string() }
-    };
-    let chain = CertificateDer::pem_file_iter(files.chain)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(unreadable(files.chain))?;
-    let key = PrivateKeyDer::from_pem_file(files.key).map_err(unreadable(files.key))?;
-    let unfit = |why: String| TlsError::File { file: files.chain.display().to_string(), why };
-    let expiry = first_expiry(&chain).map_err(unfit)?;
-    let key = CertifiedKey::from_der(chain, key, provider)
-        .map_err(|why| TlsError::Key { file: files.key.display().to_string(), why })?;
-    Ok((Arc::new(key), expiry))
+impl Served {
+    fn read(files: CertificateFiles<'_>, provider: &CryptoProvider) -> Result<Self, TlsError> {
+        let unreadable = |path: &Path| {
+            let file = path.display().to_string();
+            move |why: rustls_pki_types::pem::Error| TlsError::File { file, why: why.to_string() }
+        };
+        let chain = CertificateDer::pem_file_iter(files.chain)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(unreadable(files.chain))?;
+        let key = PrivateKeyDer::from_pem_file(files.key).map_err(unreadable(files.key))?;
+        let unfit = |why: String| TlsError::File { file: files.chain.display().to_string(), why };
+        let expires = first_expiry(&chain).map_err(unfit)?;
+        let key = CertifiedKey::from_der(chain, key, provider)
+            .map_err(|why| TlsError::Key { file: files.key.display().to_string(), why })?;
+        Ok(Self { certified: Arc::new(key), expires })
+    }
 }
 
 fn first_expiry(chain: &[CertificateDer<'_>]) -> Result<Timestamp, String> {
@@ -137,31 +139,42 @@ fn first_expiry(chain: &[CertificateDer<'_>]) -> Result<Timestamp, String> {
 }
 
 impl ResolvesServerCert for ServerCertificates {
+    /// The first that the client can verify and that carries the name it asks for; else the first that it can verify; else
+    /// the first, for the sake of a clear alert. Spec: DPS-SERVE-6.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let current = self.current.load();
-        let chosen = match &current.rsa {
-            Some(rsa) if !verifies_ecdsa(&hello) => rsa,
-            _ => &current.preferred,
-        };
-        Some(Arc::clone(chosen))
+        let certified = || current.iter().map(|served| &served.certified);
+        let usable = || certified().filter(|certified| verifies(&hello, certified));
+        let named = hello
+            .server_name()
+            .and_then(|name| ServerName::try_from(name).ok())
+            .and_then(|name| usable().find(|certified| carries(certified, &name)));
+        named.or_else(|| usable().next()).or_else(|| certified().next()).map(Arc::clone)
     }
 }
 
-/// Whether the client can verify a P-256 signature and, below TLS 1.3, offers a cipher suite that uses one.
-fn verifies_ecdsa(hello: &ClientHello<'_>) -> bool {
-    let scheme = hello.signature_schemes().contains(&SignatureScheme::ECDSA_NISTP256_SHA256);
-    let suite = hello.cipher_suites().iter().any(|suite| {
-        matches!(
-            suite,
-            CipherSuite::TLS13_AES_128_GCM_SHA256
-                | CipherSuite::TLS13_AES_256_GCM_SHA384
-                | CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
-                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
-                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
-                | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
-        )
-    });
-    scheme && suite
+fn carries(certified: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let certificate = certified.end_entity_cert().and_then(ParsedCertificate::try_from);
+    certificate.is_ok_and(|certificate| verify_server_name(&certificate, name).is_ok())
+}
+
+/// Whether the client can verify a signature of the key and, below TLS 1.3, offers a cipher suite that uses one.
+fn verifies(hello: &ClientHello<'_>, certified: &CertifiedKey) -> bool {
+    if certified.key.choose_scheme(hello.signature_schemes()).is_none() {
+        return false;
+    }
+    certified.key.algorithm() == SignatureAlgorithm::RSA
+        || hello.cipher_suites().iter().any(|suite| {
+            matches!(
+                suite,
+                CipherSuite::TLS13_AES_128_GCM_SHA256
+                    | CipherSuite::TLS13_AES_256_GCM_SHA384
+                    | CipherSuite::TLS13_CHACHA20_POLY1305_SHA256
+                    | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                    | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+                    | CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+            )
+        })
 }
 
 /// The settings of a device listener. Spec: DPS-DEV-6.
@@ -203,13 +216,16 @@ pub fn provider() -> Arc<CryptoProvider> {
 mod tests {
     use std::fs;
 
-    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd};
 
     use super::*;
 
     /// Writes a certificate that ends with `year` and its key.
     fn make(folder: &Path, name: &str, year: i32) {
-        let key = KeyPair::generate().unwrap();
+        let key = match name {
+            "rsa" => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap(),
+            _ => KeyPair::generate().unwrap(),
+        };
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         params.not_after = date_time_ymd(year, 12, 31);
         fs::write(folder.join(format!("{name}.pem")), params.self_signed(&key).unwrap().pem()).unwrap();
@@ -226,24 +242,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name| folder.path().join(name);
         let (chain, key, other_chain, other_key) =
-            (path("a.pem"), path("a.key"), path("b.pem"), path("b.key"));
+            (path("ecdsa.pem"), path("ecdsa.key"), path("rsa.pem"), path("rsa.key"));
         let first = CertificateFiles { chain: &chain, key: &key };
         let second = CertificateFiles { chain: &other_chain, key: &other_key };
-        make(folder.path(), "a", 2040);
-        make(folder.path(), "b", 2041);
-        let certificates = ServerCertificates::load(first, Some(second)).unwrap();
-        let expiry = Expiry { preferred: end_of(2040), rsa: Some(end_of(2041)) };
+        make(folder.path(), "ecdsa", 2040);
+        make(folder.path(), "rsa", 2041);
+        let certificates = ServerCertificates::load(&[first, second]).unwrap();
+        let expiry = Some(Expiry { preferred: end_of(2040), rsa: Some(end_of(2041)) });
         assert_eq!(certificates.expiry(), expiry);
 
-        make(folder.path(), "a", 2050);
+        make(folder.path(), "ecdsa", 2050);
         assert_eq!(certificates.expiry(), expiry, "the old ones are served until the files are read again");
         let issuer = fs::read_to_string(&other_chain).unwrap();
         fs::write(&chain, fs::read_to_string(&chain).unwrap() + &issuer).unwrap();
-        certificates.reload(first, None).unwrap();
-        assert_eq!(certificates.expiry(), Expiry { preferred: end_of(2041), rsa: None });
+        certificates.reload(&[first]).unwrap();
+        let expiry = Some(Expiry { preferred: end_of(2041), rsa: None });
+        assert_eq!(certificates.expiry(), expiry);
 
         fs::write(&chain, "no certificate").unwrap();
-        assert!(certificates.reload(first, None).is_err());
-        assert_eq!(certificates.expiry().preferred, end_of(2041), "what is served stays");
+        assert!(certificates.reload(&[first]).is_err());
+        assert_eq!(certificates.expiry(), expiry, "what is served stays");
     }
 }

@@ -3,7 +3,10 @@
 //! Each command is a file; [`dev`] prepares a service, [`service`] puts store, hubs, registrar and front ends together: start
 //! reading there.
 
+mod activation;
 mod completions;
+mod config;
+mod configuration;
 mod connection;
 mod dev;
 mod device;
@@ -13,16 +16,18 @@ mod exit;
 mod explain;
 mod file_option;
 mod key_option;
+mod logging;
 mod manage;
 mod running_dev;
+mod serve;
 mod service;
 mod stop;
+mod supervisor;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 use exit::Failure;
 
@@ -38,6 +43,11 @@ struct CommandLine {
 enum Command {
     /// Start a service that is ready for devices, with no configuration.
     Dev(dev::Options),
+    /// Run a service from a configuration file.
+    Serve(serve::Options),
+    /// Check a configuration file, or show what it comes to.
+    #[command(subcommand)]
+    Config(config::Command),
     /// Be a device.
     #[command(subcommand)]
     Device(device::Command),
@@ -71,9 +81,15 @@ fn main() -> ExitCode {
             return if why.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    log_to_stderr();
+    match &command_line.command {
+        // How these log is theirs to say.
+        Command::Dev(_) | Command::Serve(_) => {}
+        _ => logging::start(logging::Format::Text, logging::Level::Info),
+    }
     let done = match command_line.command {
         Command::Dev(options) => dev::run(options),
+        Command::Serve(options) => serve::run(options),
+        Command::Config(command) => config::run(command),
         Command::Device(command) => device::run(command),
         Command::DeviceKey(command) => device_key::run(command),
         Command::Enrollment(command) => manage::enrollment::run(command),
@@ -89,15 +105,4 @@ fn main() -> ExitCode {
             code.into()
         }
     }
-}
-
-/// Standard output is for results alone. Spec: DPS-DEV-3.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("HARBORMASTER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }

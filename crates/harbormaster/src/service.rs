@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::exit::Failure;
-use crate::stop;
+use crate::{stop, supervisor};
 
 /// What a service is made of.
 pub(crate) struct Service {
@@ -89,17 +89,24 @@ impl Service {
             ));
         }
         ready()?;
+        supervisor::ready();
+        let watchdog = supervisor::keep_awake();
 
         while let stop::Signal::Reload = signals.next().await {
+            supervisor::reloading();
             reload();
             metrics.certificates(certificates.expiry());
+            supervisor::ready();
         }
         tracing::info!("stopping");
+        supervisor::stopping();
         stop.send_replace(true);
         while let Some(ended) = serving.join_next().await {
             ended.context("a listener")?;
         }
         admin.await.context("the admin listener")?;
+        // To the end: a drain that hangs is for the supervisor to end as well.
+        watchdog.abort();
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -1,4 +1,4 @@
-//! The signals that end the service or make it read files again. Spec: DPS-DEV-5, DPS-DEV-7.
+//! The signals that end the service or make it read files again. Spec: DPS-DEV-5, DPS-DEV-7, DPS-SERVE-13.
 
 use tokio::signal::unix::{self, SignalKind};
 

@@ -232,7 +232,8 @@ impl Metrics {
     }
 
     /// These certificates are served from now on. Spec: DPS-METRICS-6.
-    pub fn certificates(&self, expiry: Expiry) {
+    pub fn certificates(&self, expiry: Option<Expiry>) {
+        let Some(expiry) = expiry else { return self.certificate_expiry.clear() };
         let set = |certificate, expires: jiff::Timestamp| {
             let gauge = self.certificate_expiry.get_or_create(&CertificateLabels { certificate });
             gauge.set(expires.as_second() as f64);
@@ -343,13 +344,13 @@ mod tests {
     fn the_expiry_of_the_served_certificates_and_the_build_are_shown() {
         let metrics = Metrics::default();
         let at = |second| jiff::Timestamp::from_second(second).unwrap();
-        metrics.certificates(Expiry { preferred: at(1_900_000_000), rsa: Some(at(1_800_000_000)) });
+        metrics.certificates(Some(Expiry { preferred: at(1_900_000_000), rsa: Some(at(1_800_000_000)) }));
         let name = "harbormaster_server_certificate_expiry_timestamp_seconds";
         let text = metrics.render();
         assert!(text.contains(&format!(r#"{name}{{certificate="preferred"}} 1900000000.0"#)), "{text}");
         assert!(text.contains(&format!(r#"{name}{{certificate="rsa"}} 1800000000.0"#)), "{text}");
         assert!(text.contains("harbormaster_build_info{version=\""), "{text}");
-        metrics.certificates(Expiry { preferred: at(2_000_000_000), rsa: None });
+        metrics.certificates(Some(Expiry { preferred: at(2_000_000_000), rsa: None }));
         let text = metrics.render();
         assert!(text.contains("2000000000.0") && !text.contains(r#"certificate="rsa""#), "{text}");
     }

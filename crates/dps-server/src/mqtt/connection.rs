@@ -320,7 +320,9 @@ impl Connection<'_> {
         tracing::warn!(
             connection = self.peer.connection,
             peer = %self.peer.address,
+            id_scope = claim.map(|claim| claim.id_scope.as_str()),
             registration_id = claim.map(|claim| claim.registration_id.as_str()),
+            transport = Transport::Mqtt.as_str(),
             rid,
             status,
             "no answer sent: the device has not subscribed to $dps/registrations/res/#"
@@ -336,12 +338,18 @@ impl Connection<'_> {
         let (connection, peer) = (self.peer.connection, self.peer.address);
         let id_scope = device.map(|claim| claim.id_scope.as_str());
         let registration_id = device.map(|claim| claim.registration_id.as_str());
+        let transport = Transport::Mqtt.as_str();
         self.front_end.metrics.closed(end.outcome());
         if end.is_normal() {
-            tracing::debug!(connection, %peer, id_scope, registration_id, reason = %end, "connection ended");
+            tracing::debug!(
+                connection, %peer, id_scope, registration_id, transport, reason = %end, "connection ended"
+            );
             return;
         }
-        tracing::warn!(connection, %peer, id_scope, registration_id, reason = %end, "connection closed");
+        let error_code = Some(end.told()).filter(|told| !told.is_empty());
+        tracing::warn!(
+            error_code, connection, %peer, id_scope, registration_id, transport, reason = %end, "connection closed"
+        );
         if let Some(limit) = end.limit() {
             self.front_end.metrics.limit_hit(limit);
         }

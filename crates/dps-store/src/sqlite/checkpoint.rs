@@ -52,7 +52,9 @@ fn serve(connection: &Connection, stopped: &mpsc::Receiver<()>, counts: &Counts)
         }
         match checkpoint(connection) {
             Ok(()) => moved = commits,
-            Err(error) => tracing::warn!(%error, "a checkpoint of the store failed; it is tried again"),
+            Err(error) => {
+                tracing::warn!(reason = %error, "a checkpoint of the store failed; it is tried again")
+            }
         }
     }
 }

@@ -163,7 +163,7 @@ fn serve(connection: Connection, mut waiting: mpsc::Receiver<Box<dyn Job>>, coun
     // The readers are gone by now, so all of the log can go into the database and the next start is quick.
     let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     if let Err(error) = emptied.and_then(|()| connection.close().map_err(|(_, error)| error)) {
-        tracing::warn!(%error, "the store was not closed cleanly; nothing is lost, its log is read at the next start");
+        tracing::warn!(reason = %error, "the store was not closed cleanly; nothing is lost, its log is read at the next start");
     }
 }
 
@@ -198,7 +198,7 @@ fn attempt(connection: &Connection, batch: &mut [Box<dyn Job>]) -> Result<(), Fa
         if !connection.is_autocommit()
             && let Err(error) = statement("ROLLBACK")
         {
-            tracing::error!(%error, "a transaction of the store could not be rolled back");
+            tracing::error!(reason = %error, "a transaction of the store could not be rolled back");
         }
         failure
     };

@@ -121,21 +121,22 @@ impl Certificates {
     }
 
     pub(super) fn load(&self) -> Result<Arc<ServerCertificates>, TlsError> {
-        self.with_files(|ecdsa, rsa| ServerCertificates::load(ecdsa, Some(rsa)))
+        self.with_files(ServerCertificates::load)
     }
 
     pub(super) fn reload(&self, certificates: &ServerCertificates) -> Result<(), TlsError> {
-        self.with_files(|ecdsa, rsa| certificates.reload(ecdsa, Some(rsa)))
+        self.with_files(|files| certificates.reload(files))
     }
 
-    fn with_files<T>(&self, use_files: impl FnOnce(CertificateFiles<'_>, CertificateFiles<'_>) -> T) -> T {
+    /// ECDSA first: RSA is for those who cannot verify it.
+    fn with_files<T>(&self, use_files: impl FnOnce(&[CertificateFiles<'_>]) -> T) -> T {
         let path = |name| self.directory.join(name);
         let ecdsa = (path("server-ecdsa.pem"), path("server-ecdsa.key"));
         let rsa = (path("server-rsa.pem"), path("server-rsa.key"));
-        use_files(
+        use_files(&[
             CertificateFiles { chain: &ecdsa.0, key: &ecdsa.1 },
             CertificateFiles { chain: &rsa.0, key: &rsa.1 },
-        )
+        ])
     }
 }
 

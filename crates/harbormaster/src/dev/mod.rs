@@ -29,6 +29,7 @@ use dps_store::{DataDir, Sealer, SealingKey, SqliteOptions, SqliteStore, Synchro
 
 use crate::exit::Failure;
 use crate::key_option::KeyOption;
+use crate::logging::{self, Format, Level};
 use crate::running_dev;
 use crate::service::{self, Listeners, Service, admin_token, random};
 use certificates::{Certificates, Host};
@@ -68,6 +69,9 @@ pub(crate) struct Options {
     /// What to print on standard output once every port accepts.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
+    /// How the log looks, which goes to standard error.
+    #[arg(long, value_enum, value_name = "FORMAT", env = "HARBORMASTER_LOG_FORMAT", default_value_t = Format::Text)]
+    log_format: Format,
     /// Do not wait for the disk: a crash of the machine may lose what devices were told. The durability check uses it to
     /// show that it can fail.
     #[arg(long, hide = true)]
@@ -83,6 +87,7 @@ enum Output {
 }
 
 pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
+    logging::start(options.log_format, Level::Info);
     service::runtime()?.block_on(serve(options))
 }
 
@@ -163,7 +168,9 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     };
     let reload = || match certificates.reload(&server_certificates) {
         Ok(()) => tracing::info!("certificates read again"),
-        Err(why) => tracing::error!(%why, "the certificates could not be read again; the old ones stay"),
+        Err(why) => {
+            tracing::error!(reason = %why, "the certificates could not be read again; the old ones stay")
+        }
     };
     let ended =
         service.run(Listeners { mqtt: vec![mqtt], https: vec![https], admin }, announce, reload).await;

@@ -40,7 +40,7 @@ impl Known {
                     _ => "free it, or give --bind 127.0.0.2 and connect there".to_owned(),
                 };
                 tracing::warn!(
-                    %why,
+                    reason = %why,
                     port,
                     "port {known} cannot be bound, so {serves} is on another one; most official SDKs connect to {known} \
                      only: {advice}"

@@ -1,0 +1,108 @@
+//! `[listen]`: the sockets. Spec: DPS-SERVE-4.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::document::Table;
+use super::fault::{Located, Position};
+use super::key::{Key, Section, Standard};
+use super::secret::Secret;
+
+const MQTT_PORT: u16 = 8_883;
+const HTTPS_PORT: u16 = 443;
+const ADMIN_PORT: u16 = 9_883;
+
+const ADDRESS: &str =
+    r#"write an address and a port, such as "0.0.0.0:8883" or "[::]:8883"; port 0 picks a free one"#;
+
+/// Fewest characters of an admin token: 128 bits in hexadecimal.
+const TOKEN_CHARACTERS_MIN: usize = 32;
+
+/// Where to listen.
+#[derive(Debug, Clone)]
+pub(crate) struct Listen {
+    pub(crate) mqtt: Vec<Located<SocketAddr>>,
+    pub(crate) https: Vec<Located<SocketAddr>>,
+    pub(crate) admin: Located<SocketAddr>,
+    /// Without one, the data directory's own.
+    pub(crate) admin_token: Option<Secret<String>>,
+}
+
+pub(super) fn section() -> Section {
+    let any = |port: u16| Standard::Value(format!(r#"["0.0.0.0:{port}"]"#));
+    let mut keys = vec![
+        Key::new(
+            "mqtt",
+            r#"list of "ADDRESS:PORT""#,
+            any(MQTT_PORT),
+            "Where devices connect for MQTT over TLS. Official SDKs know port 8883 only. Port 0 picks a free one.",
+        ),
+        Key::new(
+            "https",
+            r#"list of "ADDRESS:PORT""#,
+            any(HTTPS_PORT),
+            "Where devices and clients of the service API connect over HTTPS.",
+        ),
+        Key::new(
+            "admin",
+            r#""ADDRESS:PORT""#,
+            Standard::Value(format!(r#""127.0.0.1:{ADMIN_PORT}""#)),
+            "Where the person who runs the service looks at it: explanations, metrics, health. It speaks plain HTTP: \
+             keep it on loopback or behind a proxy.",
+        ),
+    ];
+    keys.extend(Key::secret(
+        ["admin_token_file", "admin_token_env"],
+        "the token that opens the admin listener, 32 characters or more",
+        Standard::Nothing("the file admin-token of the data directory, made at the first start"),
+        "What clients of the admin listener send as `Authorization: Bearer`.",
+    ));
+    Section { path: "listen", repeated: false, about: "The sockets.", keys }
+}
+
+impl Listen {
+    pub(super) fn read(table: &Table<'_>) -> Self {
+        let any = |port| Located { value: SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), at: table.at() };
+        let listen = Self {
+            mqtt: table.all_parsed("mqtt", ADDRESS).unwrap_or_else(|| vec![any(MQTT_PORT)]),
+            https: table.all_parsed("https", ADDRESS).unwrap_or_else(|| vec![any(HTTPS_PORT)]),
+            admin: table.parsed("admin", ADDRESS).unwrap_or_else(|| {
+                let value = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
+                Located { value, at: table.at() }
+            }),
+            admin_token: table.secret("admin_token", token, "make one with openssl rand -hex 32"),
+        };
+        listen.check(table);
+        listen
+    }
+
+    fn check(&self, table: &Table<'_>) {
+        let mut taken: Vec<(SocketAddr, Position)> = Vec::new();
+        let named =
+            [("mqtt", &*self.mqtt), ("https", &*self.https), ("admin", std::slice::from_ref(&self.admin))];
+        for (name, addresses) in named {
+            for address in addresses.iter().filter(|address| address.value.port() != 0) {
+                if let Some((_, first)) = taken.iter().find(|(other, _)| *other == address.value) {
+                    let why = format!("{} is listened on already, in line {}", address.value, first.line);
+                    table.fault(address.at, name, why, "give each listener an address of its own");
+                }
+                taken.push((address.value, address.at));
+            }
+        }
+        if !self.admin.value.ip().is_loopback() {
+            let why = format!("{} can be reached from outside, and speaks plain HTTP", self.admin.value);
+            let advice = "keep it on loopback, or where nobody listens in";
+            table.context.warning(self.admin.at, &table.key("admin"), why, advice);
+        }
+    }
+}
+
+/// Why a token cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("an admin token has {TOKEN_CHARACTERS_MIN} or more printable ASCII characters and no space")]
+struct BadToken;
+
+fn token(bytes: &[u8]) -> Result<String, BadToken> {
+    let text = std::str::from_utf8(bytes).map_err(|_| BadToken)?.trim();
+    let good = text.len() >= TOKEN_CHARACTERS_MIN && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if good { Ok(text.to_owned()) } else { Err(BadToken) }
+}

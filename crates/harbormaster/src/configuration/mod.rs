@@ -1,0 +1,152 @@
+//! The configuration of `serve`: read whole and judged whole before anything is begun. Spec: DPS-SERVE-2 to DPS-SERVE-9
+//! (docs/spec/serve.md).
+//!
+//! [`read`] turns a file into a [`Configuration`] or into everything that is wrong with it. The keys stand in one table
+//! ([`key`]), from which `config show` ([`mod@show`]) and the test of docs/configuration.md are made as well.
+
+mod document;
+mod fault;
+mod instances;
+mod key;
+mod limits;
+mod listen;
+mod log;
+mod names;
+#[cfg(test)]
+mod reference;
+mod secret;
+mod show;
+mod store;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use dps_server::limits::Limits;
+use toml::de::DeTable;
+
+pub(crate) use fault::{Fault, Located, Position};
+pub(crate) use instances::{HubKind, Instance};
+pub(crate) use listen::Listen;
+pub(crate) use show::{show, show_defaults};
+pub(crate) use tls::Certificate;
+
+use document::{Context, Table};
+use fault::Lines;
+use log::Log;
+use names::Names;
+use store::Store;
+
+/// Most bytes of a configuration: thousands of instances.
+const BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// All that `serve` is told.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    pub(crate) listen: Listen,
+    pub(crate) certificates: Vec<Certificate>,
+    pub(crate) store: Store,
+    pub(crate) limits: Limits,
+    pub(crate) log: Log,
+    pub(crate) instances: Vec<Instance>,
+    /// What may be meant and is probably not.
+    pub(crate) warnings: Vec<Fault>,
+}
+
+/// Everything that is wrong with a configuration, in the order of the file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub(crate) struct Faults(pub(crate) Vec<Fault>);
+
+/// Reads and judges a file, the files it names, and the environment of this process.
+pub(crate) fn read(file: &Path) -> Result<Configuration, Faults> {
+    let environment = |name: &str| std::env::var(name).ok();
+    match text_of(file) {
+        Ok(text) => parse(file, &text, &environment),
+        Err(why) => Err(Faults(vec![Fault {
+            file: file.display().to_string(),
+            at: Position { line: 1, column: 1 },
+            key: "--config".to_owned(),
+            why: format!("the file cannot be read: {why}"),
+            advice: "name a TOML file; harbormaster config show --defaults prints one".to_owned(),
+        }])),
+    }
+}
+
+fn text_of(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(file)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has over {BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+fn parse(
+    file: &Path,
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Configuration, Faults> {
+    let sections = key::sections();
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let context = Context {
+        file,
+        directory: absolute.parent().map(Path::to_owned).unwrap_or_default(),
+        lines: Lines::of(text),
+        sections: &sections,
+        environment,
+        faults: RefCell::default(),
+        warnings: RefCell::default(),
+    };
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    for error in &syntax {
+        let at = context.lines.position(&error.span().unwrap_or_default());
+        context.fault(at, "TOML", error.message(), "see https://toml.io for how it is written");
+    }
+    // What cannot be read as TOML would be missed again under every key that it hides.
+    let configuration = if syntax.is_empty() { judge(&context, document.get_ref()) } else { None };
+    let mut faults = context.faults.into_inner();
+    let mut warnings = context.warnings.into_inner();
+    faults.sort_by_key(|fault| fault.at);
+    warnings.sort_by_key(|warning| warning.at);
+    match configuration {
+        Some(configuration) if faults.is_empty() => Ok(Configuration { warnings, ..configuration }),
+        _ => Err(Faults(faults)),
+    }
+}
+
+/// Reads every key, whatever is wrong with the others.
+fn judge<'t>(context: &'t Context<'t>, document: &'t DeTable<'t>) -> Option<Configuration> {
+    let root = Table::new(context, "", document, Position { line: 1, column: 1 });
+    let listen = Listen::read(&root.table("listen"));
+    let certificate_tables = root.table("tls").tables("certificate");
+    if certificate_tables.is_empty() {
+        let advice = "add a [[tls.certificate]] with chain_file and key_file";
+        context.fault(root.at(), "tls.certificate", "there is no certificate", advice);
+    }
+    let certificates: Vec<_> = certificate_tables.iter().filter_map(Certificate::read).collect();
+    let store = Store::read(&root.table("store"));
+    let limits = limits::read(&root.table("limits"));
+    let log = Log::read(&root.table("log"));
+    let instance_tables = root.tables("instance");
+    if instance_tables.is_empty() {
+        let advice = "add an [[instance]] with an id_scope";
+        context.fault(root.at(), "instance", "there is no service instance", advice);
+    }
+    let mut names = Names::default();
+    let instances: Vec<_> = instance_tables.iter().map(|table| Instance::read(table, &mut names)).collect();
+    names.check(context, &certificates, !listen.https.is_empty());
+    Some(Configuration {
+        listen,
+        certificates,
+        store: store?,
+        limits,
+        log,
+        instances: instances.into_iter().collect::<Option<_>>()?,
+        warnings: Vec::new(),
+    })
+}

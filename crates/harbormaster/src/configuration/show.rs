@@ -1,0 +1,209 @@
+//! The configuration as it counts, every default included, in TOML. Spec: DPS-SERVE-8.
+
+use std::collections::HashSet;
+use std::fmt::{Display, Write as _};
+
+use dps_core::access::Right;
+use dps_server::limits::Limits;
+
+use super::Configuration;
+use super::fault::Located;
+use super::instances::{ALLOCATION_POLICIES, CLAIMS, HUB_KINDS, Hub, Instance, Policy};
+use super::key::{Key, Section, Standard, sections};
+use super::limits::LIMITS;
+use super::secret::{Secret, Source};
+
+/// Widest comment, in characters.
+const WIDTH: usize = 110;
+
+/// The values of one table, in TOML.
+type Values = Vec<(&'static str, String)>;
+
+/// What `configuration` says, and what it leaves to the defaults. Of secrets it shows where they lie.
+pub(crate) fn show(configuration: &Configuration) -> String {
+    let Configuration { listen, certificates, store, limits, log, instances, warnings: _ } = configuration;
+    let mut page = Page::default();
+    for section in sections() {
+        match section.path {
+            "listen" => {
+                let addresses = |all: &[Located<_>]| list(all.iter().map(|address| quoted(&address.value)));
+                let mut values = vec![
+                    ("mqtt", addresses(&listen.mqtt)),
+                    ("https", addresses(&listen.https)),
+                    ("admin", quoted(&listen.admin.value)),
+                ];
+                values.extend(
+                    listen
+                        .admin_token
+                        .as_ref()
+                        .map(|token| secret(token, ["admin_token_file", "admin_token_env"])),
+                );
+                page.table(&section, &values);
+            }
+            "tls.certificate" => {
+                for certificate in certificates {
+                    let path = |path: &Located<std::path::PathBuf>| quoted(&path.value.display());
+                    let (chain, key) = (path(&certificate.chain_file), path(&certificate.key_file));
+                    page.table(&section, &[("chain_file", chain), ("key_file", key)]);
+                }
+            }
+            "store" => {
+                let values = vec![
+                    ("kind", quoted(&"sqlite")),
+                    ("data_dir", quoted(&store.data_dir.value.display())),
+                    secret(&store.sealing_key, ["sealing_key_file", "sealing_key_env"]),
+                ];
+                page.table(&section, &values);
+            }
+            "limits" => page.table(&section, &limit_values(limits)),
+            "log" => {
+                let values = [("format", quoted(&log.format.word())), ("level", quoted(&log.level.word()))];
+                page.table(&section, &values);
+            }
+            "instance" => instances.iter().for_each(|instance| show_instance(&mut page, instance)),
+            // Those of an instance stand below it.
+            _ => {}
+        }
+    }
+    page.text
+}
+
+/// Every key, its default where it has one, all of it commented out but the headers of tables that stand once.
+pub(crate) fn show_defaults() -> String {
+    let mut page = Page::default();
+    for section in sections() {
+        page.table(&section, &[]);
+    }
+    let comment_out =
+        |line: &str| if line.starts_with("[[") { format!("# {line}\n") } else { format!("{line}\n") };
+    page.text.lines().map(comment_out).collect()
+}
+
+fn show_instance(page: &mut Page, instance: &Instance) {
+    for section in sections() {
+        match section.path {
+            "instance" => {
+                let hosts = instance.service_hosts.iter().map(|host| quoted(&host.value));
+                let values = [
+                    ("id_scope", quoted(&instance.id_scope.value)),
+                    ("service_hosts", list(hosts)),
+                    (
+                        "default_allocation_policy",
+                        word(&ALLOCATION_POLICIES, &instance.default_allocation_policy),
+                    ),
+                    ("claim_across_groups", word(&CLAIMS, &instance.claim_across_groups)),
+                ];
+                page.table(&section, &values);
+            }
+            "instance.hub" => {
+                for Hub { name, kind, allocation_weight } in &instance.hubs {
+                    let values = [
+                        ("name", quoted(&name.value)),
+                        ("kind", word(&HUB_KINDS, kind)),
+                        ("allocation_weight", allocation_weight.to_string()),
+                    ];
+                    page.table(&section, &values);
+                }
+            }
+            "instance.shared_access_policy" => {
+                for Policy { name, rights, primary, secondary } in &instance.policies {
+                    let mut values = vec![
+                        ("name", quoted(&name.value)),
+                        ("rights", list(rights.iter().map(|right: &Right| quoted(right)))),
+                        secret(primary, ["primary_key_file", "primary_key_env"]),
+                    ];
+                    let secondary = secondary.as_ref();
+                    values.extend(
+                        secondary.map(|key| secret(key, ["secondary_key_file", "secondary_key_env"])),
+                    );
+                    page.table(&section, &values);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn limit_values(limits: &Limits) -> Values {
+    LIMITS.iter().filter_map(|limit| Some((limit.name, (limit.get)(limits)?.to_string()))).collect()
+}
+
+/// Tables, one below the other.
+#[derive(Default)]
+struct Page {
+    text: String,
+    explained: HashSet<&'static str>,
+}
+
+impl Page {
+    /// A table, the first of its kind with comments. There, a key without a value is shown as a comment, with its default
+    /// where it has one.
+    fn table(&mut self, section: &Section, values: &[(&'static str, String)]) {
+        let text = &mut self.text;
+        let is_first = self.explained.insert(section.path);
+        if !text.is_empty() {
+            text.push_str("\n\n");
+        }
+        if is_first {
+            comment(text, section.about);
+        }
+        let _ = writeln!(text, "{}", section.header());
+        for key in &section.keys {
+            if is_first {
+                text.push('\n');
+                comment(text, key.meaning);
+                comment(text, &terms(key));
+            }
+            let value = values.iter().find(|(name, _)| *name == key.name).map(|(_, value)| value);
+            let _ = match (value, &key.default) {
+                (Some(value), _) => writeln!(text, "{} = {value}", key.name),
+                _ if !is_first => Ok(()),
+                (None, Standard::Value(value)) => writeln!(text, "# {} = {value}", key.name),
+                (None, Standard::Required | Standard::Nothing(_)) => writeln!(text, "# {} =", key.name),
+            };
+        }
+    }
+}
+
+/// What may stand there, and what counts when nothing does.
+fn terms(key: &Key) -> String {
+    let default = match &key.default {
+        Standard::Required => "required".to_owned(),
+        Standard::Nothing(meaning) => format!("without it: {meaning}"),
+        Standard::Value(value) => format!("default {value}"),
+    };
+    format!("{}; {default}", key.form)
+}
+
+fn comment(text: &mut String, words: &str) {
+    let mut line = String::from("#");
+    for word in words.split(' ') {
+        if line.chars().count() + 1 + word.chars().count() > WIDTH {
+            let _ = writeln!(text, "{line}");
+            line = String::from("#");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    let _ = writeln!(text, "{line}");
+}
+
+fn secret<T>(secret: &Secret<T>, [file, environment]: [&'static str; 2]) -> (&'static str, String) {
+    match &secret.source {
+        Source::File(path) => (file, quoted(&path.display())),
+        Source::Environment(name) => (environment, quoted(name)),
+    }
+}
+
+fn word<T: PartialEq>(words: &[(&str, T)], value: &T) -> String {
+    words.iter().find(|(_, other)| other == value).map(|(word, _)| quoted(word)).unwrap_or_default()
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
+}
+
+/// A TOML text.
+fn quoted(text: &impl Display) -> String {
+    toml::Value::String(text.to_string()).to_string()
+}

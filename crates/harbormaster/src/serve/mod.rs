@@ -1,0 +1,281 @@
+//! `harbormaster serve`: the service that a configuration describes. Spec: DPS-SERVE-1 to DPS-SERVE-13 (docs/spec/serve.md).
+//!
+//! [`run`] reads the whole configuration; [`serve`] opens what it names and gives it to [`Service::run`].
+
+mod ready;
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use clap::{Args, ValueEnum};
+use dps_core::access::SharedAccessPolicy;
+use dps_core::instance::{LinkedHub, ServiceInstance};
+use dps_core::ports::{Hub, Store, StoreError};
+use dps_hub::{LocalHub, StaticHub};
+use dps_proto::ids::InstanceSecret;
+use dps_proto::key::KeyPair;
+use dps_server::tls::{self, CertificateFiles, ServerCertificates};
+use dps_store::{DataDir, Sealer, SqliteOptions, SqliteStore};
+use tokio::net::TcpListener;
+
+use crate::activation::{self, Passed, Purpose};
+use crate::configuration::{
+    self, Certificate, Configuration, Fault, HubKind, Instance, Listen, Located, Position,
+};
+use crate::exit::Failure;
+use crate::service::{self, Listeners, Service, admin_token, random};
+use crate::{config, logging};
+use ready::Ready;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The configuration; `harbormaster config show --defaults` prints one with every key.
+    #[arg(long = "config", value_name = "FILE", env = "HARBORMASTER_CONFIG")]
+    file: PathBuf,
+    /// What to print on standard output once every port accepts.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// Nothing: the log says where it listens.
+    Text,
+    /// One line of JSON, for programs.
+    Json,
+}
+
+pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
+    // Takes them out of the environment, which only a process of one thread may do.
+    let passed = activation::take().map_err(Failure::usage)?;
+    let configuration = match configuration::read(&options.file) {
+        Ok(configuration) => configuration,
+        Err(faults) => return config::refuse(&faults),
+    };
+    logging::start(configuration.log.format, configuration.log.level);
+    for warning in &configuration.warnings {
+        tracing::warn!("{warning}");
+    }
+    warn_of_descriptors(configuration.limits.connections);
+    service::runtime()?.block_on(serve(configuration, &options, passed))
+}
+
+async fn serve(
+    configuration: Configuration,
+    options: &Options,
+    passed: Vec<Passed>,
+) -> Result<ExitCode, Failure> {
+    let Configuration { listen, certificates, store, limits, log: _, instances, warnings: _ } = configuration;
+    let place = Place { file: options.file.display().to_string() };
+    let server_certificates = ServerCertificates::load(&files(&certificates))?;
+    let tls = tls::server_config(Arc::clone(&server_certificates))?;
+
+    let data_dir = DataDir::open(&store.data_dir.value).map_err(|why| {
+        place.fault(store.data_dir.at, "store.data_dir", why, "the service's user must own it")
+    })?;
+    let token_file = data_dir.path().join("admin-token");
+    let (admin_token, token_file) = match listen.admin_token.clone() {
+        Some(token) => (token.value, None),
+        None => {
+            let token = data_dir.secret_file("admin-token", admin_token)?;
+            (String::from_utf8(token.to_vec()).context("admin-token is not text")?, Some(token_file))
+        }
+    };
+    let sealer = Sealer::new(&store.sealing_key.value);
+    let opened = SqliteStore::open(&data_dir.file("store.db")?, SqliteOptions::default(), sealer);
+    let opened: Arc<dyn Store> = Arc::new(opened.context("the store")?);
+    let id_scopes: Vec<_> = instances.iter().map(|instance| instance.id_scope.value.to_string()).collect();
+    let mut service_instances = Vec::new();
+    for instance in instances {
+        let secret = match opened.open_instance(&instance.id_scope.value, InstanceSecret::new(random())).await
+        {
+            Err(why @ StoreError::Unreadable(_)) => {
+                let advice = "name the key that the store was made with";
+                return Err(place.fault(store.sealing_key.at, "store.sealing_key", why, advice));
+            }
+            opened => opened?,
+        };
+        service_instances.push(service_instance(instance, secret));
+    }
+
+    let listeners = bind(&listen, passed, &place).await?;
+    let ready = Ready::of(&listeners, id_scopes, token_file)?;
+    let announce = || {
+        ready.log();
+        if options.output == Output::Json {
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{}", ready.json()).and_then(|()| out.flush()).context("standard output")?;
+        }
+        Ok(())
+    };
+    let reload = || match server_certificates.reload(&files(&certificates)) {
+        Ok(()) => tracing::info!("certificates read again"),
+        Err(why) => {
+            tracing::error!(reason = %why, "the certificates could not be read again; the old ones stay")
+        }
+    };
+    let service = Service {
+        store: opened,
+        instances: service_instances,
+        limits,
+        tls,
+        certificates: Arc::clone(&server_certificates),
+        admin_token,
+    };
+    service.run(listeners, announce, reload).await
+}
+
+fn files(certificates: &[Certificate]) -> Vec<CertificateFiles<'_>> {
+    certificates.iter().map(Certificate::files).collect()
+}
+
+fn service_instance(instance: Instance, secret: InstanceSecret) -> ServiceInstance {
+    let hub = |kind| -> Arc<dyn Hub> {
+        match kind {
+            HubKind::Local => Arc::new(LocalHub),
+            HubKind::Static => Arc::new(StaticHub),
+        }
+    };
+    ServiceInstance {
+        id_scope: instance.id_scope.value,
+        secret,
+        linked_hubs: instance
+            .hubs
+            .into_iter()
+            .map(|linked| LinkedHub {
+                name: linked.name.value,
+                allocation_weight: linked.allocation_weight,
+                hub: hub(linked.kind),
+            })
+            .collect(),
+        default_allocation_policy: instance.default_allocation_policy,
+        claim_across_groups: instance.claim_across_groups,
+        service_hosts: instance.service_hosts.into_iter().map(|host| host.value).collect(),
+        shared_access_policies: instance
+            .policies
+            .into_iter()
+            .map(|policy| {
+                let primary = policy.primary.value;
+                let secondary = policy.secondary.map_or_else(|| primary.clone(), |key| key.value);
+                SharedAccessPolicy {
+                    name: policy.name.value.into(),
+                    keys: KeyPair { primary, secondary },
+                    rights: policy.rights,
+                }
+            })
+            .collect(),
+    }
+}
+
+/// Binds what was not passed on. Spec: DPS-SERVE-4, DPS-SERVE-11.
+async fn bind(listen: &Listen, passed: Vec<Passed>, place: &Place) -> Result<Listeners, Failure> {
+    let (mut mqtt, mut https, mut admin) = (Vec::new(), Vec::new(), Vec::new());
+    let mut bound: Vec<(Purpose, bool, SocketAddr)> = Vec::new();
+    for Passed { name, address, listener } in passed {
+        let purpose = activation::purpose(&name, address, listen).map_err(Failure::usage)?;
+        let listener = TcpListener::from_std(listener)?;
+        match purpose {
+            Purpose::Mqtt => mqtt.push(listener),
+            Purpose::Https => https.push(listener),
+            Purpose::Admin => admin.push(listener),
+        }
+        bound.push((purpose, purpose.is_named(&name), address));
+    }
+    let admin_listed = std::slice::from_ref(&listen.admin);
+    for (purpose, key, listed, listeners) in [
+        (Purpose::Mqtt, "listen.mqtt", &*listen.mqtt, &mut mqtt),
+        (Purpose::Https, "listen.https", &*listen.https, &mut https),
+        (Purpose::Admin, "listen.admin", admin_listed, &mut admin),
+    ] {
+        for address in listed {
+            // A socket that was passed by name stands for all that is listed, one without for its own address.
+            let is_there = bound.iter().any(|(other, named, passed)| {
+                *other == purpose && (*named || activation::covers(*passed, address.value))
+            });
+            if !is_there {
+                listeners.push(listen_at(address, key, place).await?);
+            }
+        }
+    }
+    let mut admin = admin.into_iter();
+    match (admin.next(), admin.next()) {
+        (Some(admin), None) => Ok(Listeners { mqtt, https, admin }),
+        _ => {
+            Err(Failure::usage(anyhow!("the supervisor passed on more than one admin socket; one is enough")))
+        }
+    }
+}
+
+async fn listen_at(address: &Located<SocketAddr>, key: &str, place: &Place) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address.value).await.map_err(|why| {
+        let advice = match why.kind() {
+            std::io::ErrorKind::AddrInUse => "another process listens there: stop it, or choose another port",
+            std::io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need CAP_NET_BIND_SERVICE or a socket from the supervisor: see dist/harbormaster.service"
+            }
+            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+            _ => "choose another address",
+        };
+        place.fault(address.at, key, format!("cannot listen on {}: {why}", address.value), advice)
+    })
+}
+
+/// The file that an error names.
+struct Place {
+    file: String,
+}
+
+impl Place {
+    /// A configuration that cannot be used, as it turned out when it was.
+    fn fault(&self, at: Position, key: &str, why: impl ToString, advice: &str) -> Failure {
+        let fault = Fault {
+            file: self.file.clone(),
+            at,
+            key: key.to_owned(),
+            why: why.to_string(),
+            advice: advice.to_owned(),
+        };
+        Failure::usage(anyhow!("{fault}"))
+    }
+}
+
+/// Each connection takes a file descriptor. Spec: DPS-SERVE-7.
+fn warn_of_descriptors(connections: usize) {
+    /// For the store, listeners and standard streams.
+    const OTHERS: usize = 100;
+    let Ok(limits) = std::fs::read_to_string("/proc/self/limits") else { return };
+    if let Some(open_files) = soft_limit_of_open_files(&limits)
+        && connections.saturating_add(OTHERS) > open_files
+    {
+        tracing::warn!(
+            connections,
+            open_files,
+            "limits.connections needs more file descriptors than the process may open: raise LimitNOFILE= or ulimit -n, or \
+             lower the limit"
+        );
+    }
+}
+
+/// Of the text of /proc/self/limits; `None` where there is no limit.
+fn soft_limit_of_open_files(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DPS-SERVE-7
+    #[test]
+    fn the_soft_limit_of_open_files_is_the_first_number() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
+                      Max open files            1024                 1048576              files\n";
+        assert_eq!(soft_limit_of_open_files(limits), Some(1_024));
+        assert_eq!(soft_limit_of_open_files(&limits.replace("1024 ", "unlimited ")), None);
+    }
+}
