@@ -3,6 +3,7 @@
 //! Every command sets up what it needs. Progress goes to standard error, so that what the commands themselves print
 //! can be piped.
 
+mod bench;
 mod borders;
 mod check;
 mod citations;
@@ -28,6 +29,7 @@ usage: cargo xtask COMMAND
   test [ARG]...              build, `cargo test --workspace ARG...`, then the conformance suite
   conformance [ARG]...       the official SDKs and raw clients against the binary; ARG... goes to pytest.
                              HARBORMASTER_BINARY names a binary to test instead of building one
+  bench SUBJECT [--quick]    measure `register`, `enrollments` or `groups`; docs/performance.md says how to read it
   fuzz [TARGET] [SECONDS]    fuzz one target, or all of them, for SECONDS each (60)
   help                       this text
 ";
@@ -45,6 +47,10 @@ fn main() -> ExitCode {
         "check" if rest.is_empty() => Workspace::read().and_then(|workspace| check::run(&workspace)),
         "test" => Workspace::read().and_then(|workspace| test::run(&workspace, rest)),
         "conformance" => Workspace::read().and_then(|workspace| conformance::run(&workspace, rest)),
+        "bench" => match bench::Plan::parse(rest) {
+            Some(plan) => Workspace::read().and_then(|workspace| bench::run(&workspace, &plan)),
+            None => return misused("bench takes register, enrollments or groups, and perhaps --quick"),
+        },
         "fuzz" => match fuzz::Plan::parse(rest) {
             Some(plan) => Workspace::read().and_then(|workspace| fuzz::run(&workspace, &plan)),
             None => return misused("fuzz takes a target and a number of seconds"),

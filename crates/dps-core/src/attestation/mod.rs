@@ -10,8 +10,7 @@ use dps_proto::sas::{MalformedToken, SasToken, device_resource};
 use jiff::Timestamp;
 
 use crate::enrollment::{
-    Attestation, EnrollmentGroup, EntryRef, EntrySettings, GroupAttestation, IndividualEnrollment,
-    ProvisioningStatus,
+    Attestation, EnrollmentGroup, EntryRef, EntrySettings, IndividualEnrollment, ProvisioningStatus,
 };
 use crate::ports::{LookUp, SearchPool, SearchTurn, Store};
 use crate::refusal::{EntriesTried, Refusal, Unproven};
@@ -202,9 +201,7 @@ async fn by_group(
             symmetric::search(pool, device.search_turn, token, &device.registration_id, candidates).await?
         }
     };
-    let GroupMatch { group, spelling } = found;
-    let GroupAttestation::SymmetricKey(group_keys) = &group.attestation;
-    let keys = group_keys.derive(&spelling);
+    let GroupMatch { group, spelling, keys } = found;
     let entry = Entry::Group(group);
     let admission = if entry.is_enabled() {
         Admission::Admitted { keys, credential: HubCredential::DerivedKeys { spelling } }

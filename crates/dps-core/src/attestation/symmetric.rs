@@ -18,8 +18,10 @@ const GROUPS_INLINE_MAX: usize = 8;
 #[derive(Debug, Clone)]
 pub(crate) struct GroupMatch {
     pub(crate) group: Arc<EnrollmentGroup>,
-    /// The spelling of the registration id that the key was derived from.
+    /// The spelling of the registration id that the keys are derived from.
     pub(crate) spelling: Box<str>,
+    /// The device's keys.
+    pub(crate) keys: KeyPair,
 }
 
 /// Spec: DPS-SAS-8.
@@ -33,10 +35,15 @@ pub(crate) fn verify_group(
     group: &Arc<EnrollmentGroup>,
     id: &RegistrationId,
 ) -> Option<GroupMatch> {
-    let GroupAttestation::SymmetricKey(keys) = &group.attestation;
-    spellings(id)
-        .find(|spelling| signed_by_either(token, &keys.derive(spelling)))
-        .map(|spelling| GroupMatch { group: Arc::clone(group), spelling: spelling.into() })
+    let GroupAttestation::SymmetricKey(group_keys) = &group.attestation;
+    spellings(id).find_map(|spelling| {
+        let keys = group_keys.derive(spelling);
+        signed_by_either(token, &keys).then(|| GroupMatch {
+            group: Arc::clone(group),
+            spelling: spelling.into(),
+            keys,
+        })
+    })
 }
 
 /// Tries the candidates in their order. Spec: DPS-REG-2, DPS-REG-4.

@@ -131,6 +131,15 @@ pub(super) fn list(
     query_all(connection, sealer, scope, query, params![scope.folded(), after, limit])
 }
 
+/// One step in the index for each of the at most 128 beginnings of the id, however many groups there are.
+pub(super) const SELECT_WITH_PREFIX_OF: &str = select!(
+    "FROM (WITH RECURSIVE beginning (length) AS (
+               SELECT 1 UNION ALL SELECT length + 1 FROM beginning WHERE length < length(?2))
+           SELECT length FROM beginning) b
+     CROSS JOIN enrollment_group g ON g.id_scope = ?1 AND g.registration_id_prefix = substr(?2, 1, b.length)
+     ORDER BY b.length DESC, g.created_at, g.enrollment_group_id"
+);
+
 /// The groups whose prefix `id` begins with, longest first. Spec: DPS-REG-2.
 pub(super) fn with_prefix_of(
     connection: &Connection,
@@ -138,15 +147,7 @@ pub(super) fn with_prefix_of(
     scope: &IdScope,
     id: &RegistrationId,
 ) -> Result<Vec<Arc<EnrollmentGroup>>, Fault> {
-    // One step in the index for each of the at most 128 beginnings of the id, however many groups there are.
-    let query = select!(
-        "FROM (WITH RECURSIVE beginning (length) AS (
-                   SELECT 1 UNION ALL SELECT length + 1 FROM beginning WHERE length < length(?2))
-               SELECT length FROM beginning) b
-         CROSS JOIN enrollment_group g ON g.id_scope = ?1 AND g.registration_id_prefix = substr(?2, 1, b.length)
-         ORDER BY b.length DESC, g.created_at, g.enrollment_group_id"
-    );
-    query_all(connection, sealer, scope, query, [scope.folded(), id.folded()])
+    query_all(connection, sealer, scope, SELECT_WITH_PREFIX_OF, [scope.folded(), id.folded()])
 }
 
 /// The groups without a prefix, oldest first. Spec: DPS-REG-2, DPS-REG-3.

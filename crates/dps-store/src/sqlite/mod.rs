@@ -1,7 +1,8 @@
 //! The store that keeps everything in one SQLite file. Spec: DPS-STORE-1 to DPS-STORE-8.
 //!
-//! One thread writes ([`writer`]), a few read ([`reader`]), one keeps the write-ahead log short ([`checkpoint`]). The shape of the
-//! tables is in `migrations/`, the rows of each table in a file of its name.
+//! One thread writes ([`writer`]), a few read lists, what is known of one device is read on the thread that asks ([`reader`]), one
+//! thread keeps the write-ahead log short ([`checkpoint`]). The shape of the tables is in `migrations/`, the rows of each table in a
+//! file of its name.
 
 mod checkpoint;
 mod columns;
@@ -13,6 +14,7 @@ mod individual_enrollment;
 mod instance;
 mod open;
 mod open_groups;
+mod queue;
 mod reader;
 mod registration;
 mod schema;
@@ -60,7 +62,8 @@ impl SqliteStore {
     pub fn open(path: &Path, options: SqliteOptions, sealer: Sealer) -> Result<Self, OpenError> {
         let connections = open::open(path, &options)?;
         let writer = Writer::start(connections.writer).map_err(OpenError::Thread)?;
-        let readers = Readers::start(connections.readers).map_err(OpenError::Thread)?;
+        let readers =
+            Readers::start(connections.readers, connections.spare_readers).map_err(OpenError::Thread)?;
         let counts = Arc::clone(writer.counts());
         let checkpointer =
             Checkpointer::start(connections.checkpointer, counts).map_err(OpenError::Thread)?;
@@ -102,7 +105,7 @@ impl Store for SqliteStore {
     async fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> Result<LookUp, StoreError> {
         let (sealer, scope, id) = (Arc::clone(&self.sealer), scope.clone(), id.clone());
         self.readers
-            .read(move |connection| {
+            .read_here(move |connection| {
                 let enrollment = individual_enrollment::find(connection, &sealer, &scope, &id)?;
                 let registration = registration::find(connection, &scope, &id)?;
                 let registration_group = match registration.as_ref().map(|registration| &registration.entry) {
@@ -125,7 +128,7 @@ impl Store for SqliteStore {
         let (sealer, open_groups) = (Arc::clone(&self.sealer), Arc::clone(&self.open_groups));
         let (scope, id) = (scope.clone(), id.clone());
         self.readers
-            .read(move |connection| {
+            .read_here(move |connection| {
                 let prefixed = enrollment_group::with_prefix_of(connection, &sealer, &scope, &id)?;
                 Ok(CandidateGroups { prefixed, open: open_groups.at(connection, &sealer, &scope)? })
             })

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::schema;
@@ -24,7 +25,7 @@ const LOG_BYTES_KEPT: i64 = 64 * 1024 * 1024;
 pub struct SqliteOptions {
     /// When a commit counts as done.
     pub synchronous: Synchronous,
-    /// Threads that read, each with a connection.
+    /// Threads that read, each with a connection; and as many connections for reads on the caller's own thread.
     pub readers: NonZeroUsize,
 }
 
@@ -86,6 +87,7 @@ impl Default for SqliteOptions {
 pub(super) struct Connections {
     pub(super) writer: Connection,
     pub(super) readers: Vec<Connection>,
+    pub(super) spare_readers: Vec<Connection>,
     pub(super) checkpointer: Connection,
 }
 
@@ -105,7 +107,8 @@ pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<Connections, 
     prepare_to_write(&checkpointer, options.synchronous)?;
     let reader = |_| connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
     let readers = (0..options.readers.get()).map(reader).collect::<Result<_, _>>()?;
-    Ok(Connections { writer, readers, checkpointer })
+    let spare_readers = (0..options.readers.get()).map(reader).collect::<Result<_, _>>()?;
+    Ok(Connections { writer, readers, spare_readers, checkpointer })
 }
 
 /// SQLite gives its log files the mode of the database, so it is enough to create that one with the right mode.
@@ -129,6 +132,8 @@ fn connect(path: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY_FOR)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // Plans do not depend on the values bound, so no statement is prepared anew for the next value.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // The file's contents are data: no function or virtual table may run from its schema.
     connection.pragma_update(None, "trusted_schema", false)?;
     Ok(connection)

@@ -1,38 +1,71 @@
-//! The threads that read, each with a connection of its own; none waits for the writer.
+//! The connections that read, on threads of their own or on the caller's; none waits for the writer.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use dps_core::ports::StoreError;
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::fault::Fault;
+use super::queue::{Queue, Taker};
 
-/// Most reads that wait; who comes later waits for room.
+/// Most reads that wait or run; who comes later waits for room.
 const WAITING_MAX: usize = 4_096;
 
-type Job = Box<dyn FnOnce(&Connection) + Send>;
+struct Job {
+    run: Box<dyn FnOnce(&Connection) + Send>,
+    /// Goes with the work, whether or not anyone still waits for its answer.
+    _room: OwnedSemaphorePermit,
+}
 
 /// The reading threads. Dropping it joins them.
 pub(super) struct Readers {
-    jobs: Option<mpsc::Sender<Job>>,
+    room: Arc<Semaphore>,
+    jobs: Arc<Queue<Job>>,
     threads: Vec<JoinHandle<()>>,
+    /// For reads on the caller's own thread.
+    spare: Mutex<Vec<Connection>>,
 }
 
 impl Readers {
-    /// Starts a thread for each connection.
-    pub(super) fn start(connections: Vec<Connection>) -> io::Result<Self> {
-        let (jobs, waiting) = mpsc::channel(WAITING_MAX);
-        let waiting = Arc::new(Mutex::new(waiting));
-        let start = |connection| {
-            let waiting = Arc::clone(&waiting);
-            let reader = thread::Builder::new().name("store-reader".to_owned());
-            reader.spawn(move || serve(&connection, &waiting))
+    /// Starts a thread for each of `connections`; keeps the `spare` ones for [`Readers::read_here`].
+    pub(super) fn start(connections: Vec<Connection>, spare: Vec<Connection>) -> io::Result<Self> {
+        let (jobs, takers) = Queue::new(connections.len());
+        // Dropped where a thread cannot be started, which ends the others.
+        let mut readers = Self {
+            room: Arc::new(Semaphore::new(WAITING_MAX)),
+            jobs,
+            threads: Vec::new(),
+            spare: Mutex::new(spare),
         };
-        let threads = connections.into_iter().map(start).collect::<io::Result<_>>()?;
-        Ok(Self { jobs: Some(jobs), threads })
+        for (connection, taker) in connections.into_iter().zip(takers) {
+            let reader = thread::Builder::new().name("store-reader".to_owned());
+            readers.threads.push(reader.spawn(move || serve(&connection, &taker))?);
+        }
+        Ok(readers)
+    }
+
+    /// As [`Readers::read`], on the caller's own thread where a connection is free: for reads of a few rows, which take less
+    /// than handing them over and waking two threads for each.
+    pub(super) async fn read_here<T, W>(&self, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    {
+        let Some(connection) = self.spare().pop() else { return self.read(work).await };
+        // Lost where `work` panics; the threads do its work from then on.
+        let read = at_one_point_in_time(&connection, work);
+        if connection.is_autocommit() {
+            self.spare().push(connection);
+        }
+        read.map_err(|Fault(error)| error)
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Connection>> {
+        // Nothing panics while it is held.
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `work` in one read transaction, so that all it sees is of one point in time.
@@ -42,20 +75,20 @@ impl Readers {
         W: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     {
         let ended = || StoreError::Unavailable("the reading threads have ended".to_owned());
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| ended())?;
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            let read = connection.unchecked_transaction().map_err(Fault::from).and_then(|seen| work(&seen));
+        let run = Box::new(move |connection: &Connection| {
             // Whoever asked may have left.
-            let _ = answer.send(read);
+            let _ = answer.send(at_one_point_in_time(connection, work));
         });
-        self.jobs.as_ref().ok_or_else(ended)?.send(job).await.map_err(|_| ended())?;
+        self.jobs.put(Job { run, _room: room }).map_err(|_| ended())?;
         answered.await.map_err(|_| ended())?.map_err(|Fault(error)| error)
     }
 }
 
 impl Drop for Readers {
     fn drop(&mut self) {
-        self.jobs = None;
+        self.jobs.close();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a reading thread of the store had ended in a panic");
@@ -64,15 +97,21 @@ impl Drop for Readers {
     }
 }
 
-fn serve(connection: &Connection, waiting: &Mutex<mpsc::Receiver<Job>>) {
-    loop {
-        // The lock is held only while waiting, so one thread waits for work and the others for their turn.
-        let Ok(job) = waiting.lock().map(|mut waiting| waiting.blocking_recv()) else { return };
-        match job {
-            Some(job) => job(connection),
-            None => return,
-        }
+fn serve(connection: &Connection, jobs: &Taker<Job>) {
+    while let Some(Job { run, _room }) = jobs.take() {
+        run(connection);
     }
+}
+
+/// As rusqlite's own transactions, but prepared once: beginning and ending would else cost as much as the reading.
+fn at_one_point_in_time<T>(
+    connection: &Connection,
+    work: impl FnOnce(&Connection) -> Result<T, Fault>,
+) -> Result<T, Fault> {
+    connection.prepare_cached("BEGIN")?.execute([])?;
+    let read = work(connection);
+    connection.prepare_cached("ROLLBACK")?.execute([])?;
+    read
 }
 
 #[cfg(test)]
@@ -82,12 +121,28 @@ mod tests {
     #[tokio::test]
     async fn readers_that_died_are_unavailable_and_keep_no_one_waiting() {
         let connections = (0..2).map(|_| Connection::open_in_memory().unwrap()).collect();
-        let readers = Readers::start(connections).unwrap();
+        let readers = Readers::start(connections, Vec::new()).unwrap();
         for _ in 0..3 {
             let died = readers.read(|_| -> Result<(), Fault> { panic!("as a bug would") }).await;
             assert!(matches!(died, Err(StoreError::Unavailable(_))), "{died:?}");
         }
         let after = readers.read(|_| Ok(())).await;
         assert!(matches!(after, Err(StoreError::Unavailable(_))), "{after:?}");
+    }
+
+    #[tokio::test]
+    async fn a_read_on_the_callers_thread_that_dies_leaves_the_rest_to_the_threads() {
+        let open = || Connection::open_in_memory().unwrap();
+        let readers = Arc::new(Readers::start(vec![open()], vec![open()]).unwrap());
+        let thread = |_: &Connection| Ok(thread::current().name().map(str::to_owned));
+        assert_eq!(readers.read_here(thread).await.unwrap(), thread::current().name().map(str::to_owned));
+        let died = {
+            let readers = Arc::clone(&readers);
+            tokio::spawn(async move {
+                readers.read_here(|_| -> Result<(), Fault> { panic!("as a bug would") }).await
+            })
+        };
+        assert!(died.await.unwrap_err().is_panic());
+        assert_eq!(readers.read_here(thread).await.unwrap().as_deref(), Some("store-reader"));
     }
 }

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dps_core::ports::{Condition, Store, StoreError};
 use dps_proto::ids::InstanceSecret;
-use rusqlite::Connection;
+use rusqlite::{Connection, StatementStatus};
 
 use super::*;
 use crate::SealingKey;
@@ -297,4 +297,19 @@ async fn a_lock_that_someone_else_holds_is_unavailable_and_passes() {
     shell.execute_batch("ROLLBACK").unwrap();
     impatient.write(|_| Ok(())).await.unwrap();
     fill(&store).await;
+}
+
+/// Preparing a statement costs more than running it.
+#[test]
+fn the_search_by_prefix_is_prepared_once_for_all_devices() {
+    let directory = tempfile::tempdir().unwrap();
+    let connections = open::open(&directory.path().join("store.db"), &SqliteOptions::default()).unwrap();
+    let reader = &connections.readers[0];
+    let sealer = Sealer::new(&SealingKey::from_bytes([1; 32]));
+    for id in ["line-1.press", "line-2.mill", "x"] {
+        enrollment_group::with_prefix_of(reader, &sealer, &scope(), &device(id)).unwrap();
+    }
+    let statement = reader.prepare_cached(enrollment_group::SELECT_WITH_PREFIX_OF).unwrap();
+    assert_eq!(statement.get_status(StatementStatus::Run), 3);
+    assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
 }

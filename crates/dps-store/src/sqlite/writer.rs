@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{io, mem};
 
 use dps_core::ports::{StoreError, WriteObserver};
@@ -19,6 +19,9 @@ use super::fault::Fault;
 const WAITING_MAX: usize = 4_096;
 /// Most writes of one commit, so that the first of them does not wait long for the last.
 const TOGETHER_MAX: usize = 256;
+/// How long a write waits for others to share its commit, where the one before was shared: an fdatasync costs more than all
+/// else that is done for a device, and a device waits seconds for its next answer anyway.
+const LINGER: Duration = Duration::from_millis(5);
 
 /// How many writes there were, and how many commits they shared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,13 +154,19 @@ where
 }
 
 fn serve(connection: Connection, mut waiting: mpsc::Receiver<Box<dyn Job>>, counts: &Counts) {
+    let mut was_shared = false;
     while let Some(first) = waiting.blocking_recv() {
+        if was_shared {
+            // Asleep, and not waiting for the next write, so that writes that come meanwhile need not wake this thread.
+            thread::sleep(LINGER);
+        }
         let mut batch = vec![first];
         while batch.len() < TOGETHER_MAX
             && let Ok(next) = waiting.try_recv()
         {
             batch.push(next);
         }
+        was_shared = batch.len() > 1;
         settle(&connection, batch, counts);
     }
     // The readers are gone by now, so all of the log can go into the database and the next start is quick.

@@ -1,0 +1,140 @@
+//! The programs of the benchmark, and a folder for what they write.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::process::{DRIVER_CORE, Precedence, Process, SERVER_CORE};
+use crate::step::{self, Failure};
+use crate::workspace::Workspace;
+
+/// ID scope of every instance that is measured.
+const ID_SCOPE: &str = "0ne0be9c400";
+
+const STEP: &str = "bench";
+
+/// Built programs and a folder on disk; the folder is removed when this is dropped.
+pub(super) struct Machinery {
+    harbormaster: PathBuf,
+    driver: PathBuf,
+    folder: PathBuf,
+}
+
+/// A server under load.
+pub(super) struct Server {
+    /// The process.
+    pub(super) process: Process,
+    /// `ADDRESS:PORT` of MQTT over TLS.
+    pub(super) address: String,
+    /// Key of the sample group; the floor has none.
+    pub(super) group_key: Option<String>,
+}
+
+impl Machinery {
+    /// Builds the service and the drivers as they are released.
+    pub(super) fn build(workspace: &Workspace) -> Result<Self, Failure> {
+        let mut service = workspace.cargo();
+        service.args(["build", "--release", "--workspace", "--bins"]);
+        step::run("build the service", &mut service, "Mend what the compiler names.")?;
+        let mut driver = workspace.cargo();
+        driver.args(["build", "--release", "--locked", "--manifest-path", "bench/Cargo.toml"]);
+        step::run(
+            "build the drivers",
+            &mut driver,
+            "Mend what the compiler names; after a new dependency, bench/Cargo.lock.",
+        )?;
+        for (tool, package) in [("taskset", "util-linux"), ("nice", "coreutils")] {
+            let advice = |_| Failure::new(STEP, format!("needs `{tool}` (package {package}), on Linux"));
+            step::output(STEP, Command::new(tool).arg("--version")).map_err(advice)?;
+        }
+        let release = workspace.target.join("release");
+        // Not in /tmp, which often is memory and would make every fdatasync free.
+        let folder = workspace.target.join("bench").join(std::process::id().to_string());
+        fs::create_dir_all(&folder)
+            .map_err(|why| Failure::new(STEP, format!("{}: {why}", folder.display())))?;
+        Ok(Self {
+            harbormaster: release.join("harbormaster"),
+            driver: release.join("harbormaster-bench"),
+            folder,
+        })
+    }
+
+    /// A data directory of that name; there may be nothing yet.
+    pub(super) fn data_dir(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Fills the store of a data directory that is not in use.
+    pub(super) fn fill(&self, data_dir: &Path, what: &str, count: u64) -> Result<(), Failure> {
+        step::begin(&format!("write {count} {what}"));
+        let mut command = Command::new(&self.driver);
+        command.args(["fill", "--id-scope", ID_SCOPE, "--data-dir"]).arg(data_dir);
+        step::output(STEP, command.arg(format!("--{what}")).arg(count.to_string())).map(drop)
+    }
+
+    /// `harbormaster dev` with its default settings, ready for devices.
+    pub(super) fn harbormaster(&self, data_dir: &Path) -> Result<Server, Failure> {
+        let fixed = ["dev", "--mqtt-port", "0", "--output", "json", "--id-scope", ID_SCOPE, "--data-dir"];
+        let mut arguments: Vec<String> = fixed.map(str::to_owned).into();
+        arguments.push(data_dir.display().to_string());
+        let log = self.folder.join("harbormaster.log");
+        let mut process =
+            Process::start(&self.harbormaster, &arguments, SERVER_CORE, Precedence::Normal, &log)?;
+        let ready = process.line()?;
+        let group_key = ready["enrollmentGroups"][0]["primaryKey"].as_str().map(str::to_owned);
+        Ok(Server { process, address: address(&ready), group_key })
+    }
+
+    /// The floor, which answers as `harbormaster` just answered the device `number` of `fleet`.
+    pub(super) fn floor(
+        &self,
+        harbormaster: &Server,
+        data_dir: &Path,
+        fleet: &str,
+        number: u64,
+    ) -> Result<Server, Failure> {
+        let more = ["--fleet".to_owned(), fleet.to_owned(), "--device".to_owned(), number.to_string()];
+        let answers = self.drive("capture", harbormaster, &more, Precedence::Normal)?.line()?;
+        let data_dir = data_dir.display().to_string();
+        let arguments = ["floor", "--data-dir", &data_dir, "--answers", &answers.to_string()];
+        let arguments = arguments.map(str::to_owned);
+        let mut process =
+            Process::start(&self.driver, &arguments, SERVER_CORE, Precedence::Normal, &self.driver_log())?;
+        let ready = process.line()?;
+        Ok(Server { process, address: address(&ready), group_key: None })
+    }
+
+    /// Starts a driver against a server.
+    pub(super) fn drive(
+        &self,
+        command: &str,
+        server: &Server,
+        more: &[String],
+        precedence: Precedence,
+    ) -> Result<Process, Failure> {
+        let fixed = [command, "--address", &server.address, "--id-scope", ID_SCOPE];
+        let mut arguments: Vec<String> = fixed.map(str::to_owned).into();
+        arguments.extend_from_slice(more);
+        Process::start(&self.driver, &arguments, DRIVER_CORE, precedence, &self.driver_log())
+    }
+
+    fn driver_log(&self) -> PathBuf {
+        self.folder.join("driver.log")
+    }
+}
+
+impl Drop for Machinery {
+    fn drop(&mut self) {
+        // Drivers say there why they ended.
+        eprint!("{}", fs::read_to_string(self.driver_log()).unwrap_or_default());
+        // What cannot be removed lies in the target directory, where it does no harm.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn address(ready: &Value) -> String {
+    let mqtt = &ready["mqtt"];
+    format!("{}:{}", mqtt["address"].as_str().unwrap_or_default(), mqtt["port"])
+}
