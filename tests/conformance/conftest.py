@@ -6,14 +6,21 @@ import os
 import pytest
 
 import leaks
+import node_client
 import service
 from enrollments import Enrollments
+from raw_device import registers
 from service import Harbormaster
+
+# Its assertions are those of tests.
+pytest.register_assert_rewrite("managing")
 
 
 def pytest_configure(config):
     if not os.path.isfile(service.BINARY):
         raise pytest.UsageError("HARBORMASTER_BINARY must name the binary to test; see `cargo xtask conformance`")
+    if not os.path.isdir(os.path.join(node_client.FOLDER, "node_modules")):
+        raise pytest.UsageError("HARBORMASTER_NODE_FOLDER must name the folder of node_modules; see `cargo xtask conformance`")
 
 
 def pytest_testnodedown(node, error):
@@ -74,6 +81,16 @@ def harbor(tmp_path_factory, enrollments):
     yield started
     code, _ = started.stop()
     assert code == 0, started.log_tail()
+
+
+@pytest.fixture
+def register_raw(harbor):
+    """Registers a device at the shared service without the SDK's wait."""
+
+    def register_raw(registration_id, key):
+        assert registers(harbor, registration_id, key)
+
+    return register_raw
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ import leaks
 
 BINARY = os.environ.get("HARBORMASTER_BINARY", "")
 MQTT_PORT = 8883
+HTTPS_PORT = 443
 READY_WITHIN = 60.0
 STOPPED_WITHIN = 20.0
 
@@ -25,25 +26,50 @@ _running = []
 
 
 def free_address():
-    """A loopback address where nothing of this suite, and nothing else, listens on the MQTT port."""
+    """A loopback address where nothing of this suite, and nothing else, listens on the ports that SDKs know."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    while True:
-        number = next(_addresses)
+    for number in itertools.islice(_addresses, 250):
         address = f"127.{100 + worker}.{1 + os.getpid() % 250}.{1 + number % 250}"
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, MQTT_PORT))
-                return address
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    raise
+        if is_free(address, MQTT_PORT) and (not may_bind(HTTPS_PORT) or is_free(address, HTTPS_PORT)):
+            return address
+    raise RuntimeError(f"none of 250 loopback addresses has a free port {MQTT_PORT}")
+
+
+def is_free(address, port):
+    """Whether this user could listen there now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+        return True
+
+
+def may_bind(port):
+    """Whether this user can listen on the port of some loopback address. The system may keep it for root, or something may
+    listen on every address of this machine; then `dev` serves HTTPS on another port."""
+    try:
+        return is_free("127.99.99.99", port)
+    except PermissionError:
+        return False
 
 
 class Harbormaster:
     """One process. `contract` is the first line of its standard output."""
 
-    def __init__(self, folder, *options, address=None, data_dir=None, mqtt_port=MQTT_PORT, environment=None):
+    def __init__(
+        self,
+        folder,
+        *options,
+        address=None,
+        data_dir=None,
+        mqtt_port=MQTT_PORT,
+        https_port=None,
+        environment=None,
+    ):
         folder.mkdir(parents=True, exist_ok=True)
         self.address = address or free_address()
         self.log_path = folder / f"stderr-{len(list(folder.iterdir()))}.log"
@@ -51,6 +77,8 @@ class Harbormaster:
         command += ["--host", "localhost", "--host", self.address]
         if mqtt_port is not None:
             command += ["--mqtt-port", str(mqtt_port)]
+        if https_port is not None:
+            command += ["--https-port", str(https_port)]
         if data_dir is not None:
             command += ["--data-dir", str(data_dir)]
         command += [str(option) for option in options]
@@ -81,6 +109,21 @@ class Harbormaster:
     @property
     def port(self):
         return self.contract["mqtt"]["port"]
+
+    @property
+    def https_port(self):
+        return self.contract["https"]["port"]
+
+    @property
+    def service_host(self):
+        """Where clients of the service API find it; as in the connection string, the usual port goes without saying."""
+        return self.address if self.https_port == HTTPS_PORT else f"{self.address}:{self.https_port}"
+
+    @property
+    def service_connection_string(self):
+        """The connection string of the contract. The name that it has leads to 127.0.0.1, so it gets the address."""
+        _, rest = self.contract["serviceConnectionString"].split(";", 1)
+        return f"HostName={self.service_host};{rest}"
 
     @property
     def id_scope(self):

@@ -10,6 +10,7 @@ import pytest
 import packets
 from credentials import derived_key, fresh_id, fresh_key, token, user_name
 from raw_device import RawDevice, register_packet, registers, subscribed
+from raw_service import ask, service_token
 from service import BINARY
 
 
@@ -75,6 +76,25 @@ def test_a_refused_connect_is_explained_too(service):
     assert "CONNACK 2" in shown.stdout and "somebody-else" in shown.stdout, shown.stdout + shown.stderr
 
 
+def test_a_refused_client_of_the_service_api_is_explained_too(service):
+    """DPS-SERVICE-19, DPS-EXPLAIN-3, DPS-EXPLAIN-5: and the log has the same tracking id, and who wrote what."""
+    wrong = fresh_key(64)
+    token = service_token(service.service_connection_string, with_key=wrong)
+    told = ask(service, "PUT", "/enrollments/Press7", {"attestation": {"type": "symmetricKey"}}, token=token)
+    assert told.refused() == (401, 401002)
+    tracking_id = told.json["trackingId"]
+    shown = explain(service, tracking_id)
+    assert shown.returncode == 0, shown.stderr
+    for words in (tracking_id, "Press7", "401002", "provisioningserviceowner", "because", "would work", "Base64-decoded"):
+        assert words in shown.stdout, shown.stdout
+    service.log_line("service request refused", tracking_id, "401002", "Press7")
+    written = ask(service, "PUT", "/enrollments/Press7", {"attestation": {"type": "symmetricKey"}})
+    assert written.status == 200
+    service.log_line("INFO", written.headers["x-ms-request-id"], "provisioningserviceowner", "write-entry", "Press7")
+    text = shown.stdout + service.log()
+    assert wrong not in text and token.split("&sig=")[1][:16] not in text
+
+
 def test_an_unknown_tracking_id_is_said_to_be_unknown(service):
     """DPS-EXPLAIN-2."""
     shown = explain(service, "00000000-0000-0000-0000-000000000000")
@@ -82,7 +102,7 @@ def test_an_unknown_tracking_id_is_said_to_be_unknown(service):
 
 
 def test_a_token_is_judged_without_a_device_as_it_is_judged_with_one(service):
-    """DPS-EXPLAIN-6, DPS-EXPLAIN-7."""
+    """DPS-EXPLAIN-6, DPS-EXPLAIN-7, DPS-EXPLAIN-9."""
     registration_id = fresh_id("Tried")
     good = token(service.id_scope, registration_id, derived_key(group_key(service), registration_id))
     tried = explain(service, "--sas", "-", "--registration-id", registration_id, stdin=good + "\n")

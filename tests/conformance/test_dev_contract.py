@@ -1,5 +1,7 @@
 """The contract of `harbormaster dev` with those who start it: output, files, ports, signals, exit codes."""
 
+import base64
+import contextlib
 import json
 import os
 import re
@@ -15,7 +17,8 @@ import pytest
 from credentials import derived_key, fresh_id, fresh_key
 from enrollments import fresh_keys, group, individual, symmetric
 from raw_device import registers, subscribed
-from service import MQTT_PORT, free_address
+from raw_service import RawService, ask
+from service import HTTPS_PORT, MQTT_PORT, free_address, may_bind
 
 USAGE = 64
 
@@ -28,6 +31,11 @@ def serves(service):
     """Whether a device of the sample group registers."""
     registration_id = fresh_id()
     return registers(service, registration_id, derived_key(contract_group(service)["primaryKey"], registration_id))
+
+
+def manages(service):
+    """Whether the owner of the connection string is let in."""
+    return ask(service, "GET", "/enrollments/nobody").refused() == (404, 404201)
 
 
 def refuses(process, *words):
@@ -46,6 +54,14 @@ def busy():
         yield address
 
 
+@pytest.fixture
+def https_busy():
+    """A loopback address and a port of it that is taken."""
+    address = free_address()
+    with socket.create_server((address, 0)) as taken:
+        yield address, taken.getsockname()[1]
+
+
 def test_the_first_line_is_the_contract_and_nothing_else_is_on_standard_output(start, tmp_path):
     """DPS-DEV-3, DPS-DEV-1, DPS-DEV-5, DPS-ID-3."""
     service = start(data_dir=tmp_path / "data")
@@ -53,21 +69,52 @@ def test_the_first_line_is_the_contract_and_nothing_else_is_on_standard_output(s
     assert re.fullmatch(r"0ne[0-9a-f]{8}", contract["idScope"], re.IGNORECASE)
     assert contract["host"] == "localhost"
     assert contract["mqtt"] == {"address": service.address, "port": MQTT_PORT}
+    assert contract["https"]["address"] == service.address
     assert "BEGIN CERTIFICATE" in open(contract["caFile"]).read()
     assert contract["linkedHubs"] and all(isinstance(hub, str) for hub in contract["linkedHubs"])
     assert set(contract_group(service)) >= {"enrollmentGroupId", "primaryKey"}
-    assert serves(service)
+    assert serves(service) and manages(service)
     assert service.stop() == (0, b"")
+
+
+def test_the_contract_opens_the_service_api(start):
+    """DPS-DEV-3, DPS-ACCESS-1: with the port in the connection string only where it is not the usual one."""
+    service = start(https_port=0)
+    host, policy, key = service.contract["serviceConnectionString"].split(";", 2)
+    assert host == f"HostName=localhost:{service.https_port}"
+    assert policy == "SharedAccessKeyName=provisioningserviceowner"
+    assert len(base64.b64decode(key.removeprefix("SharedAccessKey="), validate=True)) == 64
+    assert manages(service)
+    assert key.removeprefix("SharedAccessKey=") not in service.log()
+
+
+def test_https_is_on_443_where_the_system_allows_it(start):
+    """DPS-DEV-4, DPS-DEV-3."""
+    service = start()
+    host, _ = service.contract["serviceConnectionString"].split(";", 1)
+    if may_bind(HTTPS_PORT):
+        assert (service.https_port, host) == (HTTPS_PORT, "HostName=localhost")
+    else:
+        assert service.https_port not in (0, HTTPS_PORT) and host == f"HostName=localhost:{service.https_port}"
+        service.log_line("warn", "443")
 
 
 def test_the_data_directory_is_used_again(start, tmp_path):
     """DPS-DEV-2."""
     first = start(data_dir=tmp_path / "data")
-    before = (first.id_scope, contract_group(first), open(first.ca_file).read(), first.contract["linkedHubs"])
+    before = kept_over_a_start(first)
+    assert ask(first, "PUT", "/enrollments/kept", {"attestation": {"type": "symmetricKey"}}).status == 200
     assert first.stop()[0] == 0
     second = start(data_dir=tmp_path / "data", address=first.address)
-    assert (second.id_scope, contract_group(second), open(second.ca_file).read(), second.contract["linkedHubs"]) == before
+    assert kept_over_a_start(second) == before
+    assert ask(second, "GET", "/enrollments/kept").status == 200
     assert serves(second)
+
+
+def kept_over_a_start(service):
+    members = [service.contract[member] for member in ("idScope", "enrollmentGroups", "linkedHubs")]
+    _, policy_and_key = service.service_connection_string.split(";", 1)
+    return members, open(service.ca_file).read(), policy_and_key
 
 
 def test_a_data_directory_serves_a_new_host_at_the_next_start(start, tmp_path):
@@ -120,11 +167,27 @@ def test_a_default_port_that_is_taken_is_replaced_with_a_warning(start, busy):
     assert serves(service)
 
 
+def test_an_asked_for_https_port_that_is_taken_is_an_error_that_says_what_to_do(start, tmp_path, https_busy):
+    """DPS-DEV-4."""
+    address, port = https_busy
+    refuses(start(address=address, https_port=port, ready=False), str(port), "--https-port")
+
+
+def test_443_that_cannot_be_bound_is_replaced_with_a_warning(start):
+    """DPS-DEV-4: it is taken, or this user may not have it anyway."""
+    address = free_address()
+    with socket.create_server((address, HTTPS_PORT)) if may_bind(HTTPS_PORT) else contextlib.nullcontext():
+        service = start(address=address)
+        assert service.https_port not in (0, HTTPS_PORT)
+        service.log_line("warn", "443")
+        assert manages(service)
+
+
 def test_port_0_picks_a_free_port(start):
     """DPS-DEV-4."""
-    service = start(mqtt_port=0)
-    assert service.port not in (0, MQTT_PORT)
-    assert serves(service)
+    service = start(mqtt_port=0, https_port=0)
+    assert service.port not in (0, MQTT_PORT) and service.https_port not in (0, HTTPS_PORT)
+    assert serves(service) and manages(service)
 
 
 def test_id_scope_and_group_key_may_be_those_of_the_firmware(start):
@@ -136,7 +199,7 @@ def test_id_scope_and_group_key_may_be_those_of_the_firmware(start):
 
 
 BAD_OPTIONS = [("--id-scope", "a b"), ("--id-scope", "abc"), ("--id-scope", "enrollments"), ("--group-key", "short"),
-               ("--group-key", "AAAA"), ("--mqtt-port", "88833"), ("--no-such-option", "1")]
+               ("--group-key", "AAAA"), ("--mqtt-port", "88833"), ("--https-port", "x"), ("--no-such-option", "1")]
 
 
 @pytest.mark.parametrize("option, value", BAD_OPTIONS)
@@ -203,8 +266,10 @@ def test_it_stops_with_devices_connected_and_exits_0(start, number):
     registration_id = fresh_id()
     key = derived_key(contract_group(service)["primaryKey"], registration_id)
     with subscribed(service, registration_id, key) as device:
-        assert service.stop(number) == (0, b"")
-        assert device.is_closed()
+        with RawService(service) as idle, RawService(service) as silent:
+            assert idle.ask("GET", "/enrollments/nobody").status == 404
+            assert service.stop(number) == (0, b"")
+            assert device.is_closed() and idle.is_closed() and silent.is_closed()
 
 
 def test_sighup_reads_the_certificates_again_and_open_connections_stay(start, tmp_path):
@@ -230,25 +295,28 @@ def test_the_temporary_directory_is_private_and_gone_at_exit(start):
     assert not os.path.exists(folder)
 
 
-def served_certificate(service):
-    """The leaf that a client with TLS 1.3 is shown, DER."""
-    with socket.create_connection((service.address, service.port), timeout=10) as plain:
-        context = ssl.create_default_context(cafile=service.ca_file)
-        with context.wrap_socket(plain, server_hostname="localhost") as tls:
-            return tls.getpeercert(binary_form=True)
+def served_certificates(service):
+    """The leaf that a client with TLS 1.3 is shown on each port, DER."""
+    context = ssl.create_default_context(cafile=service.ca_file)
+    shown = []
+    for port in (service.port, service.https_port):
+        with socket.create_connection((service.address, port), timeout=10) as plain:
+            with context.wrap_socket(plain, server_hostname="localhost") as tls:
+                shown.append(tls.getpeercert(binary_form=True))
+    return shown
 
 
 def test_sighup_serves_the_certificate_that_lies_there_now(start, tmp_path):
-    """DPS-DEV-7, DPS-METRICS-6."""
+    """DPS-DEV-7, DPS-METRICS-6: on every port."""
     service = start(data_dir=tmp_path / "data")
-    before = served_certificate(service)
+    before = served_certificates(service)
     for ending in ("pem", "key"):
         shutil.copy(tmp_path / "data" / f"server-rsa.{ending}", tmp_path / "data" / f"server-ecdsa.{ending}")
-    assert served_certificate(service) == before
+    assert served_certificates(service) == before
     service.send(signal.SIGHUP)
     service.log_line("certificates read again")
     other = ssl.PEM_cert_to_DER_cert((tmp_path / "data" / "server-rsa.pem").read_text())
-    assert served_certificate(service) == other != before
+    assert other not in before and served_certificates(service) == [other, other]
 
     def days_left():
         service.record()
@@ -258,7 +326,8 @@ def test_sighup_serves_the_certificate_that_lies_there_now(start, tmp_path):
 
     assert 390 < days_left() < 400
     for ending in ("pem", "key"):
-        shutil.copy(tmp_path / "data" / f"ca-rsa.{ending}", tmp_path / "data" / f"server-ecdsa.{ending}")
+        # Of the first kind again, or the one with RSA would count with it and expire first.
+        shutil.copy(tmp_path / "data" / f"ca-ecdsa.{ending}", tmp_path / "data" / f"server-ecdsa.{ending}")
     service.send(signal.SIGHUP)
     until = time.monotonic() + 10
     while days_left() < 3_000:

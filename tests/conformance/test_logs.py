@@ -9,6 +9,7 @@ import pytest
 import packets
 from credentials import derived_key, fresh_id, fresh_key, user_name
 from raw_device import RawDevice, connected, register_packet, registers, subscribed
+from raw_service import ask
 
 PAGE = Path(__file__).parents[2] / "docs" / "logs.md"
 LINE = re.compile(r"^\S+ +(?P<level>[A-Z]+) (?P<message>.*?)(?P<fields>(?: [a-z_]+=.*)?)$")
@@ -33,7 +34,7 @@ def service(start):
 
 
 def test_every_line_about_a_connection_is_documented_and_has_its_fields(service):
-    """DPS-EXPLAIN-4, DPS-EXPLAIN-5."""
+    """DPS-EXPLAIN-4, DPS-EXPLAIN-5, DPS-SERVICE-19."""
     registration_id = fresh_id()
     key = derived_key(service.contract["enrollmentGroups"][0]["primaryKey"], registration_id)
     assert registers(service, registration_id, key)
@@ -49,12 +50,14 @@ def test_every_line_about_a_connection_is_documented_and_has_its_fields(service)
     with RawDevice(service) as device:
         device.send(packets.PINGREQ)
         assert device.is_closed()
+    assert ask(service, "PUT", f"/enrollments/{fresh_id()}", {"attestation": {"type": "symmetricKey"}}).status == 200
+    assert ask(service, "GET", f"/enrollments/{registration_id}").status == 404
     with socket.create_connection((service.address, service.port), timeout=10) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
         plain.recv(100)
 
     expected = documented()
-    for words in ("device registered", "request refused", "no answer sent", "TLS handshake failed", "connection ended"):
+    for words in ("device registered", "service request refused", "request refused", "no answer sent", "TLS handshake failed", "connection ended"):
         service.log_line(words)
     service.log_line("connection closed", "CONNACK 2")
     seen = set()
@@ -70,11 +73,14 @@ def test_every_line_about_a_connection_is_documented_and_has_its_fields(service)
         seen.add(name)
     assert seen >= {
         "device registered",
+        "service request",
+        "service request refused",
         "request refused",
         "no answer sent",
         "connection closed",
         "connection ended",
         "TLS handshake failed",
+        "service request refused",
     }
 
 

@@ -1,12 +1,13 @@
 //! `cargo xtask conformance`: the black-box suite of tests/conformance against a running binary.
 //!
-//! Sets up what the suite needs: a virtual environment under the target directory, and two Debian tools. A suite that
+//! Sets up what the suite needs: packages of Python and Node under the target directory, and Debian tools. A suite that
 //! cannot be run fails; it is never skipped.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::packages;
 use crate::step::{self, Failure};
 use crate::workspace::Workspace;
 
@@ -16,6 +17,9 @@ const WORKERS: &str = "6";
 /// Names the binary to test, for this command and for the suite.
 const BINARY: &str = "HARBORMASTER_BINARY";
 
+/// Names the folder whose `node_modules` the suite uses.
+const NODE_FOLDER: &str = "HARBORMASTER_NODE_FOLDER";
+
 /// A thing the suite needs from the system, and the Debian package that has it.
 struct Need {
     package: &'static str,
@@ -23,10 +27,15 @@ struct Need {
     arguments: &'static [&'static str],
 }
 
-const NEEDS: [Need; 3] = [
+/// The oldest Node that the suite's packages run on.
+const NODE: &str = "process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)";
+
+const NEEDS: [Need; 5] = [
     Need { package: "faketime", program: "faketime", arguments: &["--version"] },
     Need { package: "strace", program: "strace", arguments: &["--version"] },
     Need { package: "python3-venv", program: "python3", arguments: &["-c", "import ensurepip, venv"] },
+    Need { package: "nodejs", program: "node", arguments: &["-e", NODE] },
+    Need { package: "npm", program: "npm", arguments: &["--version"] },
 ];
 
 /// Runs the suite against the binary that `HARBORMASTER_BINARY` names, or else one that is built first.
@@ -55,14 +64,20 @@ pub(crate) fn built_binary(workspace: &Workspace) -> PathBuf {
 pub(crate) fn run_against(workspace: &Workspace, binary: &Path, arguments: &[String]) -> Result<(), Failure> {
     let suite = workspace.root.join("tests/conformance");
     provide_tools()?;
-    let python = provide_environment(&suite, &workspace.target.join("conformance-venv"))?;
+    let python = packages::of_python(&suite, &workspace.target.join("conformance-venv"))?;
+    let node = workspace.target.join("conformance/node");
+    packages::of_node(&suite.join("node"), &node)?;
     // The suite runs in its own folder, so a relative path has to be settled here.
     let binary = std::path::absolute(binary)
         .map_err(|error| Failure::new("conformance", format!("{}: {error}", binary.display())))?;
     let mut pytest = Command::new(python);
     pytest.args(["-m", "pytest", "-n", WORKERS, "--basetemp"]).arg(workspace.target.join("conformance-tmp"));
     pytest.args(arguments).current_dir(&suite);
-    pytest.env(BINARY, binary).env("CARGO_TARGET_DIR", &workspace.target).env("PYTHONDONTWRITEBYTECODE", "1");
+    pytest
+        .env(BINARY, binary)
+        .env(NODE_FOLDER, node)
+        .env("CARGO_TARGET_DIR", &workspace.target)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
     step::run("conformance", &mut pytest, "`cargo xtask conformance -k NAME -n 0 -x` runs one test alone.")
 }
 
@@ -110,36 +125,6 @@ fn advice(missing: &[&str]) -> String {
     format!("The suite needs {missing}: sudo apt-get install --no-install-recommends {missing}")
 }
 
-/// The Python of a virtual environment in `folder` with exactly what `suite` asks for.
-fn provide_environment(suite: &Path, folder: &Path) -> Result<PathBuf, Failure> {
-    let step = "environment for conformance";
-    let python = folder.join("bin/python");
-    let requirements = suite.join("requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements)
-        .map_err(|error| Failure::new(step, format!("{}: {error}", requirements.display())))?;
-    let wanted = wanted + &step::output(step, Command::new("python3").arg("--version"))?;
-    // Written last, so that an installation cut short is done again.
-    let stamp = folder.join("installed.txt");
-    if is_current(&stamp, &wanted) {
-        return Ok(python);
-    }
-    let mut create = Command::new("python3");
-    create.args(["-m", "venv", "--clear"]).arg(folder);
-    step::run(step, &mut create, "python3 cannot make a virtual environment here.")?;
-    let mut install = Command::new(&python);
-    install
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
-        .arg(&requirements);
-    step::run(step, &mut install, "Installing needs PyPI.")?;
-    std::fs::write(&stamp, wanted)
-        .map_err(|error| Failure::new(step, format!("{}: {error}", stamp.display())))?;
-    Ok(python)
-}
-
-fn is_current(stamp: &Path, wanted: &str) -> bool {
-    std::fs::read_to_string(stamp).is_ok_and(|found| found == wanted)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,14 +136,5 @@ mod tests {
         assert!(works(&Need { package: "x", program: "true", arguments: &[] }));
         let advice = advice(&["faketime", "strace"]);
         assert!(advice.ends_with("apt-get install --no-install-recommends faketime strace"), "{advice}");
-    }
-
-    #[test]
-    fn an_environment_is_made_again_when_the_requirements_change_or_it_was_never_finished() {
-        let this_file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-        let content = std::fs::read_to_string(&this_file).unwrap();
-        assert!(is_current(&this_file, &content));
-        assert!(!is_current(&this_file, &(content + "pytest==1")));
-        assert!(!is_current(Path::new("/nonexistent/installed.txt"), ""));
     }
 }

@@ -10,6 +10,7 @@ mod citations;
 mod conformance;
 mod fuzz;
 mod licences;
+mod packages;
 mod source;
 mod spdx;
 mod step;
@@ -26,7 +27,7 @@ usage: cargo xtask COMMAND
 
   check                      format, clippy, rustdoc, borders between crates, licences, citations of docs/spec
   test [ARG]...              build, `cargo test --workspace ARG...`, then the conformance suite
-  conformance [ARG]...       the official Python SDK and raw clients against the binary; ARG... goes to pytest.
+  conformance [ARG]...       the official SDKs and raw clients against the binary; ARG... goes to pytest.
                              HARBORMASTER_BINARY names a binary to test instead of building one
   bench SUBJECT [--quick]    measure `register`, `enrollments` or `groups`; docs/performance.md says how to read it
   fuzz [TARGET] [SECONDS]    fuzz one target, or all of them, for SECONDS each (60)

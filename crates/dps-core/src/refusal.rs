@@ -67,7 +67,7 @@ pub enum Unproven {
     },
     /// The token was no longer valid. Spec: DPS-SAS-6, DPS-REG-6.
     #[error(
-        "the token expired at {expired_at}, {} s before {judged_at}, the service's clock (on a poll: when its operation \
+        "the token expired at {expired_at:.0}, {} s before {judged_at:.0}, the service's clock (on a poll: when its operation \
          began); {} s are forgiven",
         judged_at.duration_since(*expired_at).as_secs(),
         SKEW.as_secs()
@@ -129,14 +129,14 @@ impl fmt::Display for EntriesTried {
         }
         let spellings: Vec<_> = self.spellings.iter().map(|spelling| format!("{spelling:?}")).collect();
         let names: Vec<_> = self.groups_named.iter().map(EnrollmentGroupId::as_str).collect();
-        write!(
-            f,
-            ", and the signature is not that of a key derived for {} from any of the {} enrollment groups tried ({}{})",
-            spellings.join(" or "),
-            self.groups,
-            names.join(", "),
-            if self.groups > names.len() { ", ..." } else { "" }
-        )
+        write!(f, ", and the signature is not that of a key derived for {} from ", spellings.join(" or "))?;
+        match names.as_slice() {
+            [only] if self.groups == 1 => write!(f, "enrollment group {only}, the only one to try"),
+            names => {
+                let more = if self.groups > names.len() { ", ..." } else { "" };
+                write!(f, "any of the {} enrollment groups tried ({}{more})", self.groups, names.join(", "))
+            }
+        }
     }
 }
 

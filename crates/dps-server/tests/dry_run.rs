@@ -8,7 +8,7 @@ use dps_core::enrollment::{
     AllocationPolicy, EnrollmentGroup, EntrySettings, GroupAttestation, ProvisioningStatus,
 };
 use dps_core::instance::{ClaimAcrossGroups, LinkedHub, ServiceInstance};
-use dps_core::ports::{Condition, SearchTurn, Store};
+use dps_core::ports::{Condition, Store};
 use dps_core::register::Registrar;
 use dps_hub::LocalHub;
 use dps_proto::ids::{ETag, IdScope, InstanceSecret};
@@ -123,12 +123,12 @@ async fn a_device_that_would_be_admitted_is_told_its_hub_and_leaves_no_trace() {
     assert!(service.front_end.explanations.find(&Default::default(), 9).is_empty());
 
     let real = dps_core::attestation::DeviceClaim {
-        search_turn: SearchTurn::InOrder,
         id_scope: SCOPE.parse().unwrap(),
         registration_id: "dev-1".parse().unwrap(),
         credential: dps_core::attestation::Credential::Sas(dps_proto::sas::SasToken::parse(
             asked["sasToken"].as_str().unwrap().as_bytes(),
         )),
+        search_turn: dps_core::ports::SearchTurn::InOrder,
     };
     service.front_end.registrar.register(&real, SystemMoments.moment()).await.unwrap();
     assert_eq!(service.judge(&asked).await["keepsAssignment"], true);

@@ -59,9 +59,7 @@ impl ConnectionOptions {
         let (source, text) = match given {
             Some(given) => given,
             None => {
-                let dev = running_dev::find().map_err(|why| {
-                    anyhow!("{why}; start one, or give --connection-string or {CONNECTION_STRING}")
-                })?;
+                let dev = running_dev::find().map_err(|why| why.or_give("--connection-string"))?;
                 let text = dev.service_connection_string.context(
                     "the running `harbormaster dev` serves no service API; give --connection-string for another service",
                 )?;

@@ -1,4 +1,5 @@
-//! `harbormaster explain --sas`: what would become of a device, asked without one. Spec: DPS-EXPLAIN-6, DPS-EXPLAIN-7.
+//! `harbormaster explain --sas`: what would become of a device, asked without one.
+//! Spec: DPS-EXPLAIN-6, DPS-EXPLAIN-7, DPS-EXPLAIN-9.
 
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
@@ -47,7 +48,7 @@ impl DryRun {
 }
 
 impl Judged {
-    /// 0 where the device would be admitted.
+    /// Spec: DPS-EXPLAIN-9.
     pub(crate) fn print(&self, as_json: bool) -> Result<ExitCode, Failure> {
         let mut out = io::stdout().lock();
         if as_json {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use dps_client::admin::AdminEndpoint;
 use dps_proto::ids::{IdScope, RegistrationId};
@@ -95,8 +95,7 @@ fn admin(options: &Options) -> anyhow::Result<(SocketAddr, PathBuf)> {
     if let (Some(address), Some(token_file)) = (options.admin, &options.admin_token_file) {
         return Ok((address, token_file.clone()));
     }
-    let dev = running_dev::find()
-        .map_err(|why| anyhow!("{why}; start one, or give --admin and --admin-token-file"))?;
+    let dev = running_dev::find().map_err(|why| why.or_give("--admin and --admin-token-file"))?;
     let admin = dev.admin.context("the running `harbormaster dev` names no admin listener")?;
     Ok((admin.listener.reachable(), admin.token_file))
 }

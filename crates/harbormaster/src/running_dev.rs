@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -79,6 +80,18 @@ pub(crate) enum NoRunningDev {
     /// It wrote something else.
     #[error("{path}: {why}")]
     Unreadable { path: PathBuf, why: String },
+}
+
+impl NoRunningDev {
+    /// What went wrong and what to do; `instead` is what makes a running `dev` needless.
+    pub(crate) fn or_give(&self, instead: &str) -> anyhow::Error {
+        match self {
+            Self::None => anyhow!("{self}: start one, or give {instead}"),
+            Self::Several(_) | Self::Directory(_) | Self::Unreadable { .. } => {
+                anyhow!("{self}; give {instead}")
+            }
+        }
+    }
 }
 
 /// Why the directory of announcements is not used.

@@ -365,7 +365,9 @@ mod tests {
             .map(|line| {
                 let mut cells = line.split('|').map(str::trim).skip(1);
                 let name = cells.next().unwrap().trim_matches('`').to_owned();
-                (name, cells.nth(1).unwrap().to_owned())
+                let (help, unit) = (cells.nth(1).unwrap().to_owned(), cells.next().unwrap());
+                assert_eq!(unit == "seconds", name.ends_with("_seconds"), "{line}");
+                (name, help)
             })
             .collect();
         let metrics = Metrics::default();

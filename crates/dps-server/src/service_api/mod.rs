@@ -26,7 +26,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::explain::{Explanation, Step};
 use crate::front_end::{FrontEnd, Peer};
@@ -40,6 +40,9 @@ use route::{EntryAction, RecordAction, Route};
 
 /// Most bytes of a request's body. Spec: DPS-SERVICE-18.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Most bytes of a body that are taken and thrown away, so that its sender can read the answer.
+const DISCARDED_BYTES_MAX: usize = 1024 * 1024;
 
 /// Serves every instance of a node.
 pub struct ServiceApi {
@@ -69,6 +72,7 @@ struct Progress<'a> {
     instance: Option<&'a ServiceInstance>,
     route: Option<Route>,
     policy: Option<&'a str>,
+    asked_for_body: bool,
 }
 
 impl ServiceApi {
@@ -84,13 +88,19 @@ impl ServiceApi {
     /// Answers one request. Spec: DPS-SERVICE-4 to DPS-SERVICE-6, DPS-SERVICE-19.
     pub async fn answer<B>(&self, head: &Parts, body: B, peer: Peer) -> Answered
     where
-        B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+        B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin,
     {
         let mut progress = Progress::default();
         let tracking_id = self.front_end.moments.tracking_id();
-        let within = self.front_end.limits.request_within;
-        let done =
-            timeout(within, self.ask(head, body, &mut progress)).await.unwrap_or(Err(ServiceFault::TimedOut));
+        let deadline = Instant::now() + self.front_end.limits.request_within;
+        let is_small = body.size_hint().lower() <= DISCARDED_BYTES_MAX as u64;
+        let mut body = Limited::new(body, DISCARDED_BYTES_MAX);
+        let done = timeout_at(deadline, self.ask(head, &mut body, &mut progress)).await;
+        let done = done.unwrap_or(Err(ServiceFault::TimedOut));
+        // To read would be to ask for what the client has not sent yet and need not send.
+        let holds_back = head.headers.contains_key(header::EXPECT) && !progress.asked_for_body;
+        let is_read = body.is_end_stream()
+            || (is_small && !holds_back && timeout_at(deadline, discard(&mut body)).await.unwrap_or(false));
         let mut response = match done {
             Ok(done) => {
                 self.log_done(&progress, peer, tracking_id);
@@ -102,6 +112,10 @@ impl ServiceApi {
             }
         };
         response.headers_mut().insert("x-ms-request-id", header_value(&tracking_id.to_string()));
+        if !is_read {
+            // Where the next request begins is not known.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         let route = progress.route.as_ref().map_or("none", Route::as_str);
         self.front_end.metrics.service_request(route, response.status().as_u16());
         Answered { response, is_authorized: progress.policy.is_some() }
@@ -114,7 +128,7 @@ impl ServiceApi {
         progress: &mut Progress<'a>,
     ) -> Result<Done, ServiceFault>
     where
-        B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+        B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin,
     {
         let _in_flight = self.front_end.throttles.request()?;
         let host = host(head);
@@ -145,6 +159,7 @@ impl ServiceApi {
             Route::Entry(name, EntryAction::Read) => entries.read(name).await.map(Done::Json),
             Route::Entry(name, EntryAction::ReadKeys) => entries.read_keys(name).await.map(Done::Json),
             Route::Entry(name, EntryAction::Write) => {
+                progress.asked_for_body = true;
                 let json = json_body(&head.headers, body).await?;
                 entries.write(name, json, &if_match).await.map(Done::Json)
             }
@@ -273,10 +288,23 @@ fn api_version(head: &Parts) -> Result<ApiVersion, BadApiVersion> {
     version.parse()
 }
 
+/// Takes what nobody has read of a body. Whether it came to its end. Spec: DPS-SERVICE-1.
+///
+/// A connection is closed under a client that still sends: its next request fails, or even the answer to this one.
+async fn discard<B: Body + Unpin>(body: &mut B) -> bool {
+    loop {
+        match body.frame().await {
+            None => return true,
+            Some(Ok(_)) => {}
+            Some(Err(_)) => return false,
+        }
+    }
+}
+
 /// Spec: DPS-SERVICE-18.
 async fn json_body<B>(headers: &HeaderMap, body: B) -> Result<Value, ServiceFault>
 where
-    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
+    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin,
 {
     let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
         Ok(body) => body.to_bytes(),

@@ -123,6 +123,11 @@ impl Client {
         Self { front_end, registrar, api }
     }
 
+    /// What a connection is served with.
+    pub(crate) fn api(&self) -> Arc<ServiceApi> {
+        Arc::clone(&self.api)
+    }
+
     /// Sends a request as it stands.
     pub(crate) async fn send(&self, request: Request<Bytes>) -> Answer {
         let (head, body) = request.into_parts();

@@ -16,10 +16,10 @@ use crate::file_option;
 
 #[derive(Args)]
 pub(super) struct CredentialOptions {
-    /// File with the primary key, Base64; - is standard input [default: the service makes one].
+    /// File with the primary key, Base64; - is standard input. Without it the service makes one for a new entry.
     #[arg(long, value_name = "FILE")]
     primary_key_file: Option<PathBuf>,
-    /// File with the secondary key, Base64 [default: the service makes one].
+    /// File with the secondary key, likewise.
     #[arg(long, value_name = "FILE")]
     secondary_key_file: Option<PathBuf>,
     /// X.509 certificate, PEM or DER: of the device, or for a group the one that signs its devices' certificates.

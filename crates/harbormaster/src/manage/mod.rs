@@ -26,11 +26,11 @@ use table::Table;
 /// What every command has.
 #[derive(Args)]
 pub(crate) struct CommonOptions {
-    #[command(flatten)]
-    connection: ConnectionOptions,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
+    #[command(flatten)]
+    connection: ConnectionOptions,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

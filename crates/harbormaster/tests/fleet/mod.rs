@@ -1,11 +1,14 @@
 //! A running `serve`, and devices of its instances.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
+#![allow(dead_code, reason = "two test programs share it, and neither uses all of it")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
@@ -176,7 +179,7 @@ impl Fleet {
             "GET /enrollmentGroups/dev-group?api-version=2021-10-01 HTTP/1.1\r\nHost: {host}\r\nAuthorization: {token}\r\n\
              Connection: close\r\n\r\n"
         );
-        let port: u16 = serving.ready["https"][0]["port"].as_u64().unwrap().try_into().unwrap();
+        let port = serving.https_port();
         let tls = dps_client::tls::trusting(&self.path("data/ca.pem")).unwrap();
         let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let mut stream =
@@ -229,7 +232,7 @@ pub(crate) struct Serving {
     process: Child,
     /// The first line of standard output.
     pub(crate) ready: Value,
-    log: Receiver<String>,
+    log: Mutex<Receiver<String>>,
 }
 
 impl Serving {
@@ -244,17 +247,37 @@ impl Serving {
             let _ = process.kill();
             panic!("{why}: {first:?}, {:?}", log.iter().collect::<Vec<_>>())
         });
-        Self { process, ready, log }
+        Self { process, ready, log: Mutex::new(log) }
     }
 
     pub(crate) fn mqtt_port(&self) -> u16 {
         self.ready["mqtt"][0]["port"].as_u64().unwrap().try_into().unwrap()
     }
 
+    /// Where the admin listener is.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let admin = &self.ready["admin"];
+        let port = admin["port"].as_u64().unwrap().try_into().unwrap();
+        SocketAddr::new(admin["address"].as_str().unwrap().parse().unwrap(), port)
+    }
+
+    pub(crate) fn https_port(&self) -> u16 {
+        self.ready["https"][0]["port"].as_u64().unwrap().try_into().unwrap()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The next line of the log that holds `text`.
     pub(crate) fn wait_for_line(&self, text: &str) -> String {
         loop {
-            let line = self.log.recv_timeout(WITHIN).unwrap_or_else(|_| panic!("no line with {text:?}"));
+            let line = self
+                .log
+                .lock()
+                .unwrap()
+                .recv_timeout(WITHIN)
+                .unwrap_or_else(|_| panic!("no line with {text:?}"));
             if line.contains(text) {
                 return line;
             }
@@ -276,7 +299,7 @@ impl Serving {
     pub(crate) fn stop_for_log(mut self) -> Vec<String> {
         self.signal("-TERM");
         assert!(self.process.wait().unwrap().success());
-        self.log.iter().collect()
+        self.log.lock().unwrap().iter().collect()
     }
 }
 
