@@ -17,6 +17,12 @@ pub(crate) fn run(workspace: &Workspace) -> Result<(), Failure> {
     clippy.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     step::run("clippy", &mut clippy, "Mend what clippy names; an `allow` needs a reason.")?;
 
+    // A workspace of its own: nothing else would notice that it no longer fits the crates it is made of.
+    let mut benchmark = workspace.cargo();
+    benchmark.args(["clippy", "--locked", "--manifest-path", "bench/Cargo.toml", "--", "-D", "warnings"]);
+    let advice = "Mend what clippy names; `cargo update --workspace --manifest-path bench/Cargo.toml` renews its lock file.";
+    step::run("clippy of the benchmark", &mut benchmark, advice)?;
+
     let mut documentation = workspace.cargo();
     documentation.args(["doc", "--workspace", "--no-deps", "--document-private-items"]);
     documentation.env("RUSTDOCFLAGS", "-D warnings");
