@@ -135,6 +135,11 @@ async fn members_that_mean_nothing_here_survive_and_those_of_the_service_are_ign
     body["createdDateTimeUtc"] = json!("1999-01-01T00:00:00Z");
     body["registrationState"] = json!({"status": "assigned"});
     client.put("/enrollments/a", None, &body).await;
+    // To the digit, past what a machine's numbers hold.
+    let exact = r#"{"attestation":{"type":"symmetricKey"},"n":[1.50,12345678901234567890123]}"#;
+    client.ask(Method::PUT, "/enrollments/exact", &[], exact).await;
+    let read = client.get("/enrollments/exact").await.body.to_string();
+    assert!(read.contains(r#""n":[1.50,12345678901234567890123]"#), "{read}");
     let read = client.get("/enrollments/a").await.body;
     assert_eq!(read["customFutureField"], body["customFutureField"]);
     assert_eq!(read["optionalDeviceInformation"], json!({}));

@@ -62,7 +62,7 @@ fn every_option_becomes_its_member() {
             "allocationPolicy": "custom",
             "customAllocationDefinition": {"webhookUrl": "https://web.test", "apiVersion": "2021-10-01"},
             "reprovisionPolicy": {"updateHubAssignment": false, "migrateDeviceData": false},
-            "initialTwin": {"tags": {"n": 1.10}},
+            "initialTwin": serde_json::from_str::<Value>(r#"{"tags": {"n": 1.10}}"#).unwrap(),
             "capabilities": {"iotEdge": true},
             "provisioningStatus": "disabled",
         })
