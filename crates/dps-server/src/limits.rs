@@ -35,7 +35,7 @@ pub struct Limits {
     /// Polls of one device in 10 seconds; no limit where absent. Azure's is 5. Spec: DPS-LIMIT-6.
     pub polls_per_device: Option<NonZeroU32>,
     /// Failed attestations a minute of one address with one registration id; ten times as many of one address with any.
-    /// No limit where absent. Spec: DPS-LIMIT-7.
+    /// No limit where absent, as in `dev`. Spec: DPS-LIMIT-7.
     pub failed_attestations_per_minute: Option<NonZeroU32>,
     /// Seconds that a device waits before it asks again, 2 to 5: some clients ignore anything else. Spec: DPS-REG-9.
     pub retry_after_s: u32,
@@ -57,7 +57,7 @@ impl Default for Limits {
             requests_in_flight: 4_096,
             registrations_per_minute: None,
             polls_per_device: None,
-            failed_attestations_per_minute: None,
+            failed_attestations_per_minute: NonZeroU32::new(30),
             retry_after_s: 3,
         }
     }

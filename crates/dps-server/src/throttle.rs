@@ -328,7 +328,8 @@ mod tests {
     /// DPS-LIMIT-5, DPS-LIMIT-6, DPS-LIMIT-7
     #[test]
     fn what_is_not_set_limits_nothing() {
-        let throttles = Throttles::new(&Limits::default());
+        let limits = Limits { failed_attestations_per_minute: None, ..Limits::default() };
+        let throttles = Throttles::new(&limits);
         assert_eq!(passed(5_000, |_| register(&throttles, &scope())), 5_000);
         assert_eq!(passed(5_000, |_| poll(&throttles, &device(1))), 5_000);
         assert_eq!(passed(5_000, |_| throttles.failed(ADDRESS, &scope(), &device(1))), 5_000);

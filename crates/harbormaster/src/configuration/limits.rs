@@ -138,10 +138,10 @@ pub(super) const LIMITS: [LimitKey; 16] = [
     LimitKey {
         name: "failed_attestations_per_minute",
         unit: "failures a minute",
-        range: 1..=1_000_000,
-        meaning: "Failed attestations of one address with one registration id; ten times as many of one address with any. A \
-                  credential that verifies is never refused by it.",
-        get: |limits| limits.failed_attestations_per_minute.map(|rate| rate.get().into()),
+        range: 0..=1_000_000,
+        meaning: "Failed attestations of one address with one registration id; ten times as many of one address with any; 0 is \
+                  no limit. A credential that verifies is never refused by it.",
+        get: |limits| Some(limits.failed_attestations_per_minute.map_or(0, |rate| rate.get().into())),
         set: |limits, value| limits.failed_attestations_per_minute = rate(value),
     },
     LimitKey {
