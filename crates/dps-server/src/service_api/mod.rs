@@ -44,6 +44,9 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024;
 /// Most bytes of a body that are taken and thrown away, so that its sender can read the answer.
 const DISCARDED_BYTES_MAX: usize = 1024 * 1024;
 
+/// The word for logs.
+const TRANSPORT: &str = "https";
+
 /// Serves every instance of a node.
 pub struct ServiceApi {
     store: Arc<dyn Store>,
@@ -222,10 +225,11 @@ impl ServiceApi {
         let id_scope = progress.instance.map(|instance| instance.id_scope.as_str());
         let (operation, subject) = (route.as_str(), route.subject());
         let (connection, peer, policy) = (peer.connection, peer.address, progress.policy);
+        let transport = TRANSPORT;
         if route.is_write() {
-            tracing::info!(%tracking_id, connection, %peer, id_scope, policy, operation, subject, "service request");
+            tracing::info!(%tracking_id, connection, %peer, id_scope, transport, policy, operation, subject, "service request");
         } else {
-            tracing::debug!(%tracking_id, connection, %peer, id_scope, policy, operation, subject, "service request");
+            tracing::debug!(%tracking_id, connection, %peer, id_scope, transport, policy, operation, subject, "service request");
         }
     }
 
@@ -249,6 +253,7 @@ impl ServiceApi {
             peer = %peer.address,
             id_scope = id_scope.as_ref().map(|scope| scope.as_str()),
             registration_id = registration_id.as_ref().map(RegistrationId::as_str),
+            transport = TRANSPORT,
             policy = progress.policy,
             method = %head.method,
             path,
