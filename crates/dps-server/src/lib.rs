@@ -26,4 +26,5 @@ pub mod search_pool;
 pub mod service_api;
 pub mod throttle;
 pub mod tls;
+pub mod unassigned;
 mod write_deadline;

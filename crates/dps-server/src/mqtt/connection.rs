@@ -29,6 +29,7 @@ use crate::limits::Charge;
 use crate::metrics::{Asked, Attestation, Limit, Metrics};
 use crate::mqtt::end::End;
 use crate::render;
+use crate::unassigned::Unassigned;
 
 /// Room made for each read. Requests are smaller, so one read usually takes one whole.
 const READ_BYTES: usize = 1_024;
@@ -293,12 +294,21 @@ impl Connection<'_> {
             State::Assigned { assignment, .. } => Some(assignment),
             State::Assigning { .. } | State::Failed { .. } | State::Disabled { .. } => None,
         };
-        let outcome = match &registration.state {
-            State::Assigned { .. } => "assigned",
-            State::Assigning { .. } => "assigning",
-            State::Failed { .. } => "failed",
-            State::Disabled { .. } => "disabled",
-        };
+        if let Some(Unassigned { outcome, told, reason, advice }) = Unassigned::of(registration) {
+            tracing::warn!(
+                connection = self.peer.connection,
+                peer = %self.peer.address,
+                id_scope = registration.id_scope.as_str(),
+                registration_id = registration.registration_id.as_str(),
+                transport = Transport::Mqtt.as_str(),
+                entry = %registration.entry,
+                outcome,
+                reason,
+                "device not assigned"
+            );
+            let explanation = self.explanation(Step::Request, reason);
+            return self.explain(Explanation { told, advice: Some(advice.to_owned()), ..explanation });
+        }
         tracing::info!(
             connection = self.peer.connection,
             peer = %self.peer.address,
@@ -309,7 +319,7 @@ impl Connection<'_> {
             hub = assignment.map(|assignment| assignment.hub.as_str()),
             device_id = assignment.map(|assignment| assignment.device_id.as_str()),
             claimed_from = claimed_from.map(|group| group.as_str()),
-            outcome,
+            outcome = if assignment.is_some() { "assigned" } else { "assigning" },
             "device registered"
         );
     }

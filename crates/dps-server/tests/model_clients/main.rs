@@ -108,6 +108,26 @@ async fn every_client_reports_a_disabled_enrollment() {
     all(Service::disabled, |_| Outcome::Disabled).await;
 }
 
+/// DPS-EXPLAIN-10
+#[tokio::test(start_paused = true)]
+async fn a_device_without_a_hub_can_be_explained_though_it_proved_itself() {
+    let rows = [
+        (
+            Service::disabled(),
+            "disabled",
+            "the credential proves the device, and enrollment group group-8 is disabled",
+        ),
+        (Service::without_hubs(), "401001", "no linked hub may take the device"),
+    ];
+    for (service, told, reason) in rows {
+        ALL[0].run(service.connect(TOGETHER), SCOPE, DEVICE, &service.device_key(DEVICE)).await;
+        let kept = service.explanations();
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        assert_eq!((&*kept[0].told, &*kept[0].reason), (told, reason));
+        assert!(kept[0].advice.is_some());
+    }
+}
+
 /// DPS-MQTT-5, DPS-MQTT-20, DPS-BODY-9: no client registers again for it.
 #[tokio::test(start_paused = true)]
 async fn every_client_reports_a_refused_credential_and_leaves_it_at_that() {

@@ -18,6 +18,7 @@ use dps_core::registration::{State, Substatus};
 use dps_hub::LocalHub;
 use dps_proto::ids::{ETag, InstanceSecret};
 use dps_proto::key::{KeyPair, SymmetricKey};
+use dps_server::explain::{Explanation, Wanted};
 use dps_server::front_end::{FrontEnd, Peer};
 use dps_server::limits::Limits;
 use dps_server::moments::{Moments as _, SystemMoments};
@@ -160,6 +161,10 @@ impl Service {
             connection::serve(server, peer, admitted, &front_end, stopping).await;
         });
         client
+    }
+
+    pub(crate) fn explanations(&self) -> Vec<Arc<Explanation>> {
+        self.front_end.explanations.find(&Wanted::default(), 99)
     }
 
     /// Derived from the last group that is searched.
