@@ -26,6 +26,9 @@ pub trait Store: Send + Sync {
     /// The ID scopes of all instances that were ever opened, in the order of their creation.
     async fn id_scopes(&self) -> Result<Vec<IdScope>, StoreError>;
 
+    /// Whether a write would be durable now: something is written that changes nothing. Spec: DPS-METRICS-4.
+    async fn is_writable(&self) -> Result<(), StoreError>;
+
     /// What is known of a registration id, all seen at one point in time.
     async fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> Result<LookUp, StoreError>;
 

@@ -65,6 +65,10 @@ impl Store for MemoryStore {
         Ok(self.content()?.instances.iter().map(|(scope, _)| scope.clone()).collect())
     }
 
+    async fn is_writable(&self) -> Result<(), StoreError> {
+        self.content().map(drop)
+    }
+
     async fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> Result<LookUp, StoreError> {
         let content = self.content()?;
         let key = (scope.clone(), id.clone());
