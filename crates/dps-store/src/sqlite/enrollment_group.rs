@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use dps_core::enrollment::{EnrollmentGroup, GroupAttestation, OPEN_GROUPS_MAX};
+use dps_core::enrollment::{
+    EnrollmentGroup, GroupAttestation, OPEN_GROUPS_MAX, PREFIXED_GROUPS_MAX, RegistrationIdPrefix,
+};
 use dps_core::ports::{Condition, StoreError, WriteError};
 use dps_proto::ids::{EnrollmentGroupId, IdScope, RegistrationId};
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
@@ -31,12 +33,22 @@ pub(super) fn put(
     if let Err(refused) = permits_put(condition, TABLE.etag(connection, scope, id.folded())?.as_deref()) {
         return Ok(Err(refused));
     }
-    let prefix = group.registration_id_prefix.as_ref().map(|prefix| prefix.as_str());
-    if prefix.is_none() {
-        let others = other_open_groups(connection, scope, id)?;
-        if others >= OPEN_GROUPS_MAX {
-            return Ok(Err(WriteError::TooManyOpenGroups(others)));
+    let prefix = group.registration_id_prefix.as_ref().map(RegistrationIdPrefix::as_str);
+    let stored = stored_prefix(connection, scope, id)?;
+    match &group.registration_id_prefix {
+        None => {
+            let others = other_open_groups(connection, scope, id)?;
+            if others >= OPEN_GROUPS_MAX {
+                return Ok(Err(WriteError::TooManyOpenGroups(others)));
+            }
         }
+        Some(wanted) if stored != Some(Prefix::Of(wanted.clone())) => {
+            let most = wanted.most_on_one_id(other_prefixes(connection, scope, id, wanted)?);
+            if most > PREFIXED_GROUPS_MAX {
+                return Ok(Err(WriteError::TooManyPrefixedGroups(most)));
+            }
+        }
+        Some(_) => {}
     }
     let GroupAttestation::SymmetricKey(_) = group.attestation;
     let settings = SettingsColumns::of(&group.settings)?;
@@ -191,6 +203,55 @@ fn other_open_groups(connection: &Connection, scope: &str, id: &EnrollmentGroupI
     let count: i64 = connection.prepare_cached(select)?.query_row([scope, id.folded()], |row| row.get(0))?;
     // A count is never negative, and too many for the type are too many.
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+/// Of the other groups, those whose prefix is the beginning of `prefix` or goes on from it. Spec: DPS-REG-20.
+fn other_prefixes(
+    connection: &Connection,
+    scope: &str,
+    id: &EnrollmentGroupId,
+    prefix: &RegistrationIdPrefix,
+) -> Result<Vec<RegistrationIdPrefix>, Fault> {
+    // No prefix holds a character as high as DEL.
+    let select = "SELECT registration_id_prefix FROM enrollment_group
+                  WHERE id_scope = ?1 AND enrollment_group_id <> ?2
+                    AND registration_id_prefix >= ?3 AND registration_id_prefix < ?3 || char(127)
+                  UNION ALL
+                  SELECT g.registration_id_prefix
+                  FROM (WITH RECURSIVE beginning (length) AS (
+                            SELECT 1 UNION ALL SELECT length + 1 FROM beginning WHERE length < length(?3))
+                        SELECT length FROM beginning WHERE length < length(?3)) b
+                  CROSS JOIN enrollment_group g
+                      ON g.id_scope = ?1 AND g.registration_id_prefix = substr(?3, 1, b.length)
+                  WHERE g.enrollment_group_id <> ?2";
+    let mut statement = connection.prepare_cached(select)?;
+    let mut rows = statement.query([scope, id.folded(), prefix.as_str()])?;
+    let mut prefixes = Vec::new();
+    while let Some(row) = rows.next()? {
+        prefixes.push(Columns::of(row).parsed()?);
+    }
+    Ok(prefixes)
+}
+
+/// The prefix of a stored group.
+#[derive(PartialEq, Eq)]
+enum Prefix {
+    None,
+    Of(RegistrationIdPrefix),
+}
+
+/// `None` where there is no such group.
+fn stored_prefix(
+    connection: &Connection,
+    scope: &str,
+    id: &EnrollmentGroupId,
+) -> Result<Option<Prefix>, Fault> {
+    let select = "SELECT registration_id_prefix FROM enrollment_group
+                  WHERE id_scope = ?1 AND enrollment_group_id = ?2";
+    let mut statement = connection.prepare_cached(select)?;
+    let mut rows = statement.query([scope, id.folded()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(Columns::of(row).optional()?.map_or(Prefix::None, Prefix::Of)))
 }
 
 fn count_write(connection: &Connection, scope: &str) -> Result<(), Fault> {
