@@ -86,7 +86,9 @@ pub(super) fn put(
             settings.migrate_device_data,
             settings.other_members,
         ])?;
-    count_write(connection, scope)?;
+    if prefix.is_none() || stored == Some(Prefix::None) {
+        count_open_write(connection, scope)?;
+    }
     Ok(Ok(()))
 }
 
@@ -96,9 +98,10 @@ pub(super) fn delete(
     id: &EnrollmentGroupId,
     condition: &Condition,
 ) -> Result<Result<(), WriteError>, Fault> {
+    let stored = stored_prefix(connection, scope.folded(), id)?;
     let deleted = TABLE.delete(connection, scope.folded(), id.folded(), condition)?;
-    if deleted.is_ok() {
-        count_write(connection, scope.folded())?;
+    if deleted.is_ok() && stored == Some(Prefix::None) {
+        count_open_write(connection, scope.folded())?;
     }
     Ok(deleted)
 }
@@ -184,7 +187,7 @@ pub(super) fn etag(
     TABLE.etag(connection, scope.folded(), id.folded())
 }
 
-/// A number that changes with every write to a group of the scope; `None` as long as there was none.
+/// A number that changes with every write that a group without a prefix takes part in; `None` as long as there was none.
 pub(super) fn version(connection: &Connection, scope: &IdScope) -> Result<Option<i64>, Fault> {
     let select = "SELECT version FROM enrollment_group_version WHERE id_scope = ?1";
     Ok(connection.prepare_cached(select)?.query_row([scope.folded()], |row| row.get(0)).optional()?)
@@ -254,7 +257,8 @@ fn stored_prefix(
     Ok(Some(Columns::of(row).optional()?.map_or(Prefix::None, Prefix::Of)))
 }
 
-fn count_write(connection: &Connection, scope: &str) -> Result<(), Fault> {
+/// Counts a write to a group that has no prefix, or had none.
+fn count_open_write(connection: &Connection, scope: &str) -> Result<(), Fault> {
     let upsert = "INSERT INTO enrollment_group_version (id_scope, version) VALUES (?1, 1)
                   ON CONFLICT (id_scope) DO UPDATE SET version = version + 1";
     connection.prepare_cached(upsert)?.execute([scope])?;

@@ -343,3 +343,25 @@ async fn a_store_whose_disk_takes_nothing_is_not_writable() {
     store.writer.write(|connection| Ok(connection.execute_batch("PRAGMA query_only = ON")?)).await.unwrap();
     assert!(matches!(store.is_writable().await, Err(StoreError::Unavailable(_))));
 }
+
+/// DPS-REG-2
+#[tokio::test]
+async fn open_groups_are_read_again_only_after_a_write_to_one_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("store.db"));
+    fill(&store).await;
+    let open_groups = async || store.candidate_groups(&scope(), &device("Device-1")).await.unwrap().open;
+    let before = open_groups().await;
+    put_group(&store, prefixed_group("More", "m", 1)).await;
+    put_group(&store, prefixed_group("Press", "q", 2)).await;
+    store.delete_enrollment_group(&scope(), &group_id("More"), Condition::Always).await.unwrap();
+    assert!(Arc::ptr_eq(&open_groups().await, &before));
+
+    put_group(&store, group("Press", 3)).await;
+    let with_press = open_groups().await;
+    assert_eq!(with_press.len(), 2);
+    put_group(&store, prefixed_group("Line", "l", 4)).await;
+    assert_eq!(open_groups().await.len(), 1);
+    store.delete_enrollment_group(&scope(), &group_id("Press"), Condition::Always).await.unwrap();
+    assert_eq!(open_groups().await.len(), 0);
+}
