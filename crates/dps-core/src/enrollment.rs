@@ -11,7 +11,7 @@ use jiff::Timestamp;
 pub const OPEN_GROUPS_MAX: usize = 1_000;
 
 /// Most symmetric-key groups of an instance whose `registrationIdPrefix` one registration id may begin with: all of them are
-/// read for every attempt of such an id, before anything is charged for it. Spec: DPS-REG-20.
+/// read for every attempt of such an id, before anything is charged for it. Spec: DPS-REG-21.
 pub const PREFIXED_GROUPS_MAX: usize = 100;
 
 /// An entry for exactly one device.
@@ -142,7 +142,7 @@ impl RegistrationIdPrefix {
     }
 
     /// The most groups that a registration id with this prefix could be tried under, if `others` are the prefixes of all
-    /// other groups, or at least of those that share an id with this one. Spec: DPS-REG-20.
+    /// other groups, or at least of those that share an id with this one. Spec: DPS-REG-21.
     pub fn most_on_one_id(&self, others: impl IntoIterator<Item = Self>) -> usize {
         let share_an_id = |other: &Self| other.0.starts_with(&*self.0) || self.0.starts_with(&*other.0);
         let mut prefixes: Vec<Self> = others.into_iter().filter(share_an_id).collect();
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!("a/".parse::<RegistrationIdPrefix>(), Err(BadId::Character('/')));
     }
 
-    /// DPS-REG-20
+    /// DPS-REG-21
     #[test]
     fn prefixes_are_counted_along_the_registration_id_that_begins_with_most_of_them() {
         let prefix = |text: &str| -> RegistrationIdPrefix { text.parse().unwrap() };

@@ -83,7 +83,7 @@ pub trait Store: Send + Sync {
         id: &EnrollmentGroupId,
     ) -> Result<Option<Arc<EnrollmentGroup>>, StoreError>;
 
-    /// Creates or replaces an enrollment group, as [`Store::put_individual_enrollment`] does. Spec: DPS-REG-3, DPS-REG-20.
+    /// Creates or replaces an enrollment group, as [`Store::put_individual_enrollment`] does. Spec: DPS-REG-3, DPS-REG-21.
     async fn put_enrollment_group(
         &self,
         scope: &IdScope,
@@ -221,7 +221,7 @@ pub enum WriteError {
          give this one a registrationIdPrefix"
     )]
     TooManyOpenGroups(usize),
-    /// One symmetric-key group too many whose prefixes one registration id begins with. Spec: DPS-REG-20.
+    /// One symmetric-key group too many whose prefixes one registration id begins with. Spec: DPS-REG-21.
     #[error(
         "a registration id could begin with the registrationIdPrefix of {0} enrollment groups, this one included, which is more \
          than it may; give this one a longer registrationIdPrefix, or another one"

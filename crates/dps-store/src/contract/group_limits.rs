@@ -1,4 +1,4 @@
-//! How many groups may be without a prefix, and how many may share a registration id. Spec: DPS-REG-3, DPS-REG-20.
+//! How many groups may be without a prefix, and how many may share a registration id. Spec: DPS-REG-3, DPS-REG-21.
 
 use std::sync::Arc;
 
@@ -86,7 +86,7 @@ async fn put_prefixed(store: &dyn Store, id: &str, prefix: &str) -> Result<(), W
     store.put_enrollment_group(&scope(), prefixed_group(id, prefix, 1), Condition::Always).await
 }
 
-/// DPS-REG-20
+/// DPS-REG-21
 async fn one_group_too_many_for_one_registration_id_is_refused_with_advice(store: Arc<dyn Store>) {
     fill_prefixes(&*store).await;
     for prefix in ["m", "m-", "m-1", "M-1-press"] {
@@ -107,7 +107,7 @@ async fn one_group_too_many_for_one_registration_id_is_refused_with_advice(store
     put_prefixed(&*store, "more", "m-1-press").await.unwrap();
 }
 
-/// DPS-REG-20
+/// DPS-REG-21
 async fn a_group_at_the_limit_keeps_its_prefix_and_takes_no_other_full_one(store: Arc<dyn Store>) {
     fill_prefixes(&*store).await;
     put_prefixed(&*store, "g0", "m").await.unwrap();

@@ -208,7 +208,7 @@ fn other_open_groups(connection: &Connection, scope: &str, id: &EnrollmentGroupI
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
-/// Of the other groups, those whose prefix is the beginning of `prefix` or goes on from it. Spec: DPS-REG-20.
+/// Of the other groups, those whose prefix is the beginning of `prefix` or goes on from it. Spec: DPS-REG-21.
 fn other_prefixes(
     connection: &Connection,
     scope: &str,
