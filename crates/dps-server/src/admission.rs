@@ -62,6 +62,11 @@ impl Admission {
         })
     }
 
+    /// Whether the next connection has to wait for a place.
+    pub fn is_full(&self) -> bool {
+        self.places.available_permits() == 0
+    }
+
     /// Waits for a free place: what cannot be served waits in the kernel's queue, not in memory here.
     pub async fn place(&self) -> Option<Place> {
         Arc::clone(&self.places).acquire_owned().await.ok().map(|_permit| Place { _permit })

@@ -217,6 +217,9 @@ pub fn on_handshake(fault: &HandshakeFault) -> &'static str {
         HandshakeFault::TimedOut { .. } => {
             "finish the handshake within the time named; a device on a slow network may need limits.handshake_within_s raised"
         }
+        HandshakeFault::TooLong => {
+            "no device needs so many bytes: see which program connects from that address"
+        }
         HandshakeFault::NotTls(_) => "connect with TLS: this port takes nothing else",
         HandshakeFault::ServerNotTrusted(_) => {
             "give the device the CA file, and connect by a host name that the server certificate carries"

@@ -13,6 +13,7 @@ pub mod dry_run;
 pub mod enrollment_json;
 pub mod explain;
 pub mod fault;
+pub mod flight_limit;
 pub mod front_end;
 pub mod handshake;
 pub mod https;

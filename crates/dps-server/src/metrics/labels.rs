@@ -51,6 +51,8 @@ pub enum Closed {
 pub enum Limit {
     /// Time to finish the TLS handshake.
     HandshakeTime,
+    /// Bytes of the TLS handshake.
+    HandshakeBytes,
     /// Time to send CONNECT.
     ConnectTime,
     /// Time to be attested.
@@ -67,6 +69,8 @@ pub enum Limit {
     Packet,
     /// Searches for groups.
     GroupSearch,
+    /// Connections of all listeners.
+    Connections,
     /// Connections of one address.
     AddressConnections,
     /// Connections that have not proved themselves.

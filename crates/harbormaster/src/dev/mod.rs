@@ -148,8 +148,12 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let service = Service {
         store,
         instances: vec![instance],
-        // Spec: DPS-LIMIT-7. Whoever tries things out fails often.
-        limits: Limits { failed_attestations_per_minute: None, ..Limits::default() },
+        // Spec: DPS-LIMIT-7, DPS-LIMIT-8. Whoever tries things out fails often.
+        limits: Limits {
+            failed_attestations_per_minute: None,
+            guesses_per_minute: None,
+            ..Limits::default()
+        },
         tls,
         certificates: Arc::clone(&server_certificates),
         admin_token,
