@@ -11,11 +11,16 @@ use dps_proto::code::TrackingId;
 use dps_proto::ids::{IdScope, RegistrationId};
 use jiff::Timestamp;
 
+use crate::excerpt::excerpt;
+
 /// Refusals that are kept for each ID scope. Spec: DPS-EXPLAIN-1.
 pub const KEPT_MAX: usize = 10_000;
 
 /// How many of them may come from one address: a stranger must not push out what others need. Spec: DPS-EXPLAIN-1.
 pub const KEPT_PER_ADDRESS_MAX: usize = 1_000;
+
+/// Longest reason that is kept, in characters: room for what was expected and what came, whatever a peer sent. Spec: DPS-EXPLAIN-11.
+const REASON_CHARACTERS_MAX: usize = 1_024;
 
 /// ID scopes that are kept apart; refusals that name none, or an unknown one, share one more ring.
 const SCOPES_MAX: usize = 1_000;
@@ -101,7 +106,8 @@ struct Ring {
 
 impl Explanations {
     /// Keeps a refusal; the oldest goes when there are too many. `known` says whether an instance has its ID scope.
-    pub fn keep(&self, explanation: Explanation, known: bool) {
+    pub fn keep(&self, mut explanation: Explanation, known: bool) {
+        explanation.reason = excerpt(explanation.reason, REASON_CHARACTERS_MAX);
         let mut rings = self.lock();
         let mut scope = explanation.id_scope.clone().filter(|_| known);
         if rings.len() > SCOPES_MAX && !rings.contains_key(&scope) {
@@ -219,6 +225,16 @@ mod tests {
         let ring = rings.values().next().unwrap();
         assert_eq!(ring.per_address.values().map(VecDeque::len).sum::<usize>(), KEPT_PER_ADDRESS_MAX + 1);
         assert_eq!(ring.kept.keys().nth(1), Some(&(KEPT_MAX as u64 + 11 - KEPT_PER_ADDRESS_MAX as u64)));
+    }
+
+    /// DPS-EXPLAIN-11
+    #[test]
+    fn a_reason_is_kept_at_a_bounded_length() {
+        let explanations = Explanations::default();
+        explanations
+            .keep(Explanation { reason: "r".repeat(200_000), ..refusal("0ne0", 1, "127.0.0.1") }, true);
+        let kept = explanations.find(&Wanted::default(), 1);
+        assert_eq!(kept[0].reason.len(), REASON_CHARACTERS_MAX);
     }
 
     /// DPS-EXPLAIN-1
