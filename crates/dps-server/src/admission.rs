@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::limits::Limits;
@@ -15,10 +15,11 @@ use crate::limits::Limits;
 #[derive(Debug)]
 pub struct Admission {
     places: Arc<Semaphore>,
-    places_max: u32,
     unattested: Arc<Semaphore>,
     per_address_max: Option<usize>,
     per_address: Mutex<HashMap<IpAddr, usize>>,
+    /// Connections that were let in and have not ended.
+    open: watch::Sender<usize>,
 }
 
 /// Why a connection is closed as soon as it was accepted.
@@ -43,21 +44,21 @@ pub struct Place {
 pub struct Admitted {
     _place: Place,
     unattested: Option<OwnedSemaphorePermit>,
-    counted: Option<(Arc<Admission>, IpAddr)>,
+    admission: Arc<Admission>,
+    /// Where connections of one address are counted.
+    address: Option<IpAddr>,
 }
 
 impl Admission {
     /// All places free.
     pub fn new(limits: &Limits) -> Arc<Self> {
-        let count = |wanted: usize| wanted.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        let places = count(limits.connections);
+        let count = |wanted: usize| wanted.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
-            places: Arc::new(Semaphore::new(places)),
-            // Clamped to what the type holds.
-            places_max: places as u32,
+            places: Arc::new(Semaphore::new(count(limits.connections))),
             unattested: Arc::new(Semaphore::new(count(limits.unattested_connections))),
             per_address_max: limits.connections_per_address,
             per_address: Mutex::default(),
+            open: watch::Sender::new(0),
         })
     }
 
@@ -75,27 +76,30 @@ impl Admission {
     pub fn admit(self: &Arc<Self>, place: Place, address: IpAddr) -> Result<Admitted, NotAdmitted> {
         let unattested = Arc::clone(&self.unattested).try_acquire_owned();
         let unattested = unattested.map_err(|_| NotAdmitted::Unattested)?;
-        let counted = match self.per_address_max {
-            None => None,
-            Some(most) => {
-                let mut per_address = self.per_address();
-                let count = per_address.entry(address).or_default();
-                if *count >= most {
-                    return Err(NotAdmitted::Address(*count));
-                }
-                *count += 1;
-                Some((Arc::clone(self), address))
+        let address = self.per_address_max.map(|most| (most, address));
+        if let Some((most, address)) = address {
+            let mut per_address = self.per_address();
+            let count = per_address.entry(address).or_default();
+            if *count >= most {
+                return Err(NotAdmitted::Address(*count));
             }
-        };
-        Ok(Admitted { _place: place, unattested: Some(unattested), counted })
+            *count += 1;
+        }
+        self.open.send_modify(|open| *open += 1);
+        Ok(Admitted {
+            _place: place,
+            unattested: Some(unattested),
+            admission: Arc::clone(self),
+            address: address.map(|(_, address)| address),
+        })
     }
 
     /// Waits until every connection has ended, for at most `within`. The number that are still open then.
     pub async fn drained(&self, within: Duration) -> usize {
-        match timeout(within, self.places.acquire_many(self.places_max)).await {
-            Ok(_) => 0,
-            Err(_) => self.places_max as usize - self.places.available_permits(),
-        }
+        let mut open = self.open.subscribe();
+        // Each listener waits here by itself, which permits of one semaphore would not allow: the first would hold them all.
+        let _ = timeout(within, open.wait_for(|open| *open == 0)).await;
+        *open.borrow()
     }
 
     fn per_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -113,8 +117,9 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        if let Some((admission, address)) = self.counted.take() {
-            let mut per_address = admission.per_address();
+        self.admission.open.send_modify(|open| *open -= 1);
+        if let Some(address) = self.address {
+            let mut per_address = self.admission.per_address();
             if let Some(count) = per_address.get_mut(&address) {
                 *count -= 1;
                 if *count == 0 {
@@ -170,5 +175,22 @@ mod tests {
         assert_eq!(admission.drained(Duration::from_secs(1)).await, 1);
         drop(only);
         assert_eq!(admission.drained(Duration::from_secs(1)).await, 0);
+    }
+
+    /// DPS-DEV-5
+    #[tokio::test(start_paused = true)]
+    async fn every_listener_learns_how_many_connections_are_still_open() {
+        let admission = Admission::new(&Limits { connections: 9, ..Limits::default() });
+        let admit = async || admission.admit(admission.place().await.unwrap(), address(1)).unwrap();
+        let (first, second) = (admit().await, admit().await);
+        let within = Duration::from_secs(1);
+        assert_eq!(tokio::join!(admission.drained(within), admission.drained(within)), (2, 2));
+        drop(first);
+        let ends = async {
+            tokio::time::sleep(within / 2).await;
+            drop(second);
+        };
+        let drained = tokio::join!(admission.drained(within), admission.drained(within), ends);
+        assert_eq!((drained.0, drained.1), (0, 0));
     }
 }

@@ -11,6 +11,7 @@ pub mod advice;
 pub mod counted_searches;
 pub mod dry_run;
 pub mod enrollment_json;
+mod excerpt;
 pub mod explain;
 pub mod fault;
 pub mod flight_limit;

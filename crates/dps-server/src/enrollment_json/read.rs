@@ -295,6 +295,16 @@ mod tests {
         }
     }
 
+    /// DPS-EXPLAIN-11
+    #[test]
+    fn an_error_shows_no_more_than_the_ends_of_a_long_value() {
+        let json = json!({"registrationId": "a", "attestation": {"type": "m".repeat(200_000)}});
+        let why = read(&json, None, moment()).unwrap_err().why;
+        assert!(why.len() == 256 && why.ends_with("is none of symmetricKey, x509, tpm"), "{why}");
+        let json = json!({"registrationId": "ö".repeat(200_000), "attestation": {"type": "symmetricKey"}});
+        assert!(read(&json, None, moment()).unwrap_err().why.chars().count() <= 256);
+    }
+
     #[test]
     fn an_error_about_a_key_does_not_hold_the_key() {
         let json = json!({"registrationId": "a", "attestation": {"type": "symmetricKey", "symmetricKey": {"primaryKey": "almost a secret"}}});
