@@ -4,9 +4,10 @@
 
 mod fleet;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -315,6 +316,28 @@ async fn a_client_gets_the_certificate_of_its_name() {
     serving.signal("-HUP");
     serving.wait_for_line("the old ones stay");
     connect("dps-1.test").await.unwrap();
+
+    // Nor is it exchanged for what a start would refuse, or for what clients do.
+    make("dps-1.test");
+    fs::set_permissions(fleet.path("dps-1.test.key"), Permissions::from_mode(0o644)).unwrap();
+    serving.signal("-HUP");
+    let told = serving.wait_for_line("the old ones stay");
+    assert!(told.contains("others than its owner have rights to the file (its mode is 0644)"), "{told}");
+    fs::set_permissions(fleet.path("dps-1.test.key"), Permissions::from_mode(0o600)).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["dps-2.test".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2020, 2, 2);
+    fs::write(fleet.path("dps-1.test.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(fleet.path("dps-1.test.key"), key.serialize_pem()).unwrap();
+    serving.signal("-HUP");
+    let told = serving.wait_for_line("the old ones stay");
+    assert!(told.contains("expired at 2020-02-02"), "{told}");
+
+    params.not_after = rcgen::date_time_ymd(2090, 2, 2);
+    fs::write(fleet.path("dps-1.test.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    serving.signal("-HUP");
+    serving.wait_for_line("no certificate carries the name dps-1.test");
+    serving.wait_for_line("certificates read again");
     assert!(serving.stop().success());
 }
 

@@ -45,8 +45,20 @@ impl Context<'_> {
         self.warnings.borrow_mut().push(self.note(at, key, why.into(), advice.into()));
     }
 
+    /// Of what keeps clients away already.
+    pub(super) fn grave_warning(
+        &self,
+        at: Position,
+        key: &str,
+        why: impl Into<String>,
+        advice: impl Into<String>,
+    ) {
+        let warning = Fault { grave: true, ..self.note(at, key, why.into(), advice.into()) };
+        self.warnings.borrow_mut().push(warning);
+    }
+
     fn note(&self, at: Position, key: &str, why: String, advice: String) -> Fault {
-        Fault { file: self.file.display().to_string(), at, key: key.to_owned(), why, advice }
+        Fault { file: self.file.display().to_string(), at, key: key.to_owned(), why, advice, grave: false }
     }
 
     /// A path of the file: relative ones begin at the file's own directory, those of systemd credentials at theirs.

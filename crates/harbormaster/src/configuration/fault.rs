@@ -26,11 +26,24 @@ pub(crate) struct Fault {
     pub(crate) key: String,
     pub(crate) why: String,
     pub(crate) advice: String,
+    /// Of a warning: it keeps clients away already.
+    pub(crate) grave: bool,
+}
+
+impl Fault {
+    /// Writes a warning to the log.
+    pub(crate) fn log(&self) {
+        if self.grave {
+            tracing::error!("{self}");
+        } else {
+            tracing::warn!("{self}");
+        }
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, at: Position { line, column }, key, why, advice } = self;
+        let Self { file, at: Position { line, column }, key, why, advice, grave: _ } = self;
         write!(f, "{file}:{line}:{column}: {key}: {why} ({advice})")
     }
 }

@@ -14,6 +14,7 @@ mod log;
 mod names;
 #[cfg(test)]
 mod reference;
+mod reload;
 mod secret;
 mod show;
 mod store;
@@ -32,6 +33,7 @@ use toml::de::DeTable;
 pub(crate) use fault::{Fault, Located, Position};
 pub(crate) use instances::{HubKind, Instance};
 pub(crate) use listen::Listen;
+pub(crate) use reload::Reload;
 pub(crate) use show::{show, show_defaults};
 pub(crate) use tls::Certificate;
 
@@ -73,6 +75,7 @@ pub(crate) fn read(file: &Path) -> Result<Configuration, Faults> {
             key: "--config".to_owned(),
             why: format!("the file cannot be read: {why}"),
             advice: "name a TOML file; harbormaster config show --defaults prints one".to_owned(),
+            grave: false,
         }])),
     }
 }

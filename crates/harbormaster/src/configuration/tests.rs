@@ -325,6 +325,16 @@ fn a_certificate_that_cannot_be_used_is_told() {
         told("server.key", "open.key")
             .contains("others than its owner have rights to the file (its mode is 0604)")
     );
+    fs::rename(harbor.path("server.key"), harbor.path("server.key.old")).unwrap();
+    fs::copy(harbor.path("server.pem"), harbor.path("server.key")).unwrap();
+    fs::set_permissions(harbor.path("server.key"), Permissions::from_mode(0o600)).unwrap();
+    fs::rename(harbor.path("server.key.old"), harbor.path("server.pem")).unwrap();
+    let exchanged = harbor.faults(GOOD);
+    assert!(
+        exchanged[0].ends_with("server.pem: there is no certificate in it")
+            && exchanged[1].ends_with("server.key: there is no private key in it"),
+        "{exchanged:?}"
+    );
     assert!(told("key_file = \"server.key\"", "").starts_with("4:1: tls.certificate.key_file: is missing"));
     let none =
         GOOD.replace("[[tls.certificate]]\nchain_file = \"server.pem\"\nkey_file = \"server.key\"\n", "");
@@ -363,9 +373,15 @@ fn a_certificate_that_is_about_to_expire_is_warned_of() {
     harbor.write("server.key", &key.serialize_pem(), 0o600);
     let told = harbor.warnings(GOOD);
     assert!(
-        told[0].starts_with("5: tls.certificate.chain_file: ") && told[0].contains("2020-02-02"),
+        told[0].starts_with("5: tls.certificate.chain_file: ") && told[0].contains("expired at 2020-02-02"),
         "{told:?}"
     );
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
+    params.not_after = std::time::SystemTime::from(soon).into();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    harbor.write("server.pem", &params.self_signed(&key).unwrap().pem(), 0o644);
+    let told = harbor.warnings(GOOD);
+    assert!(told[0].contains("expires at") && told[1].contains("is itself a CA certificate"), "{told:?}");
 }
 
 /// DPS-SERVE-8

@@ -124,8 +124,21 @@ impl Certificates {
         self.with_files(ServerCertificates::load)
     }
 
+    /// Exchanges what is served for what the files hold now, whoever put it there; warns of names that are no longer
+    /// carried and of keys that others may read.
     pub(super) fn reload(&self, certificates: &ServerCertificates) -> Result<(), TlsError> {
-        self.with_files(|files| certificates.reload(files))
+        self.with_files(|files| {
+            certificates.reload(files, Timestamp::now())?;
+            for key in files.iter().map(|files| files.key) {
+                if let Err(why) = dps_store::warn_if_open_to_others(key) {
+                    tracing::warn!(file = %key.display(), reason = %why, "the rights to a key file are not known");
+                }
+            }
+            for host in self.hosts.iter().map(Host::to_string).filter(|host| !certificates.carry(host)) {
+                tracing::warn!(host, "no certificate carries the name: clients will refuse to connect");
+            }
+            Ok(())
+        })
     }
 
     /// ECDSA first: RSA is for those who cannot verify it.

@@ -18,13 +18,13 @@ use dps_core::ports::{Hub, Store, StoreError};
 use dps_hub::{LocalHub, StaticHub};
 use dps_proto::ids::InstanceSecret;
 use dps_proto::key::KeyPair;
-use dps_server::tls::{self, CertificateFiles, ServerCertificates};
+use dps_server::tls::{self, ServerCertificates};
 use dps_store::{DataDir, Sealer, SqliteOptions, SqliteStore};
 use tokio::net::TcpListener;
 
 use crate::activation::{self, Passed, Purpose};
 use crate::configuration::{
-    self, Certificate, Configuration, Fault, HubKind, Instance, Listen, Located, Position,
+    self, Certificate, Configuration, Fault, HubKind, Instance, Listen, Located, Position, Reload,
 };
 use crate::exit::Failure;
 use crate::service::{self, Listeners, Service, admin_token, random};
@@ -58,7 +58,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
     };
     logging::start(configuration.log.format, configuration.log.level);
     for warning in &configuration.warnings {
-        tracing::warn!("{warning}");
+        warning.log();
     }
     warn_of_descriptors(configuration.limits.connections);
     service::runtime()?.block_on(serve(configuration, &options, passed))
@@ -69,9 +69,11 @@ async fn serve(
     options: &Options,
     passed: Vec<Passed>,
 ) -> Result<ExitCode, Failure> {
+    let to_reload = Reload::of(options.file.clone(), &configuration);
     let Configuration { listen, certificates, store, limits, log: _, instances, warnings: _ } = configuration;
     let place = Place { file: options.file.display().to_string() };
-    let server_certificates = ServerCertificates::load(&files(&certificates))?;
+    let files: Vec<_> = certificates.iter().map(Certificate::files).collect();
+    let server_certificates = ServerCertificates::load(&files)?;
     let tls = tls::server_config(Arc::clone(&server_certificates))?;
 
     let data_dir = DataDir::open(&store.data_dir.value).map_err(|why| {
@@ -112,8 +114,11 @@ async fn serve(
         }
         Ok(())
     };
-    let reload = || match server_certificates.reload(&files(&certificates)) {
-        Ok(()) => tracing::info!("certificates read again"),
+    let reload = || match to_reload.read_again(&server_certificates) {
+        Ok(warnings) => {
+            warnings.iter().for_each(Fault::log);
+            tracing::info!("certificates read again");
+        }
         Err(why) => {
             tracing::error!(reason = %why, "the certificates could not be read again; the old ones stay")
         }
@@ -127,10 +132,6 @@ async fn serve(
         admin_token,
     };
     service.run(listeners, announce, reload).await
-}
-
-fn files(certificates: &[Certificate]) -> Vec<CertificateFiles<'_>> {
-    certificates.iter().map(Certificate::files).collect()
 }
 
 fn service_instance(instance: Instance, secret: InstanceSecret) -> ServiceInstance {
@@ -238,6 +239,7 @@ impl Place {
             key: key.to_owned(),
             why: why.to_string(),
             advice: advice.to_owned(),
+            grave: false,
         };
         Failure::usage(anyhow!("{fault}"))
     }
