@@ -1,4 +1,4 @@
-//! `harbormaster serve` from outside. Spec: DPS-SERVE-1 to DPS-SERVE-13.
+//! `harbormaster serve` from outside. Spec: DPS-SERVE-1 to DPS-SERVE-14.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
 
@@ -173,6 +173,20 @@ fn a_store_that_was_sealed_with_another_key_is_refused() {
     let fleet = Fleet::new();
     let configuration = fleet.configuration().replace("data/sealing.key", "owner.key");
     check_refused(&fleet.refused(&configuration), "harbormaster.toml:10:20: store.sealing_key: ");
+}
+
+/// DPS-SERVE-14: the data directory holds both instances.
+#[test]
+fn an_instance_of_the_store_that_is_not_named_is_warned_of() {
+    let fleet = Fleet::new();
+    let configuration = fleet.configuration().replace("0neBBBB0002", "0neCCCC0003");
+    let serving = fleet.serve(&configuration);
+    let told = serving.wait_for_line("the store holds");
+    let expected =
+        "the service instance 0neBBBB0002, which the configuration does not name: its devices are refused";
+    assert!(told.contains("WARN") && told.contains(expected), "{told}");
+    let rest = serving.stop_for_log();
+    assert!(!rest.iter().any(|line| line.contains("the store holds")), "{rest:#?}");
 }
 
 /// DPS-SERVE-9

@@ -117,6 +117,7 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let store: Arc<dyn Store> = Arc::new(open_store(&data_dir, options.unsafe_no_sync)?);
     let id_scope = id_scope(&*store, options.id_scope.clone()).await?;
     let secret = store.open_instance(&id_scope, InstanceSecret::new(random())).await?;
+    service::warn_of_unserved(&*store, std::slice::from_ref(&id_scope), "--id-scope").await?;
     let groups =
         enrollments::prepare(&*store, &id_scope, options.group_key.clone(), enrollment_file.as_ref()).await?;
 

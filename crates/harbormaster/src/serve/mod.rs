@@ -1,4 +1,4 @@
-//! `harbormaster serve`: the service that a configuration describes. Spec: DPS-SERVE-1 to DPS-SERVE-13 (docs/spec/serve.md).
+//! `harbormaster serve`: the service that a configuration describes. Spec: DPS-SERVE-1 to DPS-SERVE-14 (docs/spec/serve.md).
 //!
 //! [`run`] reads the whole configuration; [`serve`] opens what it names and gives it to [`Service::run`].
 
@@ -90,7 +90,7 @@ async fn serve(
     let sealer = Sealer::new(&store.sealing_key.value);
     let opened = SqliteStore::open(&data_dir.file("store.db")?, SqliteOptions::default(), sealer);
     let opened: Arc<dyn Store> = Arc::new(opened.context("the store")?);
-    let id_scopes: Vec<_> = instances.iter().map(|instance| instance.id_scope.value.to_string()).collect();
+    let id_scopes: Vec<_> = instances.iter().map(|instance| instance.id_scope.value.clone()).collect();
     let mut service_instances = Vec::new();
     for instance in instances {
         let secret = match opened.open_instance(&instance.id_scope.value, InstanceSecret::new(random())).await
@@ -104,7 +104,10 @@ async fn serve(
         service_instances.push(service_instance(instance, secret));
     }
 
+    service::warn_of_unserved(&*opened, &id_scopes, "the configuration").await?;
+
     let listeners = bind(&listen, passed, &place).await?;
+    let id_scopes = id_scopes.iter().map(ToString::to_string).collect();
     let ready = Ready::of(&listeners, id_scopes, token_file)?;
     let announce = || {
         ready.log();
