@@ -91,7 +91,7 @@ fn the_log_tells_where_it_listens() {
     let serving = fleet.serve(&fleet.configuration());
     let port = serving.mqtt_port();
     let log = serving.stop_for_log();
-    let line = format!("listener=\"mqtt\" address=127.0.0.1:{port}");
+    let line = format!("listener=mqtt address=127.0.0.1:{port}");
     assert!(log.iter().any(|told| told.contains(&line)), "{line} in {log:#?}");
 }
 
@@ -209,6 +209,21 @@ async fn a_json_log_is_one_object_a_line_with_its_fields_at_the_top() {
     }
     let refusal = lines.iter().find(|line| line["tracking_id"] == *tracking_id);
     assert_eq!(refusal.unwrap()["registration_id"], "stranger-1", "{lines:#?}");
+}
+
+/// DPS-SERVE-9
+#[test]
+fn a_filter_that_cannot_be_read_is_refused_and_one_that_is_probably_not_meant_is_warned_of() {
+    let fleet = Fleet::new();
+    let file = fleet.write(&fleet.configuration());
+    let command = |filter: &str| {
+        let mut command = harbormaster();
+        command.env("HARBORMASTER_LOG", filter).args(["serve", "--output", "json", "--config"]).arg(&file);
+        command
+    };
+    check_refused(&command("dps_server=loud").output().unwrap(), "HARBORMASTER_LOG=dps_server=loud: ");
+    let log = Serving::start(command("inof")).stop_for_log();
+    assert!(log.len() == 1 && log[0].contains("\"inof\" is no level"), "{log:?}");
 }
 
 /// DPS-SERVE-9

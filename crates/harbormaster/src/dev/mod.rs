@@ -38,6 +38,7 @@ use certificates::{Certificates, Host};
 const HUB: &str = "hub.localhost";
 
 #[derive(Args)]
+#[command(after_help = logging::HELP)]
 pub(crate) struct Options {
     /// Keep everything in this directory and find it again at the next start [default: a temporary one, gone at exit].
     #[arg(long, value_name = "DIR")]
@@ -87,7 +88,7 @@ enum Output {
 }
 
 pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
-    logging::start(options.log_format, Level::Info);
+    logging::start(options.log_format, Level::Info)?;
     service::runtime()?.block_on(serve(options))
 }
 
@@ -160,7 +161,9 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let announce = || {
         match running_dev::announce(&ready.contract()) {
             Ok(announced) => announcement = Some(announced),
-            Err(why) => tracing::warn!(%why, "other commands will not find this service by themselves"),
+            Err(why) => {
+                tracing::warn!(reason = %why, "other commands will not find this service by themselves")
+            }
         }
         match options.output {
             Output::Json => ready.print_json(),

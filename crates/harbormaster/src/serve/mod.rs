@@ -32,6 +32,7 @@ use crate::{config, logging};
 use ready::Ready;
 
 #[derive(Args)]
+#[command(after_help = logging::HELP)]
 pub(crate) struct Options {
     /// The configuration; `harbormaster config show --defaults` prints one with every key.
     #[arg(long = "config", value_name = "FILE", env = "HARBORMASTER_CONFIG")]
@@ -56,7 +57,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
         Ok(configuration) => configuration,
         Err(faults) => return config::refuse(&faults),
     };
-    logging::start(configuration.log.format, configuration.log.level);
+    logging::start(configuration.log.format, configuration.log.level)?;
     for warning in &configuration.warnings {
         warning.log();
     }
