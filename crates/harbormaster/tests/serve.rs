@@ -130,7 +130,17 @@ fn a_configuration_with_faults_is_refused_before_anything_begins() {
 #[test]
 fn a_configuration_that_is_not_there_is_refused() {
     let output = harbormaster().args(["serve", "--config", "/nonexistent/h.toml"]).output().unwrap();
-    check_refused(&output, "/nonexistent/h.toml:1:1: --config: the file cannot be read");
+    check_refused(&output, "/nonexistent/h.toml: --config: the file cannot be read");
+}
+
+/// DPS-SERVE-2
+#[test]
+fn a_configuration_that_is_no_text_is_told_with_its_place() {
+    let fleet = Fleet::new();
+    let file = fleet.path("harbormaster.toml");
+    fs::write(&file, b"[log]\nlevel = \"caf\xe9\"\n").unwrap();
+    let output = harbormaster().args(["config", "check", "--config"]).arg(&file).output().unwrap();
+    check_refused(&output, "harbormaster.toml:2:13: TOML: what stands here is not UTF-8");
 }
 
 /// DPS-SERVE-2, DPS-SERVE-8

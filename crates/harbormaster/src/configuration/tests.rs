@@ -160,6 +160,31 @@ fn what_is_no_toml_is_told_with_its_place() {
     assert!(!faults.to_string().contains("almostasecret"), "{faults}");
 }
 
+/// DPS-SERVE-2
+#[test]
+fn a_text_without_quotation_marks_is_told_apart() {
+    for (text, is_bare) in [
+        ("[[instance]]\nid_scope = 0ne00C0FFEE\n", true),
+        ("[store]\ndata_dir = /var/lib/harbormaster # here\n", true),
+        ("[store]\ndata_dir = \"/var/lib\n", false),
+        ("[store\n", false),
+    ] {
+        let faults = Harbor::new().parse(text).unwrap_err().0;
+        assert_eq!(faults[0].advice.contains("in quotation marks"), is_bare, "{faults:?}");
+    }
+}
+
+/// DPS-SERVE-2
+#[test]
+fn a_path_that_only_a_shell_understands_and_a_data_dir_that_is_a_file_are_refused() {
+    for path in ["~/data", "$HOME/data", "${HOME}/data"] {
+        let why =
+            "2:12: store.data_dir: a path is taken as it stands: only a shell would replace ~ or a variable";
+        check_line(&format!("data_dir = \"{path}\""), &[why]);
+    }
+    check_line("data_dir = \"server.pem\"", &["2:12: store.data_dir: that is no directory"]);
+}
+
 /// DPS-SERVE-3
 #[test]
 fn an_unknown_key_is_told_with_the_nearest_known_one() {
