@@ -36,7 +36,7 @@ pub async fn serve<S>(
     let _open = front_end.metrics.connection();
     let mut charge = Charge::new(Arc::clone(&front_end.unattested_bytes));
     if charge.resize(BUFFER_BYTES).is_err() {
-        tracing::debug!(connection = peer.connection, peer = %peer.address, "no bytes left to buffer for it");
+        end(peer, "no bytes are left to buffer for it");
         return;
     }
     // What an unproven connection holds, until its first request that is allowed.
@@ -79,6 +79,12 @@ pub async fn serve<S>(
         }
     };
     if let Err(why) = ended {
-        tracing::debug!(connection = peer.connection, peer = %peer.address, reason = %why, "connection ended");
+        end(peer, &why.to_string());
     }
+}
+
+fn end(peer: Peer, reason: &str) {
+    tracing::debug!(
+        connection = peer.connection, peer = %peer.address, transport = "https", reason, "connection ended"
+    );
 }

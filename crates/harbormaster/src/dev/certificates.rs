@@ -105,11 +105,6 @@ impl Certificates {
         Ok(Self { directory: data_dir.path().to_owned(), first_host, hosts: names })
     }
 
-    /// Every name and address that the server certificates carry.
-    pub(super) fn hosts(&self) -> impl Iterator<Item = &Host> {
-        self.hosts.iter()
-    }
-
     /// What devices connect to.
     pub(super) fn first_host(&self) -> &str {
         &self.first_host
@@ -179,7 +174,7 @@ fn ca_params(kind: Kind) -> Result<CertificateParams, rcgen::Error> {
 }
 
 /// Loopback, what was asked for, and where it listens.
-fn names(hosts: &[Host], bind: IpAddr) -> Vec<Host> {
+pub(super) fn names(hosts: &[Host], bind: IpAddr) -> Vec<Host> {
     let mut names = vec![
         Host::Name("localhost".to_owned()),
         Host::Address(Ipv4Addr::LOCALHOST.into()),

@@ -96,6 +96,10 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let hub: HubName = HUB.parse().context("the name of the linked hub")?;
     let enrollment_file =
         options.enrollments.as_deref().map(enrollments::File::read).transpose().map_err(Failure::usage)?;
+    // Judged before anything is made.
+    let hosts = certificates::names(&options.hosts, options.bind);
+    let service_hosts = hosts.iter().map(service_host).collect::<Result<_, _>>()?;
+    ports::judge(options.bind).await?;
 
     // The temporary directory outlives everything in it and is removed on every way out of this function.
     let temporary = match options.data_dir {
@@ -128,7 +132,7 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         linked_hubs: vec![LinkedHub { name: hub.clone(), allocation_weight: 1, hub: Arc::new(LocalHub) }],
         default_allocation_policy: AllocationPolicy::Hashed,
         claim_across_groups: ClaimAcrossGroups::Allow,
-        service_hosts: certificates.hosts().map(service_host).collect::<Result<_, _>>()?,
+        service_hosts,
         shared_access_policies: vec![owner.clone()],
     };
     let mqtt = ports::MQTT.bind(options.bind, options.mqtt_port).await?;
