@@ -15,6 +15,7 @@ mod dry_run;
 mod exit;
 mod explain;
 mod file_option;
+mod invocation;
 mod key_option;
 mod logging;
 mod manage;
