@@ -18,7 +18,7 @@ pub(super) struct SettingsOptions {
     /// A hub to choose from, one that the service has linked. May be repeated.
     #[arg(long = "hub", value_name = "NAME")]
     hubs: Vec<HubName>,
-    /// Whom allocation policy "custom" asks.
+    /// Whom allocation policy "custom" asks. On Azure; not served by Harbormaster yet.
     #[arg(long, value_name = "URL")]
     webhook_url: Option<String>,
     /// The api-version in which it is asked.
@@ -45,11 +45,11 @@ pub(super) struct SettingsOptions {
 enum AllocationPolicy {
     /// Spread over the hubs by their weights.
     Hashed,
-    /// The nearest hub, as the service judges it.
+    /// The nearest hub, as the service judges it. On Azure; not served by Harbormaster yet.
     GeoLatency,
     /// The hubs of the entry alone.
     Static,
-    /// Ask a webhook.
+    /// Ask a webhook. On Azure; not served by Harbormaster yet.
     Custom,
 }
 
