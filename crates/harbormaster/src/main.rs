@@ -17,6 +17,7 @@ mod explain;
 mod file_option;
 mod invocation;
 mod key_option;
+mod likeness;
 mod logging;
 mod manage;
 mod running_dev;
