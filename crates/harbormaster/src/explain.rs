@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use dps_client::admin::AdminEndpoint;
 use dps_proto::ids::{IdScope, RegistrationId};
@@ -57,6 +57,12 @@ enum Output {
 pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
     let (address, token_file) = admin(&options).map_err(Failure::usage)?;
     let token = file_option::text("--admin-token-file", &token_file).map_err(Failure::usage)?.to_string();
+    if token.trim().is_empty() || !token.trim().bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::usage(anyhow!(
+            "--admin-token-file {}: it must hold the admin token, one word, and nothing else",
+            token_file.display()
+        )));
+    }
     let query = match (&options.tracking_id, &options.registration_id) {
         (Some(tracking_id), _) => format!("trackingId={}", percent::encode(tracking_id)),
         (None, Some(id)) => format!("registrationId={}", percent::encode(id.as_str())),

@@ -107,7 +107,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(Failure { code, why }) => {
-            let _ = writeln!(std::io::stderr(), "harbormaster: {why:#}");
+            let _ = writeln!(std::io::stderr(), "harbormaster: {}", exit::told(&why));
             code.into()
         }
     }

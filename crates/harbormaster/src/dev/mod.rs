@@ -25,7 +25,7 @@ use dps_proto::ids::{HubName, IdScope, InstanceSecret};
 use dps_proto::key::{KeyPair, SymmetricKey};
 use dps_server::limits::Limits;
 use dps_server::tls;
-use dps_store::{DataDir, Sealer, SealingKey, SqliteOptions, SqliteStore, Synchronous};
+use dps_store::{DataDir, DataDirError, Sealer, SealingKey, SqliteOptions, SqliteStore, Synchronous};
 
 use crate::exit::Failure;
 use crate::key_option::KeyOption;
@@ -104,7 +104,13 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let path = options.data_dir.clone().or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()));
     // Those who are told of files in it may be in another directory.
     let path = std::path::absolute(path.unwrap_or_default()).map_err(Failure::usage)?;
-    let data_dir = DataDir::open(path).map_err(Failure::usage)?;
+    let data_dir = DataDir::open(path).map_err(|why| {
+        let advice = match why {
+            DataDirError::Io { .. } => "; name a directory that this user may make, and write to",
+            DataDirError::InUse { .. } | DataDirError::BadName(_) => "",
+        };
+        Failure::usage(anyhow!("--data-dir: {why}{advice}"))
+    })?;
     let certificates = Certificates::make(&data_dir, &options.hosts, options.bind)
         .context("the certificates could not be made")?;
     let server_certificates = certificates.load()?;
@@ -192,7 +198,8 @@ fn open_store(data_dir: &DataDir, unsafe_no_sync: bool) -> anyhow::Result<Sqlite
         tracing::warn!("--unsafe-no-sync: a crash of the machine may lose what devices were told");
         options.synchronous = Synchronous::Off;
     }
-    SqliteStore::open(&data_dir.file("store.db")?, options, Sealer::new(&sealing_key)).context("the store")
+    let file = data_dir.file("store.db")?;
+    SqliteStore::open(&file, options, Sealer::new(&sealing_key)).with_context(|| file.display().to_string())
 }
 
 /// The policy with every right; its keys are made once and kept.
