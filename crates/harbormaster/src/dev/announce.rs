@@ -17,6 +17,8 @@ const SAMPLE_DEVICE: &str = "my-device";
 
 /// The service as it runs.
 pub(super) struct Ready {
+    /// By which this machine would find the host, where it does not. Spec: DPS-DEV-12.
+    pub(super) hosts_line: Option<String>,
     pub(super) id_scope: IdScope,
     pub(super) host: String,
     pub(super) mqtt: SocketAddr,
@@ -101,6 +103,10 @@ impl Ready {
         let group_key = group.keys.primary.expose_base64();
         let device_key = group.keys.primary.derive(SAMPLE_DEVICE).expose_base64();
         let (group_key, device_key) = (&*group_key, &*device_key);
+        let hosts_note = self.hosts_line.as_ref().map(|line| {
+            format!("This machine does not find {host} there. Add this line to its /etc/hosts, and to those of your devices:\n\n{line}\n\n")
+        });
+        let hosts_note = hosts_note.unwrap_or_default();
         let sdk_note = if port == 8883 {
             String::new()
         } else {
@@ -119,7 +125,7 @@ impl Ready {
   Enrollment group   {group_id}
   Group key          {group_key}
 
-A device of the group signs with a key derived from the group's. The device of these examples is "{SAMPLE_DEVICE}", its key
+{hosts_note}A device of the group signs with a key derived from the group's. The device of these examples is "{SAMPLE_DEVICE}", its key
 is {device_key}
 
 --- Harbormaster's own device, packet by packet:

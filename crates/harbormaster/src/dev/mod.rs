@@ -1,10 +1,11 @@
-//! `harbormaster dev`: a service ready for devices, with no configuration. Spec: DPS-DEV-1 to DPS-DEV-5 (docs/spec/dev.md).
+//! `harbormaster dev`: a service ready for devices, with no configuration. Spec: DPS-DEV-1 to DPS-DEV-5, DPS-DEV-12 (docs/spec/dev.md).
 //!
 //! [`run`] prepares data directory, certificates, store, enrollments, instance and hub; [`Service::run`] does the rest.
 
 mod announce;
 mod certificates;
 mod enrollments;
+mod host_name;
 mod ports;
 
 use std::fs::Permissions;
@@ -138,7 +139,18 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let mqtt = ports::MQTT.bind(options.bind, options.mqtt_port).await?;
     let https = ports::HTTPS.bind(options.bind, options.https_port).await?;
     let admin = ports::admin(options.admin_port).await?;
+    let bind = options.bind;
+    let hosts_line = match options.output {
+        Output::Text => warned(host_name::missing_line(certificates.first_host(), bind).await),
+        Output::Json => {
+            // A program does not wait for it.
+            let host = certificates.first_host().to_owned();
+            tokio::spawn(async move { warned(host_name::missing_line(&host, bind).await) });
+            None
+        }
+    };
     let ready = announce::Ready {
+        hosts_line,
         id_scope,
         host: certificates.first_host().to_owned(),
         mqtt: mqtt.local_addr()?,
@@ -183,6 +195,17 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         service.run(Listeners { mqtt: vec![mqtt], https: vec![https], admin }, announce, reload).await;
     drop(announcement);
     ended
+}
+
+/// Spec: DPS-DEV-12.
+fn warned(hosts_line: Option<String>) -> Option<String> {
+    if let Some(hosts_line) = &hosts_line {
+        tracing::warn!(
+            hosts_line,
+            "this machine does not find the host name here: add the line to /etc/hosts"
+        );
+    }
+    hosts_line
 }
 
 /// Spec: DPS-STORE-8: it holds secrets, and lies where others may look.
