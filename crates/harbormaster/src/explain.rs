@@ -14,6 +14,7 @@ use dps_proto::ids::{IdScope, RegistrationId};
 use dps_proto::percent;
 use serde_json::Value;
 
+use crate::argument;
 use crate::dry_run::{self, DryRun};
 use crate::exit::{self, Failure};
 use crate::file_option;
@@ -28,7 +29,7 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with_all = ["registration_id", "connection"])]
     last: bool,
     /// Explain the latest refusals of this connection, by its number in the log.
-    #[arg(long, value_name = "NUMBER", conflicts_with = "registration_id")]
+    #[arg(long, value_name = "NUMBER", value_parser = argument::number, conflicts_with = "registration_id")]
     connection: Option<u64>,
     /// Explain the latest refusals of this device.
     #[arg(long)]
@@ -42,7 +43,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "ID")]
     id_scope: Option<IdScope>,
     /// Address of the admin listener [default: that of the running `harbormaster dev`].
-    #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT", requires = "admin_token_file")]
+    #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT", value_parser = argument::socket_address, requires = "admin_token_file")]
     admin: Option<SocketAddr>,
     /// File with the admin token: admin-token of the data directory.
     #[arg(long, env = "HARBORMASTER_ADMIN_TOKEN_FILE", value_name = "FILE", requires = "admin")]

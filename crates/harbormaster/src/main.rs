@@ -4,6 +4,7 @@
 //! reading there.
 
 mod activation;
+mod argument;
 mod completions;
 mod config;
 mod configuration;

@@ -28,6 +28,7 @@ use dps_server::limits::Limits;
 use dps_server::tls;
 use dps_store::{DataDir, DataDirError, Sealer, SealingKey, SqliteOptions, SqliteStore, Synchronous};
 
+use crate::argument;
 use crate::exit::Failure;
 use crate::key_option::KeyOption;
 use crate::logging::{self, Format, Level};
@@ -44,19 +45,19 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Address to listen on.
-    #[arg(long, value_name = "ADDR", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    #[arg(long, value_name = "ADDR", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_parser = argument::address)]
     bind: IpAddr,
     /// Another name or address for the server certificate; devices are told the first. May be repeated.
     #[arg(long = "host", value_name = "NAME|IP")]
     hosts: Vec<Host>,
     /// Port for MQTT over TLS; 0 picks a free one [default: 8883].
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = argument::port)]
     mqtt_port: Option<u16>,
     /// Port for the service API over HTTPS; 0 picks a free one [default: 443].
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = argument::port)]
     https_port: Option<u16>,
     /// Port for the admin listener; 0 picks a free one.
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    #[arg(long, value_name = "PORT", default_value_t = 0, value_parser = argument::port)]
     admin_port: u16,
     /// ID scope of the service instance [default: the one kept in the data directory, else a new one].
     #[arg(long, value_name = "ID")]

@@ -20,6 +20,7 @@ use dps_proto::sas::sign_device_token;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::value::RawValue;
 
+use crate::argument;
 use crate::exit::{self, Failure};
 use crate::key_option::KeyOption;
 
@@ -38,7 +39,7 @@ pub(crate) struct RegisterOptions {
     #[arg(long, default_value = "localhost")]
     host: String,
     /// Port of the service.
-    #[arg(long, default_value_t = 8883)]
+    #[arg(long, default_value_t = 8883, value_parser = argument::port)]
     port: u16,
     /// PEM file of the certificates to trust: ca.pem of the data directory.
     #[arg(long)]
@@ -58,7 +59,7 @@ pub(crate) struct RegisterOptions {
     #[arg(long, default_value = "2021-06-01")]
     api_version: ApiVersion,
     /// Seconds that the SAS token is valid; below -300 it has expired, since the service forgives clocks that are 300 s off.
-    #[arg(long, default_value_t = 3600, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 3600, allow_negative_numbers = true, value_parser = argument::seconds)]
     token_seconds: i64,
     /// Print the exchange packet by packet on standard error.
     #[arg(long)]
