@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use dps_client::service::{EntryName, IfMatch, Listing, ServiceClient, ServiceError};
 use dps_server::enrollment_json::{self, UnknownMember};
 use serde_json::json;
@@ -126,6 +126,12 @@ pub(super) async fn update(
     condition: UpdateCondition,
     output: Output,
 ) -> Result<(), Failure> {
+    if changes.is_empty() {
+        let noun = changes.kind.noun();
+        return Err(Failure::usage(anyhow!(
+            "nothing to change: `harbormaster {noun} update --help` lists what can be"
+        )));
+    }
     let (name, given) = changes.begin().map_err(Failure::usage)?;
     let failure = changes.failure(&name);
     let etag_of = |document: &EntryDocument| document.text("etag");
@@ -181,6 +187,11 @@ impl Changes {
         }
         self.apply(&mut document)?;
         Ok((name, document.writable().to_json()?))
+    }
+
+    fn is_empty(&self) -> bool {
+        let Self { kind: _, name: _, file, attestation, settings, own } = self;
+        file.is_none() && attestation.is_none() && settings.is_empty() && own.is_empty()
     }
 
     /// Which entry is meant, and the body of `--file`.

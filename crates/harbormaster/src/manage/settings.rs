@@ -64,6 +64,29 @@ enum Reprovision {
 }
 
 impl SettingsOptions {
+    /// Whether nothing was given.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self {
+            allocation_policy,
+            hubs,
+            webhook_url,
+            webhook_api_version: _,
+            reprovision,
+            initial_twin,
+            edge,
+            enabled,
+            disabled,
+        } = self;
+        allocation_policy.is_none()
+            && hubs.is_empty()
+            && webhook_url.is_none()
+            && reprovision.is_none()
+            && initial_twin.is_none()
+            && edge.is_none()
+            && !enabled
+            && !disabled
+    }
+
     /// Sets what was given.
     pub(super) fn apply(&self, document: &mut EntryDocument) -> anyhow::Result<()> {
         let mut set = |name: &str, value: Value| document.set(name, &value);
