@@ -111,6 +111,14 @@ mod tests {
         );
     }
 
+    /// DPS-CLI-15
+    #[test]
+    fn a_list_that_fails_is_named_by_its_command() {
+        let subject = Subject { noun: "enrollment", id: String::new(), list: "enrollment list".to_owned() };
+        let text = of(&ServiceError::Refused(Refusal::default()), &subject).why.to_string();
+        assert!(text.starts_with("enrollment list: "), "{text}");
+    }
+
     /// DPS-CLI-14, DPS-CLI-15
     #[test]
     fn every_refusal_has_its_exit_code_and_says_what_to_do_next() {
