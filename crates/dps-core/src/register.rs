@@ -87,6 +87,13 @@ impl Registrar {
         self.instances.contains_key(scope)
     }
 
+    /// Every service instance, by ID scope.
+    pub fn instances(&self) -> Vec<&ServiceInstance> {
+        let mut instances: Vec<_> = self.instances.values().collect();
+        instances.sort_by_key(|instance| &instance.id_scope);
+        instances
+    }
+
     /// The ID scope of the only service instance, where there is only one.
     pub fn only_id_scope(&self) -> Option<&IdScope> {
         let mut scopes = self.instances.keys();

@@ -19,7 +19,7 @@ pub struct FlightLimit<S> {
     left: Option<usize>,
 }
 
-/// The peer sent more than [`FLIGHT_BYTES_MAX`] at once.
+/// The peer sent more than a flight may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the peer sent more than {FLIGHT_BYTES_MAX} bytes of a TLS handshake at once")]
 pub struct FlightTooLong;

@@ -73,6 +73,12 @@ pub async fn serve<S>(
         }
     };
     if let Err(why) = ended {
-        tracing::debug!(connection = peer.connection, peer = %peer.address, reason = %why, "connection ended");
+        end(peer, &why.to_string());
     }
+}
+
+fn end(peer: Peer, reason: &str) {
+    tracing::debug!(
+        connection = peer.connection, peer = %peer.address, transport = "https", reason, "connection ended"
+    );
 }

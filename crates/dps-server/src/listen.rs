@@ -141,7 +141,9 @@ async fn shake(
     mut stopping: watch::Receiver<bool>,
 ) -> Option<TlsStream<FlightLimit<TcpStream>>> {
     if let Err(why) = stream.set_nodelay(true) {
-        tracing::debug!(connection = peer.connection, reason = %why, "the connection ended before it began");
+        tracing::debug!(
+            connection = peer.connection, peer = %peer.address, transport, reason = %why, "connection ended"
+        );
         return None;
     }
     let shaken = tokio::select! {
@@ -187,7 +189,7 @@ fn turn_away(front_end: &FrontEnd, transport: &'static str, peer: Peer, refused:
             peer = %peer.address,
             transport,
             reason = %refused,
-            "connection turned away (logged once a second at most)"
+            "connection turned away"
         );
     }
     explain(front_end, peer, refused.to_string(), advice::on_turned_away(refused));

@@ -21,7 +21,7 @@ pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Warns if others than the owner have any right to `path`. It is left as it is: whoever opened it may have meant to.
-pub(crate) fn warn_if_open_to_others(path: &Path) -> io::Result<()> {
+pub fn warn_if_open_to_others(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path)?.permissions()) & 0o777;

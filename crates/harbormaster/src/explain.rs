@@ -20,11 +20,14 @@ use crate::{file_option, running_dev};
 #[derive(Args)]
 pub(crate) struct Options {
     /// The trackingId that the device was told.
-    #[arg(conflicts_with_all = ["last", "registration_id"])]
+    #[arg(conflicts_with_all = ["last", "registration_id", "connection"])]
     tracking_id: Option<String>,
     /// Explain the latest refusal, whoever it was.
-    #[arg(long, conflicts_with = "registration_id")]
+    #[arg(long, conflicts_with_all = ["registration_id", "connection"])]
     last: bool,
+    /// Explain the latest refusals on the connection with this number: the field connection of the log.
+    #[arg(long, value_name = "NUMBER", conflicts_with = "registration_id")]
+    connection: Option<u64>,
     /// Explain the latest refusals of this device.
     #[arg(long)]
     registration_id: Option<RegistrationId>,
@@ -57,10 +60,11 @@ enum Output {
 pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
     let (address, token_file) = admin(&options).map_err(Failure::usage)?;
     let token = file_option::text("--admin-token-file", &token_file).map_err(Failure::usage)?.to_string();
-    let query = match (&options.tracking_id, &options.registration_id) {
-        (Some(tracking_id), _) => format!("trackingId={}", percent::encode(tracking_id)),
-        (None, Some(id)) => format!("registrationId={}", percent::encode(id.as_str())),
-        (None, None) => "limit=1".to_owned(),
+    let query = match (&options.tracking_id, &options.registration_id, options.connection) {
+        (Some(tracking_id), _, _) => format!("trackingId={}", percent::encode(tracking_id)),
+        (None, Some(id), _) => format!("registrationId={}", percent::encode(id.as_str())),
+        (None, None, Some(connection)) => format!("connection={connection}"),
+        (None, None, None) => "limit=1".to_owned(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let endpoint = AdminEndpoint { address, token };

@@ -16,6 +16,10 @@ pub enum Attestation {
     Undecided,
 }
 
+impl Attestation {
+    pub(super) const ALL: [Self; 3] = [Self::Proven, Self::Refused, Self::Undecided];
+}
+
 /// How a TLS handshake ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Handshake {
@@ -25,6 +29,10 @@ pub enum Handshake {
     Failed,
     /// It took too long.
     TimedOut,
+}
+
+impl Handshake {
+    pub(super) const ALL: [Self; 3] = [Self::Done, Self::Failed, Self::TimedOut];
 }
 
 /// How a device's connection ended.
@@ -44,6 +52,18 @@ pub enum Closed {
     Shutdown,
     /// The service failed.
     Failure,
+}
+
+impl Closed {
+    pub(super) const ALL: [Self; 7] = [
+        Self::ByDevice,
+        Self::Refused,
+        Self::Broken,
+        Self::Limit,
+        Self::TakenOver,
+        Self::Shutdown,
+        Self::Failure,
+    ];
 }
 
 /// A limit that a peer ran into. Spec: DPS-METRICS-3.

@@ -337,7 +337,8 @@ impl Connection<'_> {
             transport = Transport::Mqtt.as_str(),
             rid,
             status,
-            "no answer sent: the device has not subscribed to $dps/registrations/res/#"
+            reason = "the device has not subscribed to $dps/registrations/res/#",
+            "no answer sent"
         );
     }
 

@@ -31,7 +31,11 @@ fn run(connection: &mut Connection, migrations: &[&str]) -> Result<(), OpenError
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", number)?;
         transaction.commit()?;
-        tracing::info!(migration = number, "the store was brought to a newer version");
+        if done == 0 {
+            tracing::debug!(migration = number, "the store was made");
+        } else {
+            tracing::info!(migration = number, "the store was brought to a newer version");
+        }
     }
     Ok(())
 }

@@ -108,7 +108,8 @@ pub(super) const LIMITS: [LimitKey; 17] = [
         name: "drain_within_s",
         unit: "seconds",
         range: 1..=300,
-        meaning: "Time for connections to end when the service stops.",
+        meaning: "Time for connections to end when the service stops. Only requests in flight are awaited, not devices between two \
+                  polls: these connect again.",
         get: |limits| seconds(limits.drain_within),
         set: |limits, value| limits.drain_within = Duration::from_secs(value),
     },

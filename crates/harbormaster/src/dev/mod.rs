@@ -38,6 +38,7 @@ use certificates::{Certificates, Host};
 const HUB: &str = "hub.localhost";
 
 #[derive(Args)]
+#[command(after_help = logging::HELP)]
 pub(crate) struct Options {
     /// Keep everything in this directory and find it again at the next start [default: a temporary one, gone at exit].
     #[arg(long, value_name = "DIR")]
@@ -87,7 +88,7 @@ enum Output {
 }
 
 pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
-    logging::start(options.log_format, Level::Info);
+    logging::start(options.log_format, Level::Info)?;
     service::runtime()?.block_on(serve(options))
 }
 
@@ -95,6 +96,10 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let hub: HubName = HUB.parse().context("the name of the linked hub")?;
     let enrollment_file =
         options.enrollments.as_deref().map(enrollments::File::read).transpose().map_err(Failure::usage)?;
+    // Judged before anything is made.
+    let hosts = certificates::names(&options.hosts, options.bind);
+    let service_hosts = hosts.iter().map(service_host).collect::<Result<_, _>>()?;
+    ports::judge(options.bind).await?;
 
     // The temporary directory outlives everything in it and is removed on every way out of this function.
     let temporary = match options.data_dir {
@@ -117,6 +122,7 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let store: Arc<dyn Store> = Arc::new(open_store(&data_dir, options.unsafe_no_sync)?);
     let id_scope = id_scope(&*store, options.id_scope.clone()).await?;
     let secret = store.open_instance(&id_scope, InstanceSecret::new(random())).await?;
+    service::warn_of_unserved(&*store, std::slice::from_ref(&id_scope), "--id-scope").await?;
     let groups =
         enrollments::prepare(&*store, &id_scope, options.group_key.clone(), enrollment_file.as_ref()).await?;
 
@@ -126,7 +132,7 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         linked_hubs: vec![LinkedHub { name: hub.clone(), allocation_weight: 1, hub: Arc::new(LocalHub) }],
         default_allocation_policy: AllocationPolicy::Hashed,
         claim_across_groups: ClaimAcrossGroups::Allow,
-        service_hosts: certificates.hosts().map(service_host).collect::<Result<_, _>>()?,
+        service_hosts,
         shared_access_policies: vec![owner.clone()],
     };
     let mqtt = ports::MQTT.bind(options.bind, options.mqtt_port).await?;
@@ -163,7 +169,9 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let announce = || {
         match running_dev::announce(&ready.contract()) {
             Ok(announced) => announcement = Some(announced),
-            Err(why) => tracing::warn!(%why, "other commands will not find this service by themselves"),
+            Err(why) => {
+                tracing::warn!(reason = %why, "other commands will not find this service by themselves")
+            }
         }
         match options.output {
             Output::Json => ready.print_json(),

@@ -56,6 +56,13 @@ pub(super) async fn admin(port: u16) -> Result<TcpListener, Failure> {
     at(IpAddr::V4(Ipv4Addr::LOCALHOST), port, "--admin-port").await
 }
 
+/// Whether anything can listen on the address.
+pub(super) async fn judge(bind: IpAddr) -> Result<(), Failure> {
+    TcpListener::bind((bind, 0)).await.map(drop).map_err(|why| {
+        Failure::usage(anyhow!("--bind: cannot listen on {bind}: {why}; give an address of this machine"))
+    })
+}
+
 async fn at(bind: IpAddr, port: u16, option: &str) -> Result<TcpListener, Failure> {
     let address = SocketAddr::new(bind, port);
     TcpListener::bind(address).await.map_err(|why| {

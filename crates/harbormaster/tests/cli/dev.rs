@@ -127,7 +127,7 @@ fn a_dev_that_cannot_announce_itself_in_private_serves_all_the_same() {
     dev.stop();
 }
 
-/// DPS-CLI-7
+/// DPS-CLI-7, DPS-EXPLAIN-2
 #[test]
 fn explain_finds_the_running_dev_too() {
     let user = User::new();
@@ -135,6 +135,11 @@ fn explain_finds_the_running_dev_too() {
     user.run(&["registration", "show", "nobody"]).failed(66, &["404202"]);
     let explained = user.run(&["explain", "--last"]).done();
     assert!(explained.contains("no record of this registration id"), "{explained}");
+    let latest = user.run(&["explain", "--last", "--output", "json"]).json();
+    let connection = latest[0]["connection"].to_string();
+    let same = user.run(&["explain", "--connection", &connection, "--output", "json"]).json();
+    assert_eq!(same[0]["trackingId"], latest[0]["trackingId"], "{same}");
+    user.run(&["explain", "--connection", "999999"]).failed(1, &["no such refusal is kept"]);
     user.run(&["explain", "--last", "--admin", "127.0.0.1:1"]).failed(64, &["--admin-token-file"]);
     dev.stop();
     user.run(&["explain", "--last"]).failed(64, &["no `harbormaster dev` of this user is running"]);
