@@ -1,5 +1,5 @@
 //! Who may connect: places in total, for one address, and for those who have not proved themselves yet.
-//! Spec: DPS-LIMIT-1, DPS-LIMIT-2.
+//! Spec: DPS-LIMIT-1, DPS-LIMIT-2, DPS-LIMIT-13.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::limits::Limits;
+use crate::network::Network;
 
 /// The places of a node, shared by its listeners.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub struct Admission {
     places: Arc<Semaphore>,
     unattested: Arc<Semaphore>,
     per_address_max: Option<usize>,
-    per_address: Mutex<HashMap<IpAddr, usize>>,
+    per_address: Mutex<HashMap<Network, usize>>,
     /// Connections that were let in and have not ended.
     open: watch::Sender<usize>,
 }
@@ -46,7 +47,7 @@ pub struct Admitted {
     unattested: Option<OwnedSemaphorePermit>,
     admission: Arc<Admission>,
     /// Where connections of one address are counted.
-    address: Option<IpAddr>,
+    address: Option<Network>,
 }
 
 impl Admission {
@@ -76,7 +77,7 @@ impl Admission {
     pub fn admit(self: &Arc<Self>, place: Place, address: IpAddr) -> Result<Admitted, NotAdmitted> {
         let unattested = Arc::clone(&self.unattested).try_acquire_owned();
         let unattested = unattested.map_err(|_| NotAdmitted::Unattested)?;
-        let address = self.per_address_max.map(|most| (most, address));
+        let address = self.per_address_max.map(|most| (most, Network::from(address)));
         if let Some((most, address)) = address {
             let mut per_address = self.per_address();
             let count = per_address.entry(address).or_default();
@@ -102,7 +103,7 @@ impl Admission {
         *open.borrow()
     }
 
-    fn per_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn per_address(&self) -> MutexGuard<'_, HashMap<Network, usize>> {
         // Nothing panics while it is held, and a count is whole between its own operations.
         self.per_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -151,6 +152,17 @@ mod tests {
         let third = admit(1).await.unwrap();
         drop(third);
         assert_eq!(admission.per_address().len(), 2);
+    }
+
+    /// DPS-LIMIT-13
+    #[tokio::test]
+    async fn a_host_does_not_get_more_places_by_taking_more_ipv6_addresses() {
+        let admission = Admission::new(&Limits { connections_per_address: Some(1), ..Limits::default() });
+        let admit =
+            async |address: &str| admission.admit(admission.place().await.unwrap(), address.parse().unwrap());
+        let _first = admit("2001:db8::1").await.unwrap();
+        assert_eq!(admit("2001:db8::2").await.unwrap_err(), NotAdmitted::Address(1));
+        let _other = admit("2001:db8:0:1::1").await.unwrap();
     }
 
     /// DPS-LIMIT-2

@@ -4,7 +4,7 @@
 //! token or a signature in it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dps_proto::code::TrackingId;
@@ -12,6 +12,7 @@ use dps_proto::ids::{IdScope, RegistrationId};
 use jiff::Timestamp;
 
 use crate::excerpt::excerpt;
+use crate::network::Network;
 
 /// Refusals that are kept for each ID scope. Spec: DPS-EXPLAIN-1.
 pub const KEPT_MAX: usize = 10_000;
@@ -101,7 +102,7 @@ struct Ring {
     kept: BTreeMap<u64, Arc<Explanation>>,
     next: u64,
     /// The numbers of those of each address, so that its oldest is found at once.
-    per_address: HashMap<IpAddr, VecDeque<u64>>,
+    per_address: HashMap<Network, VecDeque<u64>>,
 }
 
 impl Explanations {
@@ -149,13 +150,13 @@ impl Wanted {
 
 impl Ring {
     fn push(&mut self, explanation: Explanation) {
-        let address = explanation.peer.ip();
+        let address = Network::from(explanation.peer.ip());
         if self.per_address.get(&address).is_some_and(|numbers| numbers.len() >= KEPT_PER_ADDRESS_MAX) {
             self.forget_oldest_of(address);
         } else if self.kept.len() >= KEPT_MAX
             && let Some((_, oldest)) = self.kept.first_key_value()
         {
-            self.forget_oldest_of(oldest.peer.ip());
+            self.forget_oldest_of(oldest.peer.ip().into());
         }
         let number = self.next;
         self.next += 1;
@@ -163,7 +164,7 @@ impl Ring {
         self.kept.insert(number, Arc::new(explanation));
     }
 
-    fn forget_oldest_of(&mut self, address: IpAddr) {
+    fn forget_oldest_of(&mut self, address: Network) {
         let Some(numbers) = self.per_address.get_mut(&address) else { return };
         if let Some(oldest) = numbers.pop_front() {
             self.kept.remove(&oldest);
@@ -225,6 +226,16 @@ mod tests {
         let ring = rings.values().next().unwrap();
         assert_eq!(ring.per_address.values().map(VecDeque::len).sum::<usize>(), KEPT_PER_ADDRESS_MAX + 1);
         assert_eq!(ring.kept.keys().nth(1), Some(&(KEPT_MAX as u64 + 11 - KEPT_PER_ADDRESS_MAX as u64)));
+    }
+
+    /// DPS-LIMIT-13
+    #[test]
+    fn a_host_with_many_ipv6_addresses_keeps_no_more_than_one_with_one() {
+        let explanations = Explanations::default();
+        for number in 0..KEPT_PER_ADDRESS_MAX as u64 + 10 {
+            explanations.keep(refusal("0ne0", number, &format!("[2001:db8::{number:x}]")), true);
+        }
+        assert_eq!(explanations.find(&Wanted::default(), usize::MAX).len(), KEPT_PER_ADDRESS_MAX);
     }
 
     /// DPS-EXPLAIN-11

@@ -23,6 +23,7 @@ pub mod listen;
 pub mod metrics;
 pub mod moments;
 pub mod mqtt;
+mod network;
 pub mod render;
 pub mod search_pool;
 pub mod service_api;

@@ -1,5 +1,5 @@
 //! Who asks too often: in total, for an instance, for a device, and with credentials that prove nothing.
-//! Spec: DPS-LIMIT-4 to DPS-LIMIT-8.
+//! Spec: DPS-LIMIT-4 to DPS-LIMIT-8, DPS-LIMIT-13.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -14,6 +14,7 @@ use governor::{DefaultKeyedRateLimiter, Quota};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::Limits;
+use crate::network::Network;
 
 /// After so many new keys a limiter forgets those that are back at their full allowance: what it remembers stays in
 /// proportion to who asked lately.
@@ -49,9 +50,9 @@ pub struct Throttles {
     in_flight: Arc<Semaphore>,
     registrations: Option<Limiter<IdScope>>,
     polls: Option<Limiter<(IdScope, RegistrationId)>>,
-    failures_of_device: Option<Limiter<(IpAddr, IdScope, RegistrationId)>>,
-    failures_of_address: Option<Limiter<(IpAddr, IdScope)>>,
-    guesses: Option<Limiter<(IpAddr, IdScope)>>,
+    failures_of_device: Option<Limiter<(Network, IdScope, RegistrationId)>>,
+    failures_of_address: Option<Limiter<(Network, IdScope)>>,
+    guesses: Option<Limiter<(Network, IdScope)>>,
     guessers: Guessers,
 }
 
@@ -94,6 +95,7 @@ impl Throttles {
     /// Counts a credential that proved nothing, after it was judged: one that proves its device is never refused here.
     /// Spec: DPS-LIMIT-7.
     pub fn failed(&self, address: IpAddr, scope: &IdScope, id: &RegistrationId) -> Result<(), Throttled> {
+        let address = Network::from(address);
         let guesser = (address, scope.clone());
         if self.guesses.as_ref().is_some_and(|guesses| !guesses.check(&guesser)) {
             self.guessers.add(guesser);
@@ -108,7 +110,7 @@ impl Throttles {
 
     /// Whether an address has failed so often lately that its searches should wait for those of others. Spec: DPS-LIMIT-8.
     pub fn is_guessing(&self, address: IpAddr, scope: &IdScope) -> bool {
-        self.guessers.contains(&(address, scope.clone()))
+        self.guessers.contains(&(Network::from(address), scope.clone()))
     }
 }
 
@@ -148,10 +150,10 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
 
 /// Addresses that failed too often lately, and until when they count as such.
 #[derive(Default)]
-struct Guessers(Mutex<HashMap<(IpAddr, IdScope), Instant>>);
+struct Guessers(Mutex<HashMap<(Network, IdScope), Instant>>);
 
 impl Guessers {
-    fn add(&self, guesser: (IpAddr, IdScope)) {
+    fn add(&self, guesser: (Network, IdScope)) {
         let mut until = self.lock();
         if until.len() >= GUESSERS_MAX {
             let now = Instant::now();
@@ -163,11 +165,11 @@ impl Guessers {
         }
     }
 
-    fn contains(&self, guesser: &(IpAddr, IdScope)) -> bool {
+    fn contains(&self, guesser: &(Network, IdScope)) -> bool {
         self.lock().get(guesser).is_some_and(|until| *until > Instant::now())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(IpAddr, IdScope), Instant>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Network, IdScope), Instant>> {
         // Nothing panics while it is held, and a map is whole after any of its own operations.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -274,5 +276,20 @@ mod tests {
             limiter.check(&number);
         }
         assert!(limiter.by_key.len() <= CHECKS_BETWEEN_CLEANINGS as usize, "{}", limiter.by_key.len());
+    }
+
+    /// DPS-LIMIT-13
+    #[test]
+    fn failures_of_one_ipv6_network_are_counted_together() {
+        let limits = Limits {
+            failed_attestations_per_minute: NonZeroU32::new(4),
+            guesses_per_minute: NonZeroU32::new(20),
+            ..Limits::default()
+        };
+        let throttles = Throttles::new(&limits);
+        let address = |host: u32| -> IpAddr { format!("2001:db8::{host:x}").parse().unwrap() };
+        assert_eq!(passed(30, |number| throttles.failed(address(number), &scope(), &device(1))), 4);
+        assert!(throttles.is_guessing(address(99), &scope()));
+        assert!(!throttles.is_guessing("2001:db8:0:1::1".parse().unwrap(), &scope()));
     }
 }

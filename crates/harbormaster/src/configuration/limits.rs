@@ -35,7 +35,7 @@ pub(super) const LIMITS: [LimitKey; 17] = [
         name: "connections_per_address",
         unit: "connections",
         range: 1..=1_000_000,
-        meaning: "Connections at one time from one address. Devices behind one router share an address.",
+        meaning: "Connections at one time from one address. Devices behind one router share an address; an IPv6 address counts as its /64.",
         get: |limits| limits.connections_per_address.map(|value| value as u64),
         set: |limits, value| limits.connections_per_address = Some(size(value)),
     },
