@@ -138,6 +138,7 @@ impl ServiceFault {
                     "send SharedAccessSignature sr={host}&sig={signature}&se={unix seconds}&skn={policy}"
                 }
                 Denied::UnknownPolicy(_) => "name a shared access policy of this instance in skn",
+                Denied::KeyAsPolicy => "send the policy's name as skn, not one of its keys",
                 Denied::WrongKey(_) => {
                     "sign with the policy's primary or secondary key, Base64-decoded before use, over sr, a line feed and se"
                 }

@@ -1,5 +1,6 @@
 //! Who is let in, and what is told to whoever is not.
 
+use dps_proto::percent;
 use dps_server::explain::Wanted;
 use dps_server::limits::Limits;
 use hyper::{Method, Request};
@@ -151,6 +152,22 @@ async fn a_refusal_is_explained_under_its_tracking_id_and_without_the_signature(
     assert!(found[0].advice.as_ref().unwrap().contains("Base64-decoded"));
     let signature = token.split("sig=").nth(1).unwrap().split('&').next().unwrap();
     assert!(!format!("{found:?}").contains(&signature[..8]));
+}
+
+/// DPS-EXPLAIN-5
+#[tokio::test]
+async fn a_key_in_place_of_the_policys_name_or_of_the_host_is_not_explained() {
+    let client = Client::new();
+    let key_text = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k=";
+    for token in [
+        Token { policy: key_text, ..Token::default() },
+        Token { resource: percent::encode(key_text), ..Token::default() },
+    ] {
+        assert_eq!(with_token(&client, Method::GET, "/enrollments/a", &token.text()).await, TURNED_AWAY);
+        let latest = &client.front_end.explanations.find(&Wanted::default(), 1)[0];
+        assert!(latest.reason.contains("might be a key"), "{latest:?}");
+        assert!(!format!("{latest:?}").contains(&key_text[..8]), "{latest:?}");
+    }
 }
 
 /// DPS-LIMIT-4, DPS-LIMIT-9
