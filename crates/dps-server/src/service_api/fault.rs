@@ -261,4 +261,34 @@ mod tests {
             assert_eq!(fault.told().0.value(), code, "{fault}");
         }
     }
+
+    /// DPS-EXPLAIN-3, DPS-EXPLAIN-8
+    #[test]
+    fn what_looks_alike_to_the_client_has_an_advice_of_its_own() {
+        let late = Duration::from_secs(20);
+        let rows: [(ServiceFault, &str); 19] = [
+            (NoRoute::Path.into(), "/enrollmentGroups"),
+            (NoRoute::Method.into(), "POST for /query"),
+            (NoRoute::Encoding.into(), "percent-encode"),
+            (NoRoute::Id(dps_proto::ids::BadId::Length(0)).into(), "at most 128"),
+            (Denied::KeyAsPolicy.into(), "the policy's name as skn"),
+            (ServiceFault::MediaType("text/plain".into()), "application/json"),
+            (ServiceFault::NotJson("x".into()), "one JSON object"),
+            (ServiceFault::BodyTooLarge(1), "send less"),
+            (ServiceFault::BodyBroken("x".into()), "Content-Length"),
+            (ServiceFault::BodyLate(late), "limits.request_within_s"),
+            (ServiceFault::Header(CONTINUATION), "x-ms-continuation"),
+            (ServiceFault::Header("x-ms-max-item-count"), "whole number"),
+            (ServiceFault::NoEntry(EntryRef::Group("a".parse().unwrap())), "create it"),
+            (ServiceFault::NoRecord, "register first"),
+            (Throttled::InFlight.into(), "limits.requests_in_flight"),
+            (ServiceFault::Contended, "one client at a time"),
+            (ServiceFault::TimedOut, "overloaded"),
+            (StoreError::Unavailable("x".into()).into(), "needs attention"),
+            (StoreError::Unreadable("x".into()).into(), "backup"),
+        ];
+        for (fault, words) in rows {
+            assert!(fault.advice().contains(words), "{fault}: {}", fault.advice());
+        }
+    }
 }
