@@ -235,10 +235,17 @@ impl ServiceApi {
         let (operation, subject) = (route.as_str(), route.subject());
         let (connection, peer, policy) = (peer.connection, peer.address, progress.policy);
         let transport = TRANSPORT;
-        if route.is_write() {
-            tracing::info!(%tracking_id, connection, %peer, id_scope, transport, policy, operation, subject, "service request");
+        let registration_id = route.registration_id().map(RegistrationId::as_str);
+        if route.is_audited() {
+            tracing::info!(
+                %tracking_id, connection, %peer, id_scope, registration_id, transport, policy, operation, subject,
+                "service request"
+            );
         } else {
-            tracing::debug!(%tracking_id, connection, %peer, id_scope, transport, policy, operation, subject, "service request");
+            tracing::debug!(
+                %tracking_id, connection, %peer, id_scope, registration_id, transport, policy, operation, subject,
+                "service request"
+            );
         }
     }
 
