@@ -226,7 +226,7 @@ fn unknown_policy(name: &str) -> Denied {
     }
 }
 
-/// Whether `sr`, decoded, is a host of the instance, alone or with the first segments of `path`. Spec: DPS-ACCESS-5.
+/// Whether `sr`, decoded, is a host of the instance, alone or with the first segments of `path`, each decoded. Spec: DPS-ACCESS-5.
 fn speaks_for(token: &SasToken, hosts: &[ServiceHost], path: &str) -> bool {
     let Some(resource) = percent::decode(token.resource()) else { return false };
     let (authority, beginning) = resource.split_once('/').unwrap_or((&resource, ""));
@@ -236,9 +236,12 @@ fn speaks_for(token: &SasToken, hosts: &[ServiceHost], path: &str) -> bool {
     let mut segments = path.trim_start_matches('/').split('/');
     let beginning = beginning.trim_end_matches('/');
     beginning.is_empty()
-        || beginning
-            .split('/')
-            .all(|wanted| segments.next().is_some_and(|segment| segment.eq_ignore_ascii_case(wanted)))
+        || beginning.split('/').all(|wanted| {
+            segments
+                .next()
+                .and_then(percent::decode)
+                .is_some_and(|segment| segment.eq_ignore_ascii_case(wanted))
+        })
 }
 
 /// The host of `host`, `host:port`, `[address]` or `[address]:port`.

@@ -75,6 +75,27 @@ async fn a_token_opens_the_api_in_every_spelling_of_official_clients_and_no_othe
     assert_eq!(client.send(without.body("".into()).unwrap()).await.refused(), TURNED_AWAY);
 }
 
+/// DPS-ACCESS-5: an id with a colon, encoded or not on either side.
+#[tokio::test]
+async fn a_token_for_a_path_opens_it_however_either_is_encoded() {
+    let client = Client::new();
+    for resource in
+        ["dps.example/enrollments/e:1", "dps.example%2Fenrollments%2Fe%3A1", "dps.example/enrollments/e%3a1"]
+    {
+        let token = Token { resource: resource.into(), ..Token::default() }.text();
+        for path in ["/enrollments/e:1", "/enrollments/e%3A1", "/enrollments/E%3a1"] {
+            assert_eq!(with_token(&client, Method::GET, path, &token).await, LET_IN, "{resource} {path}");
+        }
+        for path in ["/enrollments/e:2", "/enrollmentGroups/e%3A1"] {
+            assert_eq!(
+                with_token(&client, Method::GET, path, &token).await,
+                TURNED_AWAY,
+                "{resource} {path}"
+            );
+        }
+    }
+}
+
 /// DPS-ACCESS-7, DPS-ACCESS-1
 #[tokio::test]
 async fn a_policy_opens_what_its_rights_say() {
