@@ -50,7 +50,9 @@ def test_every_line_about_a_connection_is_documented_and_has_its_fields(service)
     with RawDevice(service) as device:
         device.send(packets.PINGREQ)
         assert device.is_closed()
-    assert ask(service, "PUT", f"/enrollments/{fresh_id()}", {"attestation": {"type": "symmetricKey"}}).status == 200
+    enrolled = fresh_id()
+    assert ask(service, "PUT", f"/enrollments/{enrolled}", {"attestation": {"type": "symmetricKey"}}).status == 200
+    assert ask(service, "POST", f"/enrollments/{enrolled}/attestationmechanism").status == 200
     assert ask(service, "GET", f"/enrollments/{registration_id}").status == 404
     with socket.create_connection((service.address, service.port), timeout=10) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
@@ -60,6 +62,7 @@ def test_every_line_about_a_connection_is_documented_and_has_its_fields(service)
     for words in ("device registered", "service request refused", "request refused", "no answer sent", "TLS handshake failed", "connection ended"):
         service.log_line(words)
     service.log_line("connection closed", "CONNACK 2")
+    service.log_line("INFO service request", "registration_id=", enrolled, "read-keys")
     seen = set()
     for line in service.log().splitlines():
         found = LINE.match(line)

@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 import time
+from urllib.parse import quote
 
 import pytest
 
@@ -320,6 +321,18 @@ def test_a_token_of_either_resource_opens_and_of_another_host_does_not(harbor):
     assert asked(service_token(text, f"{harbor.address}/enrollmentGroups")) == (401, 401002)
     assert asked(service_token(text, expires_in=-400)) == (401, 401002)
     assert asked(service_token(text), {"Host": "elsewhere.example"}) == (404, 404000)
+
+
+def test_a_key_where_the_policy_or_the_host_belongs_is_told_nothing(harbor):
+    """DPS-EXPLAIN-5: the search for secrets, after the last test, finds it in no log and no explanation."""
+    text = harbor.service_connection_string
+    policy = text.split("SharedAccessKeyName=")[1].split(";")[0]
+    exchanged = service_token(text).replace(policy, quote(fresh_key(64), safe=""))
+    assert ask(harbor, "GET", "/enrollments/a", token=exchanged).refused() == (401, 401002)
+    plain = service_token(text).replace(policy, fresh_key(32))
+    assert ask(harbor, "GET", "/enrollments/a", token=plain).refused() == (401, 401002)
+    about_a_key = service_token(text, resource=fresh_key(64))
+    assert ask(harbor, "GET", "/enrollments/a", token=about_a_key).refused() == (401, 401002)
 
 
 def test_paths_and_versions_that_are_not_there_are_told_so(harbor):

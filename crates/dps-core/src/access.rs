@@ -142,6 +142,9 @@ pub enum Denied {
     /// `skn` is missing, or the instance has no policy of that name.
     #[error("the instance has no shared access policy {0:?} (skn)")]
     UnknownPolicy(String),
+    /// `skn` is no policy of the instance, and might be a key that stands in the wrong place. Spec: DPS-EXPLAIN-5.
+    #[error("skn names no shared access policy of the instance, and is not shown, as it might be a key")]
+    KeyAsPolicy,
     /// Neither key of the policy made the signature.
     #[error("the signature is not that of a key of the shared access policy {0:?}")]
     WrongKey(Box<str>),
@@ -187,7 +190,7 @@ pub fn authorize<'i>(
         .shared_access_policies
         .iter()
         .find(|policy| policy.name.eq_ignore_ascii_case(name))
-        .ok_or_else(|| Denied::UnknownPolicy(name.to_owned()))?;
+        .ok_or_else(|| unknown_policy(name))?;
     // Spec: DPS-ACCESS-4.
     let KeyPair { primary, secondary } = &policy.keys;
     if !token.is_signed_by(primary) && !token.is_signed_by(secondary) {
@@ -195,7 +198,7 @@ pub fn authorize<'i>(
     }
     if !speaks_for(&token, &instance.service_hosts, path) {
         return Err(Denied::OtherResource {
-            received: token.resource().to_owned(),
+            received: token.shown_resource().to_owned(),
             host: instance.service_hosts.first().map(ToString::to_string).unwrap_or_default(),
             path: path.to_owned(),
         });
@@ -210,7 +213,20 @@ pub fn authorize<'i>(
     Ok(policy)
 }
 
-/// Whether `sr`, decoded, is a host of the instance, alone or with the first segments of `path`. Spec: DPS-ACCESS-5.
+/// What may be said of a policy's name that is none: callers mix up key and key name. Spec: DPS-EXPLAIN-5.
+fn unknown_policy(name: &str) -> Denied {
+    // 16 bytes, the shortest key, are 22 characters in Base64, and never lower-case letters alone.
+    let is_short = name.len() < 22;
+    let is_word = name.len() <= 64 && !name.contains(|c: char| c.is_ascii_digit() || c.is_ascii_uppercase());
+    let is_name = name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+    if is_name && (is_short || is_word) {
+        Denied::UnknownPolicy(name.to_owned())
+    } else {
+        Denied::KeyAsPolicy
+    }
+}
+
+/// Whether `sr`, decoded, is a host of the instance, alone or with the first segments of `path`, each decoded. Spec: DPS-ACCESS-5.
 fn speaks_for(token: &SasToken, hosts: &[ServiceHost], path: &str) -> bool {
     let Some(resource) = percent::decode(token.resource()) else { return false };
     let (authority, beginning) = resource.split_once('/').unwrap_or((&resource, ""));
@@ -220,9 +236,12 @@ fn speaks_for(token: &SasToken, hosts: &[ServiceHost], path: &str) -> bool {
     let mut segments = path.trim_start_matches('/').split('/');
     let beginning = beginning.trim_end_matches('/');
     beginning.is_empty()
-        || beginning
-            .split('/')
-            .all(|wanted| segments.next().is_some_and(|segment| segment.eq_ignore_ascii_case(wanted)))
+        || beginning.split('/').all(|wanted| {
+            segments
+                .next()
+                .and_then(percent::decode)
+                .is_some_and(|segment| segment.eq_ignore_ascii_case(wanted))
+        })
 }
 
 /// The host of `host`, `host:port`, `[address]` or `[address]:port`.
@@ -254,6 +273,25 @@ mod tests {
         let address: ServiceHost = "[::1]".parse().unwrap();
         assert!(address.is_named_by("[::1]:443") && address.is_named_by("::1"));
         assert!("a/b".parse::<ServiceHost>().is_err());
+    }
+
+    /// DPS-EXPLAIN-5
+    #[test]
+    fn a_text_in_place_of_a_policys_name_is_shown_only_if_it_cannot_be_a_key() {
+        for name in ["", "nobody", "Reader-2", "provisioningserviceowners", &"a".repeat(64)] {
+            assert_eq!(unknown_policy(name), Denied::UnknownPolicy(name.to_owned()));
+        }
+        for key in [
+            "q83vASNFZ4mrze8BI0VniQ==",
+            "q83vASNFZ4mrze8BI0VniQ",
+            "q83vASNFZ4mrze8BI0VniQ%3D%3D",
+            "abcdef0123456789abcdef0123456789",
+            "AQ==",
+            &"a".repeat(65),
+        ] {
+            assert_eq!(unknown_policy(key), Denied::KeyAsPolicy, "{key}");
+            assert!(!Denied::KeyAsPolicy.to_string().contains(key));
+        }
     }
 
     /// DPS-ACCESS-1

@@ -117,8 +117,19 @@ impl SasToken {
         self.expiry.checked_add(SKEW).is_ok_and(|last| last < at)
     }
 
-    /// The literal text of `sr`: for explanations, it is no secret.
+    /// The literal text of `sr`. For logs and explanations there is [`SasToken::shown_resource`].
     pub fn resource(&self) -> &str {
+        &self.resource
+    }
+
+    /// The literal text of `sr`, unless it might be a key that was put there by mistake. Spec: DPS-EXPLAIN-5.
+    pub fn shown_resource(&self) -> &str {
+        let decoded = percent::decode(&self.resource);
+        let text = decoded.as_deref().unwrap_or(&self.resource);
+        let is_path = text.to_ascii_lowercase().contains("/registrations/");
+        if !is_path && text.parse::<SymmetricKey>().is_ok() {
+            return "(not shown, as it might be a key)";
+        }
         &self.resource
     }
 
@@ -136,7 +147,7 @@ impl SasToken {
 impl fmt::Debug for SasToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SasToken")
-            .field("sr", &self.resource)
+            .field("sr", &self.shown_resource())
             .field("se", &self.expiry_text)
             .finish_non_exhaustive()
     }
@@ -315,6 +326,23 @@ mod tests {
         assert!(parsed.is_signed_by(&key()) && parsed.is_for(&scope, &id));
         let signature = text.split("sig=").nth(1).unwrap().split('&').next().unwrap();
         assert!(!format!("{parsed:?}").contains(&signature[..8]));
+    }
+
+    /// DPS-EXPLAIN-5
+    #[test]
+    fn a_key_in_place_of_a_resource_is_not_shown() {
+        let key = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k=";
+        for shown in
+            ["0ne00000000/registrations/dev1", "0ne00000000%2Fregistrations%2Fdev1", "dps.example", "a%"]
+        {
+            let parsed = SasToken::parse(token(shown, "sr={sr}&sig={SIG}&se={se}").as_bytes()).unwrap();
+            assert_eq!(parsed.shown_resource(), shown);
+        }
+        for hidden in [key, &percent::encode(key), key.trim_end_matches('=')] {
+            let parsed = SasToken::parse(token(hidden, "sr={sr}&sig={SIG}&se={se}").as_bytes()).unwrap();
+            assert!(!parsed.shown_resource().contains(&key[..8]));
+            assert!(!format!("{parsed:?}").contains(&key[..8]));
+        }
     }
 
     /// DPS-CLI-2: as captured from Azure's command line, but for key and signature.

@@ -42,7 +42,7 @@ pub fn on_request(fault: &RequestFault) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn on_throttle(throttled: Throttled) -> &'static str {
+pub(crate) fn on_throttle(throttled: Throttled) -> &'static str {
     match throttled {
         Throttled::InFlight => {
             "wait for retry-after and ask again; if it lasts, raise limits.requests_in_flight, or spread the start of the fleet"

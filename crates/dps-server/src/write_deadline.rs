@@ -17,6 +17,11 @@ pub(crate) struct WriteDeadline<S> {
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
+/// The peer made no room for what it was to be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the peer did not take what it was sent")]
+pub(crate) struct NotTaken;
+
 impl<S> WriteDeadline<S> {
     pub(crate) fn new(stream: S, within: Duration) -> Self {
         Self { stream, within, waiting: None }
@@ -32,7 +37,7 @@ impl<S> WriteDeadline<S> {
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(within)));
         ready!(waiting.as_mut().poll(context));
         waiting.as_mut().reset(Instant::now() + within);
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer did not take what it was sent")))
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, NotTaken)))
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct Listeners {
 }
 
 impl Service {
-    /// Serves until SIGTERM or Ctrl-C, then drains. `ready` is called once every port accepts, `reload` at each SIGHUP.
+    /// Serves until SIGTERM or Ctrl-C, then drains; a second one ends it at once. `ready` is called once every port accepts, `reload` at each SIGHUP.
     pub(crate) async fn run(
         self,
         listeners: Listeners,
@@ -102,10 +102,16 @@ impl Service {
         tracing::info!("stopping");
         supervisor::stopping();
         stop.send_replace(true);
-        while let Some(ended) = serving.join_next().await {
-            ended.context("a listener")?;
+        let drained = async {
+            while let Some(ended) = serving.join_next().await {
+                ended.context("a listener")?;
+            }
+            admin.await.context("the admin listener")
+        };
+        tokio::select! {
+            drained = drained => drained?,
+            () = signals.stop() => tracing::warn!("stopped again: connections that are still open are cut"),
         }
-        admin.await.context("the admin listener")?;
         // To the end: a drain that hangs is for the supervisor to end as well.
         watchdog.abort();
         Ok(ExitCode::SUCCESS)

@@ -35,4 +35,9 @@ impl Signals {
             _ = self.hang_up.recv() => Signal::Reload,
         }
     }
+
+    /// The next that asks to stop.
+    pub(crate) async fn stop(&mut self) {
+        while let Signal::Reload = self.next().await {}
+    }
 }

@@ -5,6 +5,7 @@
 mod fleet;
 
 use std::fs::{self, Permissions};
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,10 +15,15 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
+use dps_core::access::SharedAccessPolicy;
 use dps_proto::key::SymmetricKey;
+use dps_proto::sas::sign_service_token;
 use fleet::{Fleet, Serving, harbormaster};
+use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::ServerName;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 fn hub(answer: &dps_client::mqtt::FinalAnswer) -> String {
@@ -82,6 +88,39 @@ async fn the_service_api_of_each_instance_answers_to_its_own_name_and_key() {
         assert_eq!(fleet.get_group(&serving, host, key).await, status, "{host}");
     }
     assert!(serving.stop().success());
+}
+
+/// DPS-SERVE-13: half a head holds nothing up, and a request that lacks its body does until the second signal.
+#[tokio::test]
+async fn a_second_signal_ends_what_the_first_waits_for() {
+    let fleet = Fleet::new();
+    let serving = fleet.serve(&fleet.configuration());
+    let tls = TlsConnector::from(dps_client::tls::trusting(&fleet.path("data/ca.pem")).unwrap());
+    let connect = async |text: &[u8]| {
+        let tcp = TcpStream::connect(("127.0.0.1", serving.https_port())).await.unwrap();
+        let mut stream = tls.connect(ServerName::try_from("localhost").unwrap(), tcp).await.unwrap();
+        stream.write_all(text).await.unwrap();
+        stream
+    };
+    let mut half = connect(b"GET /enrollments/a HTTP/1.1\r\nHo").await;
+    let owner = fleet::OWNER_KEY.parse().unwrap();
+    let expiry = Timestamp::now() + SignedDuration::from_hours(1);
+    let token = sign_service_token("dps-0.test", SharedAccessPolicy::OWNER, &owner, expiry);
+    let asks = format!(
+        "PUT /enrollments/a?api-version=2021-10-01 HTTP/1.1\r\nhost: dps-0.test\r\nauthorization: {token}\r\n\
+         content-length: 9\r\nexpect: 100-continue\r\n\r\n"
+    );
+    let mut waits = connect(asks.as_bytes()).await;
+    let mut told = [0; 12];
+    waits.read_exact(&mut told).await.unwrap();
+    assert_eq!(&told, b"HTTP/1.1 100");
+    serving.signal("-TERM");
+    // While the other is still waited for: the service has not ended.
+    let mut said = Vec::new();
+    let cut = half.read_to_end(&mut said).await;
+    assert!(said.is_empty() && cut.is_err_and(|why| why.kind() == ErrorKind::UnexpectedEof), "{said:?}");
+    let log = serving.stop_for_log();
+    assert!(log.iter().any(|line| line.contains("stopped again")), "{log:#?}");
 }
 
 /// DPS-SERVE-12

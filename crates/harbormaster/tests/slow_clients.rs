@@ -76,16 +76,13 @@ impl Way {
     ];
 
     /// Its deadline, and the limit that it then counts as.
-    fn limit(self) -> (Option<&'static str>, Duration) {
+    fn limit(self) -> (&'static str, Duration) {
         match self {
-            Self::Silent | Self::HalfHello | Self::HelloByteByByte => {
-                (Some("HandshakeTime"), HANDSHAKE_WITHIN)
-            }
+            Self::Silent | Self::HalfHello | Self::HelloByteByByte => ("HandshakeTime", HANDSHAKE_WITHIN),
             Self::SilentAfterTls | Self::HalfConnect | Self::ConnectByteByByte => {
-                (Some("ConnectTime"), CONNECT_WITHIN)
+                ("ConnectTime", CONNECT_WITHIN)
             }
-            Self::SilentAfterConnect => (Some("AttestTime"), ATTEST_WITHIN),
-            Self::SilentOnHttps | Self::HalfHead => (None, ATTEST_WITHIN),
+            Self::SilentAfterConnect | Self::SilentOnHttps | Self::HalfHead => ("AttestTime", ATTEST_WITHIN),
         }
     }
 
@@ -151,9 +148,7 @@ async fn slow_connections_are_cut_at_their_deadlines_and_devices_do_not_notice_t
         let lasted = at - since;
         let early = Duration::from_secs(1);
         assert!(lasted + early > within && lasted < within + LATE, "{way:?} was cut after {lasted:?}");
-        if let Some(limit) = limit {
-            *wanted.entry(limit).or_default() += 1;
-        }
+        *wanted.entry(limit).or_default() += 1;
         last_opened = last_opened.max(Some(since));
         first_cut = Some(first_cut.map_or(at, |first: Instant| first.min(at)));
     }

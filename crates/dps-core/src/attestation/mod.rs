@@ -137,7 +137,7 @@ fn well_formed_token(device: &DeviceClaim, judged_at: Timestamp) -> Result<&SasT
     };
     if !token.is_for(&device.id_scope, &device.registration_id) {
         return Err(Unproven::OtherResource {
-            received: token.resource().to_owned(),
+            received: token.shown_resource().to_owned(),
             expected: device_resource(&device.id_scope, &device.registration_id),
         });
     }

@@ -35,14 +35,14 @@ impl Handshake {
     pub(super) const ALL: [Self; 3] = [Self::Done, Self::Failed, Self::TimedOut];
 }
 
-/// How a device's connection ended.
+/// How a connection of a device or of a client of the service API ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Closed {
-    /// The device went, with or without a word.
+    /// The device, or the client, went, with or without a word.
     ByDevice,
-    /// CONNECT was refused.
+    /// CONNECT was refused, or the one request of a client that had never been let in.
     Refused,
-    /// The device broke the rules of MQTT or of the service.
+    /// The rules of MQTT, of HTTP or of the service were broken.
     Broken,
     /// A time or a size ran out.
     Limit,
@@ -75,9 +75,9 @@ pub enum Limit {
     HandshakeBytes,
     /// Time to send CONNECT.
     ConnectTime,
-    /// Time to be attested.
+    /// Time to be attested, or to send the head of a first HTTP request.
     AttestTime,
-    /// Time without a packet.
+    /// Time without a packet, or between two HTTP requests.
     IdleTime,
     /// Time to take what is sent.
     WriteTime,
@@ -85,8 +85,12 @@ pub enum Limit {
     RequestTime,
     /// Bytes buffered for connections not yet attested.
     UnattestedBytes,
-    /// Size or form of a packet.
+    /// Size or form of a packet, or size of the head of an HTTP request.
     Packet,
+    /// Size of the body of an HTTP request.
+    Body,
+    /// Time to send the body of an HTTP request.
+    BodyTime,
     /// Searches for groups.
     GroupSearch,
     /// Connections of all listeners.

@@ -104,7 +104,7 @@ impl Metrics {
         );
         self.counter("device_assignments", "Registers that ended at a hub", self.assignments.clone());
         self.counter("tls_handshakes", "TLS handshakes by how they ended", self.handshakes.clone());
-        self.counter("connections_closed", "Device connections by how they ended", self.closed.clone());
+        self.counter("connections_closed", "Connections by how they ended", self.closed.clone());
         self.counter("limits_hit", "Peers refused or cut off by a limit", self.limits_hit.clone());
         self.plain("connections", "Open connections", self.connections.clone());
         self.seconds(
@@ -248,7 +248,7 @@ impl Metrics {
         self.limits_hit.get_or_create(&LimitLabels { limit }).inc();
     }
 
-    /// A device's connection ended.
+    /// A connection of a device or of a client ended.
     pub fn closed(&self, outcome: Closed) {
         self.closed.get_or_create(&ClosedLabels { outcome }).inc();
     }

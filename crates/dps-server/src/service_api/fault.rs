@@ -1,6 +1,7 @@
 //! Refusals, as clients of the service API read them. Spec: DPS-SERVICE-5, DPS-SERVICE-13, DPS-SERVICE-18.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use dps_core::access::Denied;
 use dps_core::enrollment::EntryRef;
@@ -8,8 +9,11 @@ use dps_core::ports::{StoreError, WriteError};
 use dps_proto::api_version::BadApiVersion;
 use dps_proto::code::ErrorCode;
 
+use super::lists::CONTINUATION;
 use super::route::NoRoute;
+use crate::advice;
 use crate::enrollment_json::BadMember;
+use crate::metrics::Limit;
 use crate::throttle::Throttled;
 
 /// Why a request to the service API is not answered with what it asked for. The text is for the log.
@@ -36,9 +40,12 @@ pub enum ServiceFault {
     /// Spec: DPS-SERVICE-18.
     #[error("the body is larger than {0} bytes")]
     BodyTooLarge(usize),
-    /// The peer broke off, or was too slow. Spec: DPS-LIMIT-3.
+    /// The peer broke off.
     #[error("the body did not arrive: {0}")]
     BodyBroken(String),
+    /// The peer was too slow. Spec: DPS-LIMIT-3.
+    #[error("the body did not arrive within {0:?}")]
+    BodyLate(Duration),
     /// Spec: DPS-SERVICE-18.
     #[error(transparent)]
     Member(#[from] BadMember),
@@ -99,6 +106,7 @@ impl ServiceFault {
                 (ErrorCode::TOO_LARGE, format!("The body must not exceed {bytes} bytes.").into())
             }
             Self::BodyBroken(_) => (ErrorCode::BAD_REQUEST, "The request body did not arrive.".into()),
+            Self::BodyLate(_) => (ErrorCode::BAD_REQUEST, "The request body did not arrive in time.".into()),
             Self::NoEntry(EntryRef::Individual(_)) => {
                 (ErrorCode::ENROLLMENT_NOT_FOUND, "Enrollment not found.".into())
             }
@@ -125,34 +133,91 @@ impl ServiceFault {
         (code, message)
     }
 
-    /// What would have worked, where that is not plain from the text. Spec: DPS-EXPLAIN-3.
-    pub fn advice(&self) -> Option<&'static str> {
-        Some(match self {
+    /// The limit that the client ran into, if it did. Spec: DPS-METRICS-3.
+    pub fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::BodyTooLarge(_) => Some(Limit::Body),
+            Self::BodyLate(_) => Some(Limit::BodyTime),
+            Self::TimedOut => Some(Limit::RequestTime),
+            Self::Throttled(throttled) => Some((*throttled).into()),
+            _ => None,
+        }
+    }
+
+    /// What would have worked. Spec: DPS-EXPLAIN-3, DPS-EXPLAIN-8.
+    pub fn advice(&self) -> &'static str {
+        match self {
             Self::UnknownHost(_) => {
                 "call the service by a name of its service_hosts, or add this one to them"
             }
             Self::ApiVersion(_) => "add ?api-version=2021-10-01 (or any other date) to the URL",
-            Self::Denied(denied) => match denied {
-                Denied::NoToken => "send Authorization: SharedAccessSignature sr=...&sig=...&se=...&skn=...",
-                Denied::Malformed(_) => {
-                    "send SharedAccessSignature sr={host}&sig={signature}&se={unix seconds}&skn={policy}"
-                }
-                Denied::UnknownPolicy(_) => "name a shared access policy of this instance in skn",
-                Denied::WrongKey(_) => {
-                    "sign with the policy's primary or secondary key, Base64-decoded before use, over sr, a line feed and se"
-                }
-                Denied::OtherResource { .. } => "sign for the host that the request goes to",
-                Denied::Expired { .. } => "make a new token; if it was new, the client's clock is wrong",
-                Denied::Lacks { .. } => "use a policy that has this right, or add it to this one",
-            },
+            Self::NoRoute(route) => on_route(route),
+            Self::Denied(denied) => on_denied(denied),
+            Self::MediaType(_) => "send Content-Type: application/json",
+            Self::NotJson(_) => "send one JSON object in UTF-8, complete and with nothing behind it",
+            Self::BodyTooLarge(_) => "send less: an initial twin is most of a large entry",
+            Self::BodyBroken(_) => {
+                "send as many bytes as Content-Length says, or chunks to their end, before the connection is closed"
+            }
+            Self::BodyLate(_) => {
+                "send the whole body at once, behind the head; a client on a slow network may need limits.request_within_s raised"
+            }
+            Self::Member(_) => "correct the member named: what it may be stands with it",
+            Self::Header(CONTINUATION) => {
+                "send the x-ms-continuation of the page before as it came, for the same query"
+            }
+            Self::Header(_) => "send a whole number in this header, or leave it out",
+            Self::NoEntry(_) => "create it, or correct the id of the path; a query lists what there is",
+            Self::NoRecord => "let the device register first, or correct the id of the path",
             Self::Exists(_) => "send If-Match with the etag that was read, or * to replace whatever is there",
             Self::ETagMismatch(_) => {
                 "read the entry again and send its etag, or * to replace whatever is there"
             }
-            Self::Throttled(_) => "wait for retry-after and ask again",
-            Self::Contended | Self::TimedOut | Self::Store(_) => "see the service's log and metrics",
-            _ => return None,
-        })
+            Self::TooManyOpenGroups(_) => {
+                "give the group a registrationIdPrefix, or delete groups without one"
+            }
+            Self::Throttled(throttled) => advice::on_throttle(*throttled),
+            Self::Contended => "ask again, and let one client at a time write this entry",
+            Self::TimedOut => {
+                "wait for retry-after and ask again; the service is overloaded or its store is slow: see its log and metrics"
+            }
+            Self::Store(StoreError::Unavailable(_)) => {
+                "wait for retry-after and ask again; the service's store needs attention: see its log"
+            }
+            Self::Store(StoreError::Unreadable(_)) => {
+                "restore the store from a backup, or write the entry anew: what is stored of it cannot be read"
+            }
+        }
+    }
+}
+
+fn on_route(route: &NoRoute) -> &'static str {
+    match route {
+        NoRoute::Path => {
+            "ask for /enrollments, /enrollmentGroups or /registrations, followed by /{id} or, with POST, by /query"
+        }
+        NoRoute::Method => {
+            "use GET, PUT or DELETE for /{id}, and POST for /query and /{id}/attestationmechanism; records take no PUT"
+        }
+        NoRoute::Id(_) => "correct the id: at most 128 letters, digits, '-', '.', '_' and ':'",
+        NoRoute::Encoding => "percent-encode the id's bytes in UTF-8, each as % and two hex digits",
+    }
+}
+
+fn on_denied(denied: &Denied) -> &'static str {
+    match denied {
+        Denied::NoToken => "send Authorization: SharedAccessSignature sr=...&sig=...&se=...&skn=...",
+        Denied::Malformed(_) => {
+            "send SharedAccessSignature sr={host}&sig={signature}&se={unix seconds}&skn={policy}"
+        }
+        Denied::UnknownPolicy(_) => "name a shared access policy of this instance in skn",
+        Denied::KeyAsPolicy => "send the policy's name as skn, not one of its keys",
+        Denied::WrongKey(_) => {
+            "sign with the policy's primary or secondary key, Base64-decoded before use, over sr, a line feed and se"
+        }
+        Denied::OtherResource { .. } => "sign for the host that the request goes to",
+        Denied::Expired { .. } => "make a new token; if it was new, the client's clock is wrong",
+        Denied::Lacks { .. } => "use a policy that has this right, or add it to this one",
     }
 }
 
@@ -184,12 +249,46 @@ mod tests {
             (ServiceFault::MediaType("x".into()), 415_000),
             (ServiceFault::NotJson("x".into()), 400_000),
             (ServiceFault::BodyTooLarge(1), 413_000),
+            (ServiceFault::BodyBroken("x".into()), 400_000),
+            (ServiceFault::BodyLate(Duration::from_secs(20)), 400_000),
+            (ServiceFault::TimedOut, 503_000),
+            (ServiceFault::Contended, 503_000),
             (Throttled::InFlight.into(), 429_001),
             (StoreError::Unavailable("x".into()).into(), 503_000),
             (StoreError::Unreadable("x".into()).into(), 500_000),
         ];
         for (fault, code) in rows {
             assert_eq!(fault.told().0.value(), code, "{fault}");
+        }
+    }
+
+    /// DPS-EXPLAIN-3, DPS-EXPLAIN-8
+    #[test]
+    fn what_looks_alike_to_the_client_has_an_advice_of_its_own() {
+        let late = Duration::from_secs(20);
+        let rows: [(ServiceFault, &str); 19] = [
+            (NoRoute::Path.into(), "/enrollmentGroups"),
+            (NoRoute::Method.into(), "POST for /query"),
+            (NoRoute::Encoding.into(), "percent-encode"),
+            (NoRoute::Id(dps_proto::ids::BadId::Length(0)).into(), "at most 128"),
+            (Denied::KeyAsPolicy.into(), "the policy's name as skn"),
+            (ServiceFault::MediaType("text/plain".into()), "application/json"),
+            (ServiceFault::NotJson("x".into()), "one JSON object"),
+            (ServiceFault::BodyTooLarge(1), "send less"),
+            (ServiceFault::BodyBroken("x".into()), "Content-Length"),
+            (ServiceFault::BodyLate(late), "limits.request_within_s"),
+            (ServiceFault::Header(CONTINUATION), "x-ms-continuation"),
+            (ServiceFault::Header("x-ms-max-item-count"), "whole number"),
+            (ServiceFault::NoEntry(EntryRef::Group("a".parse().unwrap())), "create it"),
+            (ServiceFault::NoRecord, "register first"),
+            (Throttled::InFlight.into(), "limits.requests_in_flight"),
+            (ServiceFault::Contended, "one client at a time"),
+            (ServiceFault::TimedOut, "overloaded"),
+            (StoreError::Unavailable("x".into()).into(), "needs attention"),
+            (StoreError::Unreadable("x".into()).into(), "backup"),
+        ];
+        for (fault, words) in rows {
+            assert!(fault.advice().contains(words), "{fault}: {}", fault.advice());
         }
     }
 }

@@ -45,7 +45,7 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024;
 const DISCARDED_BYTES_MAX: usize = 1024 * 1024;
 
 /// The word for logs.
-const TRANSPORT: &str = "https";
+pub(crate) const TRANSPORT: &str = "https";
 
 /// Serves every instance of a node.
 pub struct ServiceApi {
@@ -76,6 +76,8 @@ struct Progress<'a> {
     route: Option<Route>,
     policy: Option<&'a str>,
     asked_for_body: bool,
+    /// The rest of the body is still to come.
+    awaits_body: bool,
 }
 
 impl ServiceApi {
@@ -99,7 +101,12 @@ impl ServiceApi {
         let is_small = body.size_hint().lower() <= DISCARDED_BYTES_MAX as u64;
         let mut body = Limited::new(body, DISCARDED_BYTES_MAX);
         let done = timeout_at(deadline, self.ask(head, &mut body, &mut progress)).await;
-        let done = done.unwrap_or(Err(ServiceFault::TimedOut));
+        let done = done.unwrap_or_else(|_| {
+            Err(match progress.awaits_body {
+                true => ServiceFault::BodyLate(self.front_end.limits.request_within),
+                false => ServiceFault::TimedOut,
+            })
+        });
         // To read would be to ask for what the client has not sent yet and need not send.
         let holds_back = head.headers.contains_key(header::EXPECT) && !progress.asked_for_body;
         let is_read = body.is_end_stream()
@@ -163,7 +170,9 @@ impl ServiceApi {
             Route::Entry(name, EntryAction::ReadKeys) => entries.read_keys(name).await.map(Done::Json),
             Route::Entry(name, EntryAction::Write) => {
                 progress.asked_for_body = true;
+                progress.awaits_body = true;
                 let json = json_body(&head.headers, body).await?;
+                progress.awaits_body = false;
                 entries.write(name, json, &if_match).await.map(Done::Json)
             }
             Route::Entry(name, EntryAction::Delete) => {
@@ -226,10 +235,17 @@ impl ServiceApi {
         let (operation, subject) = (route.as_str(), route.subject());
         let (connection, peer, policy) = (peer.connection, peer.address, progress.policy);
         let transport = TRANSPORT;
-        if route.is_write() {
-            tracing::info!(%tracking_id, connection, %peer, id_scope, transport, policy, operation, subject, "service request");
+        let registration_id = route.registration_id().map(RegistrationId::as_str);
+        if route.is_audited() {
+            tracing::info!(
+                %tracking_id, connection, %peer, id_scope, registration_id, transport, policy, operation, subject,
+                "service request"
+            );
         } else {
-            tracing::debug!(%tracking_id, connection, %peer, id_scope, transport, policy, operation, subject, "service request");
+            tracing::debug!(
+                %tracking_id, connection, %peer, id_scope, registration_id, transport, policy, operation, subject,
+                "service request"
+            );
         }
     }
 
@@ -260,8 +276,8 @@ impl ServiceApi {
             reason = %fault,
             "service request refused"
         );
-        if let ServiceFault::Throttled(throttled) = fault {
-            self.front_end.metrics.limit_hit((*throttled).into());
+        if let Some(limit) = fault.limit() {
+            self.front_end.metrics.limit_hit(limit);
         }
         let explanation = Explanation {
             at: self.front_end.moments.moment().now,
@@ -273,7 +289,7 @@ impl ServiceApi {
             step: Step::ServiceRequest,
             told: code.to_string(),
             reason: format!("{} {path}: {fault}", head.method),
-            advice: fault.advice().map(str::to_owned),
+            advice: Some(fault.advice().to_owned()),
         };
         self.front_end.explanations.keep(explanation, progress.instance.is_some());
     }

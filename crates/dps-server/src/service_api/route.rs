@@ -144,12 +144,17 @@ impl Route {
         }
     }
 
-    /// Whether it changes anything.
-    pub(super) fn is_write(&self) -> bool {
-        matches!(
-            self,
-            Self::Entry(_, EntryAction::Write | EntryAction::Delete) | Self::Record(_, RecordAction::Delete)
-        )
+    /// Whether it changes anything or hands out keys: who did so must be found later. Spec: DPS-SERVICE-19.
+    pub(super) fn is_audited(&self) -> bool {
+        match self {
+            Self::Entry(_, EntryAction::Write | EntryAction::Delete | EntryAction::ReadKeys)
+            | Self::Record(_, RecordAction::Delete) => true,
+            Self::Entry(_, EntryAction::Read)
+            | Self::IndividualEnrollments
+            | Self::EnrollmentGroups
+            | Self::Record(_, RecordAction::Read)
+            | Self::RecordsOfGroup(_) => false,
+        }
     }
 
     /// What it is about, for logs.
@@ -186,6 +191,21 @@ mod tests {
 
     fn group(id: &str, action: EntryAction) -> Result<Route, NoRoute> {
         Ok(Route::Entry(EntryRef::Group(id.parse().unwrap()), action))
+    }
+
+    /// DPS-SERVICE-19
+    #[test]
+    fn whoever_writes_or_reads_keys_can_be_found_later() {
+        let is_audited = |method: &Method, path: &str| Route::parse(method, path).unwrap().is_audited();
+        for collection in ["enrollments", "enrollmentGroups"] {
+            let path = format!("/{collection}/a");
+            assert!(is_audited(&Method::PUT, &path) && is_audited(&Method::DELETE, &path));
+            assert!(is_audited(&Method::POST, &format!("{path}/attestationmechanism")));
+            assert!(!is_audited(&Method::GET, &path));
+            assert!(!is_audited(&Method::POST, &format!("/{collection}/query")));
+        }
+        assert!(is_audited(&Method::DELETE, "/registrations/a"));
+        assert!(!is_audited(&Method::GET, "/registrations/a"));
     }
 
     /// DPS-SERVICE-3

@@ -1,5 +1,6 @@
 //! Who is let in, and what is told to whoever is not.
 
+use dps_proto::percent;
 use dps_server::explain::Wanted;
 use dps_server::limits::Limits;
 use hyper::{Method, Request};
@@ -72,6 +73,27 @@ async fn a_token_opens_the_api_in_every_spelling_of_official_clients_and_no_othe
     }
     let without = Request::get("/enrollments/a?api-version=2021-10-01").header("host", HOST);
     assert_eq!(client.send(without.body("".into()).unwrap()).await.refused(), TURNED_AWAY);
+}
+
+/// DPS-ACCESS-5: an id with a colon, encoded or not on either side.
+#[tokio::test]
+async fn a_token_for_a_path_opens_it_however_either_is_encoded() {
+    let client = Client::new();
+    for resource in
+        ["dps.example/enrollments/e:1", "dps.example%2Fenrollments%2Fe%3A1", "dps.example/enrollments/e%3a1"]
+    {
+        let token = Token { resource: resource.into(), ..Token::default() }.text();
+        for path in ["/enrollments/e:1", "/enrollments/e%3A1", "/enrollments/E%3a1"] {
+            assert_eq!(with_token(&client, Method::GET, path, &token).await, LET_IN, "{resource} {path}");
+        }
+        for path in ["/enrollments/e:2", "/enrollmentGroups/e%3A1"] {
+            assert_eq!(
+                with_token(&client, Method::GET, path, &token).await,
+                TURNED_AWAY,
+                "{resource} {path}"
+            );
+        }
+    }
 }
 
 /// DPS-ACCESS-7, DPS-ACCESS-1
@@ -151,6 +173,22 @@ async fn a_refusal_is_explained_under_its_tracking_id_and_without_the_signature(
     assert!(found[0].advice.as_ref().unwrap().contains("Base64-decoded"));
     let signature = token.split("sig=").nth(1).unwrap().split('&').next().unwrap();
     assert!(!format!("{found:?}").contains(&signature[..8]));
+}
+
+/// DPS-EXPLAIN-5
+#[tokio::test]
+async fn a_key_in_place_of_the_policys_name_or_of_the_host_is_not_explained() {
+    let client = Client::new();
+    let key_text = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k=";
+    for token in [
+        Token { policy: key_text, ..Token::default() },
+        Token { resource: percent::encode(key_text), ..Token::default() },
+    ] {
+        assert_eq!(with_token(&client, Method::GET, "/enrollments/a", &token.text()).await, TURNED_AWAY);
+        let latest = &client.front_end.explanations.find(&Wanted::default(), 1)[0];
+        assert!(latest.reason.contains("might be a key"), "{latest:?}");
+        assert!(!format!("{latest:?}").contains(&key_text[..8]), "{latest:?}");
+    }
 }
 
 /// DPS-LIMIT-4, DPS-LIMIT-9

@@ -1,9 +1,11 @@
 //! What a connection may make the service wait for, and how it ends. Time is virtual.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use dps_server::front_end::Peer;
+use dps_server::explain::Wanted;
+use dps_server::front_end::{FrontEnd, Peer};
 use dps_server::https;
 use dps_server::limits::Limits;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
@@ -16,6 +18,7 @@ use crate::client::{Client, Token, key};
 
 /// A client's end of a connection, and the task that serves it.
 struct Connection {
+    front_end: Arc<FrontEnd>,
     stream: DuplexStream,
     stop: watch::Sender<bool>,
     served: JoinHandle<()>,
@@ -24,7 +27,12 @@ struct Connection {
 
 impl Connection {
     async fn open() -> Self {
-        let client = Client::new();
+        Self::open_with(Limits::default()).await
+    }
+
+    async fn open_with(limits: Limits) -> Self {
+        let client = Client::with_limits(limits);
+        let front_end = Arc::clone(&client.front_end);
         let (stream, theirs) = duplex(64 * 1024);
         let (stop, stopping) = watch::channel(false);
         let place = client.front_end.admission.place().await.unwrap();
@@ -33,7 +41,7 @@ impl Connection {
         let served = tokio::spawn(async move {
             https::serve(theirs, peer, admitted, &client.front_end, client.api(), stopping).await;
         });
-        Self { stream, stop, served, opened: Instant::now() }
+        Self { front_end, stream, stop, served, opened: Instant::now() }
     }
 
     async fn send(&mut self, text: &str) {
@@ -74,13 +82,79 @@ fn check_ended(ended: (String, Duration), said: &str, after: Duration) {
     assert!(ended.1 >= after && ended.1 < after + Duration::from_secs(1), "after {:?}", ended.1);
 }
 
-/// DPS-LIMIT-3, DPS-SERVICE-1
+/// One connection ended so, and no limit was hit but this one. A limit on the connection itself is explained.
+#[track_caller]
+fn check_counted(front_end: &FrontEnd, outcome: &str, limit: Option<&str>) {
+    let numbers = front_end.metrics.render();
+    let closed = format!(r#"harbormaster_connections_closed_total{{outcome="{outcome}"}} 1"#);
+    assert!(numbers.contains(&closed), "{numbers}");
+    let hit: Vec<_> =
+        numbers.lines().filter_map(|line| line.strip_prefix("harbormaster_limits_hit_total")).collect();
+    let expected: Vec<_> = limit.iter().map(|limit| format!(r#"{{limit="{limit}"}} 1"#)).collect();
+    assert_eq!(hit, expected);
+}
+
+#[track_caller]
+fn check_explained(front_end: &FrontEnd, reason: &str) {
+    let explained = front_end.explanations.find(&Wanted { connection: Some(1), ..Wanted::default() }, 9);
+    assert_eq!(explained.len(), 1, "{explained:?}");
+    assert!(explained[0].reason.starts_with(reason), "{explained:?}");
+    assert!(explained[0].advice.is_some(), "{explained:?}");
+}
+
+/// DPS-LIMIT-3, DPS-SERVICE-1, DPS-METRICS-2, DPS-METRICS-3, DPS-EXPLAIN-4
 #[tokio::test(start_paused = true)]
 async fn a_client_that_says_nothing_or_half_a_head_is_cut_in_time() {
-    check_ended(Connection::open().await.end().await, "", within());
-    let mut half = Connection::open().await;
-    half.send("GET /enrollments/a HTTP/1.1\r\nHo").await;
-    check_ended(half.end().await, "", within());
+    for text in ["", "GET /enrollments/a HTTP/1.1\r\nHo"] {
+        let mut connection = Connection::open().await;
+        connection.send(text).await;
+        let front_end = Arc::clone(&connection.front_end);
+        check_ended(connection.end().await, "", within());
+        check_counted(&front_end, "Limit", Some("AttestTime"));
+        check_explained(&front_end, "no whole head of a request within 60s");
+    }
+}
+
+/// DPS-MQTT-30, DPS-METRICS-2, DPS-METRICS-3, DPS-EXPLAIN-4
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_bytes_to_buffer_is_closed_counted_and_explained() {
+    let connection = Connection::open_with(Limits { unattested_bytes: 100, ..Limits::default() }).await;
+    let front_end = Arc::clone(&connection.front_end);
+    check_ended(connection.end().await, "", Duration::ZERO);
+    check_counted(&front_end, "Limit", Some("UnattestedBytes"));
+    check_explained(&front_end, "the buffers");
+}
+
+/// DPS-SERVICE-1, DPS-METRICS-2, DPS-METRICS-3, DPS-EXPLAIN-4
+#[tokio::test(start_paused = true)]
+async fn what_is_no_request_and_a_head_too_large_are_counted_and_explained() {
+    let large = format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(20_000));
+    for (text, limit, reason) in [
+        ("no HTTP at all\r\n\r\n", None, "what came is no request: "),
+        (&large, Some("Packet"), "the head of the request is larger than 16384 bytes"),
+    ] {
+        let mut connection = Connection::open().await;
+        connection.send(text).await;
+        let front_end = Arc::clone(&connection.front_end);
+        connection.end().await;
+        check_counted(&front_end, "Broken", limit);
+        check_explained(&front_end, reason);
+    }
+}
+
+/// DPS-LIMIT-3, DPS-METRICS-2, DPS-METRICS-3, DPS-EXPLAIN-4
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_its_answers_is_cut_counted_and_explained() {
+    let mut connection = Connection::open().await;
+    let front_end = Arc::clone(&connection.front_end);
+    let request = head("GET", "/enrollments/a", &Token::default(), "");
+    let began = Instant::now();
+    while connection.stream.write_all(request.as_bytes()).await.is_ok() {}
+    connection.served.await.unwrap();
+    assert!(began.elapsed() >= Limits::default().write_within);
+    check_counted(&front_end, "Limit", Some("WriteTime"));
+    let latest = front_end.explanations.find(&Wanted::default(), 1);
+    assert_eq!(latest[0].reason, "the client did not take what it was sent");
 }
 
 /// DPS-LIMIT-3
@@ -109,7 +183,9 @@ async fn a_client_that_was_let_in_may_pause_between_requests_but_not_for_ever() 
         assert!(connection.answer().await.starts_with("HTTP/1.1 404 Not Found\r\n"));
     }
     connection.opened = Instant::now();
+    let front_end = Arc::clone(&connection.front_end);
     check_ended(connection.end().await, "", within());
+    check_counted(&front_end, "Limit", Some("IdleTime"));
 }
 
 /// DPS-SERVICE-1, DPS-ACCESS-3
@@ -118,20 +194,26 @@ async fn a_client_that_was_never_let_in_has_one_request() {
     let mut connection = Connection::open().await;
     let stranger = Token { key: key(9), ..Token::default() };
     connection.send(&head("GET", "/enrollments/a", &stranger, "")).await;
+    let front_end = Arc::clone(&connection.front_end);
     let (said, after) = connection.end().await;
+    check_counted(&front_end, "Refused", None);
     assert!(said.starts_with("HTTP/1.1 401 Unauthorized\r\n"), "{said}");
     assert!(said.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{said}");
     assert!(after < Duration::from_secs(1), "{after:?}");
 }
 
-/// DPS-LIMIT-3, DPS-SERVICE-1: a body that is wanted, and one that is not.
+/// DPS-LIMIT-3, DPS-SERVICE-1, DPS-SERVICE-18: a body that is wanted, and one that is not.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_come_is_not_waited_for_long() {
-    for (method, status) in [("PUT", "503 Service Unavailable"), ("GET", "404 Not Found")] {
+    for (method, status, limit) in
+        [("PUT", "400 Bad Request", Some("BodyTime")), ("GET", "404 Not Found", None)]
+    {
         let mut connection = Connection::open().await;
         connection.send(&head(method, "/enrollments/a", &Token::default(), "Content-Length: 9\r\n")).await;
         connection.send("{").await;
+        let front_end = Arc::clone(&connection.front_end);
         let (said, after) = connection.end().await;
+        check_counted(&front_end, "ByDevice", limit);
         assert!(said.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{said}");
         assert!(said.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{said}");
         let limit = Limits::default().request_within;
@@ -161,7 +243,15 @@ async fn an_idle_connection_ends_when_the_service_stops() {
     assert!(connection.answer().await.starts_with("HTTP/1.1 404 Not Found\r\n"));
     connection.stop.send_replace(true);
     check_ended(connection.end().await, "", Duration::ZERO);
-    let silent = Connection::open().await;
-    silent.stop.send_replace(true);
-    check_ended(silent.end().await, "", Duration::ZERO);
+    for text in ["", "GET /enrollments/a HTTP/1.1\r\nHo"] {
+        let mut connection = Connection::open().await;
+        connection.send(text).await;
+        let front_end = Arc::clone(&connection.front_end);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        connection.opened = Instant::now();
+        connection.stop.send_replace(true);
+        let (said, after) = connection.end().await;
+        assert!(said.is_empty() && after < Duration::from_secs(2), "{said} {after:?}");
+        check_counted(&front_end, "Shutdown", None);
+    }
 }

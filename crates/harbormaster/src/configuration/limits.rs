@@ -9,6 +9,9 @@ use dps_server::limits::Limits;
 use super::document::Table;
 use super::key::{Key, Section, Standard};
 
+/// The longest drain that leaves the unit in `dist/` (`TimeoutStopSec=30`) time for the rest of a stop.
+const DRAIN_UNDER_SYSTEMD: Duration = Duration::from_secs(25);
+
 /// One limit: how it is written, and the field it stands for.
 pub(super) struct LimitKey {
     pub(super) name: &'static str,
@@ -195,6 +198,11 @@ pub(super) fn read(table: &Table<'_>) -> Limits {
     if limits.unattested_connections >= limits.connections && (table.has(name) || table.has("connections")) {
         let why = format!("strangers may take all of the {} connections", limits.connections);
         table.context.warning(table.at(), &table.key(name), why, "make it less than connections");
+    }
+    if limits.drain_within > DRAIN_UNDER_SYSTEMD {
+        let why = "the unit of dist/ ends the service 30 s after it was asked to stop, drained or not";
+        let advice = "make it 25 or less, or raise TimeoutStopSec of the unit along with it";
+        table.context.warning(table.at(), &table.key("drain_within_s"), why, advice);
     }
     limits
 }

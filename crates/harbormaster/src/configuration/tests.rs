@@ -366,7 +366,7 @@ fn a_certificate_that_cannot_be_used_is_told() {
     assert_eq!(harbor.faults(&none), ["1:1: tls.certificate: there is no certificate"]);
 }
 
-/// DPS-SERVE-4, DPS-SERVE-6
+/// DPS-SERVE-4, DPS-SERVE-6, DPS-SERVE-7
 #[test]
 fn what_is_probably_not_meant_is_warned_of() {
     let harbor = Harbor::new();
@@ -383,6 +383,9 @@ fn what_is_probably_not_meant_is_warned_of() {
         told[0].contains("limits.unattested_connections") && told[1].contains("listen.admin"),
         "{told:?}"
     );
+    let slow = format!("{GOOD}[limits]\ndrain_within_s = 26\n");
+    assert!(harbor.warnings(&slow)[0].contains("limits.drain_within_s"));
+    assert!(harbor.warnings(&slow.replace("26", "25")).is_empty());
     let bare = GOOD.replace("service_hosts = [\"dps.example\"]\n", "");
     assert!(harbor.warnings(&bare)[0].contains("nobody can call its service API"));
 }
