@@ -152,6 +152,10 @@ def test_the_devices_of_the_local_hub_can_be_looked_at(service):
     assert key not in text
     assert [one["deviceId"] for one in json.loads(get(service, devices)[1])] == [registration_id]
     assert get(service, f"{devices}/nobody")[0] == 404
+    status, text = get(service, devices.replace(service.hub, "other.hub"))
+    assert status == 404 and f"there are {service.hub}" in text
+    status, text = get(service, devices.replace(service.id_scope, "0neFFFFFFFF"))
+    assert status == 404 and service.id_scope in text
     assert get(service, devices, admin_token="wrong")[0] == 401
 
 

@@ -15,6 +15,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsConnector;
 
+use crate::tls;
+
 /// How long the connection and the TLS handshake may take together.
 const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 
@@ -112,7 +114,17 @@ pub enum RegisterError {
     /// The name is no DNS name and no address.
     #[error("{0:?} is no name that a certificate can carry")]
     ServerName(String),
-    /// TLS failed.
+    /// The server's certificate is not accepted.
+    #[error("the certificate of {host}:{port} is not accepted: {why}")]
+    Certificate {
+        /// Where to.
+        host: String,
+        /// Where to.
+        port: u16,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// TLS failed for another reason.
     #[error("TLS with {host}:{port} failed: {why}")]
     Tls {
         /// Where to.
@@ -190,7 +202,7 @@ pub async fn register(
 }
 
 async fn connect(endpoint: &Endpoint) -> Result<tokio_rustls::client::TlsStream<TcpStream>, RegisterError> {
-    let Endpoint { host, port, server_name, tls } = endpoint;
+    let Endpoint { host, port, server_name, tls: trust } = endpoint;
     let name = ServerName::try_from(server_name.clone())
         .map_err(|_| RegisterError::ServerName(server_name.clone()))?;
     let (at, port) = (host.clone(), *port);
@@ -200,9 +212,10 @@ async fn connect(endpoint: &Endpoint) -> Result<tokio_rustls::client::TlsStream<
         why,
     })?;
     stream.set_nodelay(true)?;
-    TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(|why| RegisterError::Tls {
-        host: at,
-        port,
-        why,
+    TlsConnector::from(Arc::clone(trust)).connect(name, stream).await.map_err(|why| {
+        match tls::certificate_error(&why).map(tls::certificate_fault) {
+            Some(why) => RegisterError::Certificate { host: at, port, why },
+            None => RegisterError::Tls { host: at, port, why },
+        }
     })
 }

@@ -1,10 +1,11 @@
 //! TLS as a client uses it: all use of rustls on the client side.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::aws_lc_rs;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -65,4 +66,100 @@ fn trusting_roots(roots: RootCertStore) -> Result<Arc<ClientConfig>, TrustError>
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))
+}
+
+/// What a failed handshake has against the server's certificate, if that is why it failed.
+pub(crate) fn certificate_error(why: &io::Error) -> Option<&CertificateError> {
+    match why.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(why) => Some(why),
+        _ => None,
+    }
+}
+
+/// The same in words.
+pub(crate) fn certificate_fault(why: &CertificateError) -> String {
+    match why {
+        CertificateError::UnknownIssuer => "none of the trusted CAs issued it, nor any CA that it names".to_owned(),
+        CertificateError::BadSignature => {
+            "its signature is not that of the trusted CA of this name: the CA was made anew, or it is another's".to_owned()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            format!("it, or a CA above it, has expired, or the clock of this machine is wrong ({why})")
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            format!("it, or a CA above it, is not valid yet, or the clock of this machine is wrong ({why})")
+        }
+        CertificateError::Revoked => "it was revoked".to_owned(),
+        CertificateError::BadEncoding => "it cannot be read".to_owned(),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "it is not one for servers: its extended key usage lacks serverAuth".to_owned()
+        }
+        CertificateError::Other(other) => match other.0.to_string().as_str() {
+            CA_AS_SERVER => {
+                "the server's certificate is itself a CA certificate: issue one with CA:FALSE".to_owned()
+            }
+            other => other.to_owned(),
+        },
+        why => why.to_string(),
+    }
+}
+
+/// As webpki names it.
+const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+        date_time_ymd,
+    };
+    use rustls::client::WebPkiServerVerifier;
+    use rustls::client::danger::ServerCertVerifier as _;
+    use rustls_pki_types::{ServerName, UnixTime};
+
+    use super::*;
+
+    /// What is said of a certificate that the trusted CA, or another, issued.
+    fn told(is_trusted: bool, change: impl FnOnce(&mut CertificateParams)) -> String {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        change(&mut params);
+        let certificate = params.self_signed(&key).unwrap();
+        let mut roots = RootCertStore::empty();
+        if is_trusted {
+            roots.add(certificate.der().clone()).unwrap();
+        } else {
+            let other = rcgen::generate_simple_self_signed(["other".to_owned()]).unwrap();
+            roots.add(other.cert.der().clone()).unwrap();
+        }
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier =
+            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let refused =
+            verifier.verify_server_cert(certificate.der(), &[], &name, &[], UnixTime::now()).unwrap_err();
+        certificate_fault(certificate_error(&io::Error::other(refused)).unwrap())
+    }
+
+    /// DPS-CLI-15
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_told_in_words() {
+        let is_ca = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        for (told, expected) in [
+            (told(true, is_ca), "is itself a CA certificate: issue one with CA:FALSE"),
+            (
+                told(false, |params| params.distinguished_name = DistinguishedName::new()),
+                "none of the trusted CAs",
+            ),
+            (told(false, |_| {}), "the CA was made anew"),
+            (told(true, |params| params.not_after = date_time_ymd(2020, 2, 2)), "has expired"),
+            (told(true, |params| params.not_before = date_time_ymd(2200, 2, 2)), "is not valid yet"),
+            (
+                told(true, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]),
+                "lacks serverAuth",
+            ),
+        ] {
+            assert!(told.contains(expected), "{told}");
+        }
+    }
 }

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use dps_core::ports::{Store, StoreError, StoredHubDevice};
+use dps_core::register::Registrar;
 use dps_proto::date;
 use dps_proto::ids::{DeviceId, HubName, IdScope};
 use dps_proto::key::SymmetricKey;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::admin_listener;
 use crate::dry_run::DryRun;
@@ -32,9 +34,13 @@ const PAGE: u32 = 1_000;
 /// Largest body of a request, in bytes: a token and two ids. Spec: DPS-DEV-11.
 const BODY_BYTES_MAX: usize = 8 * 1_024;
 
+/// Time for the store to show that it reads and writes. Spec: DPS-METRICS-4.
+const READY_WITHIN: Duration = Duration::from_secs(5);
+
 /// What the admin listener shows.
 pub struct Admin {
     store: Arc<dyn Store>,
+    registrar: Arc<Registrar>,
     explanations: Arc<Explanations>,
     metrics: Arc<Metrics>,
     dry_run: DryRun,
@@ -48,6 +54,7 @@ impl Admin {
         let (explanations, metrics) = (Arc::clone(&front_end.explanations), Arc::clone(&front_end.metrics));
         Arc::new(Self {
             store,
+            registrar: Arc::clone(&front_end.registrar),
             explanations,
             metrics,
             dry_run: DryRun::of(front_end),
@@ -109,13 +116,20 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 /// Spec: DPS-METRICS-4.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    health(admin.store.id_scopes().await.err())
+    // A read as well: the threads that read are others than the one that writes.
+    health(async {
+        admin.store.id_scopes().await?;
+        admin.store.is_writable().await
+    })
+    .await
 }
 
-fn health(failure: Option<StoreError>) -> Response {
-    match failure {
-        None => "ready\n".into_response(),
-        Some(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
+async fn health(works: impl Future<Output = Result<(), StoreError>>) -> Response {
+    let unready = |why: &str| problem(StatusCode::SERVICE_UNAVAILABLE, why);
+    match timeout(READY_WITHIN, works).await {
+        Ok(Ok(())) => "ready\n".into_response(),
+        Ok(Err(why)) => unready(&why.to_string()),
+        Err(_) => unready(&format!("the store has not answered for {} s", READY_WITHIN.as_secs())),
     }
 }
 
@@ -166,7 +180,10 @@ async fn dry_run(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
 }
 
 async fn devices(State(admin): State<Arc<Admin>>, Path((scope, hub)): Path<(String, String)>) -> Response {
-    let Some((scope, hub)) = hub_of(&scope, &hub) else { return no_such_hub() };
+    let (scope, hub) = match hub_of(&admin.registrar, &scope, &hub) {
+        Ok(known) => known,
+        Err(why) => return problem(StatusCode::NOT_FOUND, &why),
+    };
     match admin.store.hub_devices(&scope, &hub, None, PAGE).await {
         Ok(devices) => Json(devices.iter().map(describe).collect::<Vec<_>>()).into_response(),
         Err(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
@@ -177,7 +194,10 @@ async fn device(
     State(admin): State<Arc<Admin>>,
     Path((scope, hub, device_id)): Path<(String, String, String)>,
 ) -> Response {
-    let Some((scope, hub)) = hub_of(&scope, &hub) else { return no_such_hub() };
+    let (scope, hub) = match hub_of(&admin.registrar, &scope, &hub) {
+        Ok(known) => known,
+        Err(why) => return problem(StatusCode::NOT_FOUND, &why),
+    };
     let Ok(device_id) = device_id.parse::<DeviceId>() else {
         return problem(StatusCode::NOT_FOUND, "that is no device id");
     };
@@ -188,12 +208,32 @@ async fn device(
     }
 }
 
-fn hub_of(scope: &str, hub: &str) -> Option<(IdScope, HubName)> {
-    Some((scope.parse().ok()?, hub.parse().ok()?))
+/// The instance and its hub of these names; else which there are.
+fn hub_of(registrar: &Registrar, scope: &str, hub: &str) -> Result<(IdScope, HubName), String> {
+    let instances = registrar.instances();
+    let scope: Option<IdScope> = scope.parse().ok();
+    let asked = instances.iter().find(|instance| scope.as_ref() == Some(&instance.id_scope));
+    let instance = asked.ok_or_else(|| {
+        let known = instances.iter().map(|instance| instance.id_scope.as_str());
+        format!("no service instance has that ID scope; there are {}", listed(known))
+    })?;
+    let linked = hub.parse().ok().and_then(|hub| instance.linked_hub(&hub)).ok_or_else(|| {
+        let known = instance.linked_hubs.iter().map(|linked| linked.name.as_str());
+        format!("the service instance has no hub of that name; there are {}", listed(known))
+    })?;
+    Ok((instance.id_scope.clone(), linked.name.clone()))
 }
 
-fn no_such_hub() -> Response {
-    problem(StatusCode::NOT_FOUND, "that is no ID scope or no hub name")
+/// Some of the names, and how many more there are.
+fn listed<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
+    const SHOWN: usize = 20;
+    let more = names.len().saturating_sub(SHOWN);
+    let shown: Vec<_> = names.take(SHOWN).collect();
+    match (shown.is_empty(), more) {
+        (true, _) => "none".to_owned(),
+        (false, 0) => shown.join(", "),
+        (false, more) => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 /// A device of a local hub, its keys as fingerprints.
@@ -230,10 +270,22 @@ mod tests {
     use super::*;
 
     /// DPS-METRICS-4
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_fails_or_does_not_answer_makes_the_node_unready() {
+        let full = || StoreError::Unavailable("disk full".to_owned());
+        assert_eq!(health(async { Ok(()) }).await.status(), StatusCode::OK);
+        assert_eq!(health(async { Err(full()) }).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(health(std::future::pending()).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    /// DPS-DEV-10
     #[test]
-    fn a_store_that_cannot_answer_makes_the_node_unready() {
-        assert_eq!(health(None).status(), StatusCode::OK);
-        let failure = StoreError::Unavailable("disk full".to_owned());
-        assert_eq!(health(Some(failure)).status(), StatusCode::SERVICE_UNAVAILABLE);
+    fn names_are_listed_up_to_a_limit() {
+        let names: Vec<_> = (0..22).map(|number| format!("hub-{number}")).collect();
+        let listed = |count: usize| listed(names[..count].iter().map(String::as_str));
+        assert_eq!(listed(0), "none");
+        assert_eq!(listed(2), "hub-0, hub-1");
+        assert!(listed(20).ends_with(", hub-19"));
+        assert!(listed(22).ends_with(", hub-19 and 2 more"));
     }
 }

@@ -32,6 +32,9 @@ pub enum Transport {
 }
 
 impl Transport {
+    /// Every one there is.
+    pub const ALL: [Self; 1] = [Self::Mqtt];
+
     /// The word for logs.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -10,7 +10,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig, SignatureAlgorithm};
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use x509_parser::parse_x509_certificate;
 
@@ -28,7 +28,10 @@ pub struct ServerCertificates {
 #[derive(Debug)]
 struct Served {
     certified: Arc<CertifiedKey>,
+    /// When the first certificate of the chain does.
     expires: Timestamp,
+    /// Whether the server's certificate is that of a CA.
+    is_ca: bool,
 }
 
 /// Until when clients accept the chains that are served: the date of the certificate that expires first.
@@ -52,7 +55,7 @@ pub struct CertificateFiles<'p> {
 /// Why TLS cannot be set up. Names the file.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read as PEM.
+    /// A file cannot be read as PEM, or holds something else than it should.
     #[error("{file}: {why}")]
     File {
         /// The file.
@@ -60,13 +63,13 @@ pub enum TlsError {
         /// What is wrong.
         why: String,
     },
-    /// The chain and the key do not go together, or rustls cannot use them.
-    #[error("{file}: {why}")]
-    Key {
-        /// The key file.
+    /// The chain ran out, and one that did not is served.
+    #[error("{file}: a certificate of the chain expired at {at}, and the one that is served is still good")]
+    Expired {
+        /// The file of the chain.
         file: String,
-        /// What is wrong.
-        why: rustls::Error,
+        /// When it did.
+        at: Timestamp,
     },
     /// rustls refuses the settings.
     #[error("TLS settings: {0}")]
@@ -79,10 +82,24 @@ impl ServerCertificates {
         Ok(Arc::new(Self { current: ArcSwap::from_pointee(served(files)?) }))
     }
 
-    /// Reads the files again. Open connections stay; on an error the old certificates stay.
-    pub fn reload(&self, files: &[CertificateFiles<'_>]) -> Result<(), TlsError> {
-        self.current.store(Arc::new(served(files)?));
+    /// Reads the files again. Open connections stay; on an error the old certificates stay. So they do where one of the
+    /// new chains has expired at `now` and none of the old ones.
+    pub fn reload(&self, files: &[CertificateFiles<'_>], now: Timestamp) -> Result<(), TlsError> {
+        let new = served(files)?;
+        let old_is_good = self.current.load().iter().all(|served| served.expires > now);
+        let expired = new.iter().zip(files).find(|(served, _)| served.expires <= now);
+        if let Some((served, files)) = expired
+            && old_is_good
+        {
+            return Err(TlsError::Expired { file: files.chain.display().to_string(), at: served.expires });
+        }
+        self.current.store(Arc::new(new));
         Ok(())
+    }
+
+    /// Whether the server's certificate is a CA certificate in any of them: many clients refuse it.
+    pub fn any_is_ca(&self) -> bool {
+        self.current.load().iter().any(|served| served.is_ca)
     }
 
     /// When the certificates expire that are served now; `None` where there are none. Spec: DPS-METRICS-6.
@@ -109,33 +126,64 @@ fn served(files: &[CertificateFiles<'_>]) -> Result<Vec<Served>, TlsError> {
     files.iter().map(|files| Served::read(*files, &provider)).collect()
 }
 
+/// Whether a file holds a private key, whatever certificate it belongs to.
+pub fn check_key(file: &Path) -> Result<(), TlsError> {
+    private_key(file).map(drop)
+}
+
 impl Served {
     fn read(files: CertificateFiles<'_>, provider: &CryptoProvider) -> Result<Self, TlsError> {
-        let unreadable = |path: &Path| {
-            let file = path.display().to_string();
-            move |why: rustls_pki_types::pem::Error| TlsError::File { file, why: why.to_string() }
-        };
         let chain = CertificateDer::pem_file_iter(files.chain)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(unreadable(files.chain))?;
-        let key = PrivateKeyDer::from_pem_file(files.key).map_err(unreadable(files.key))?;
-        let unfit = |why: String| TlsError::File { file: files.chain.display().to_string(), why };
-        let expires = first_expiry(&chain).map_err(unfit)?;
-        let key = CertifiedKey::from_der(chain, key, provider)
-            .map_err(|why| TlsError::Key { file: files.key.display().to_string(), why })?;
-        Ok(Self { certified: Arc::new(key), expires })
+            .map_err(|why| unfit(files.chain, not_pem(why, NO_CERTIFICATE)))?;
+        let (expires, is_ca) = judge(&chain).map_err(|why| unfit(files.chain, why))?;
+        let key = private_key(files.key)?;
+        let certified = CertifiedKey::from_der(chain, key, provider).map_err(|why| {
+            let why = match why {
+                rustls::Error::InconsistentKeys(_) => "the key does not belong to the certificate".to_owned(),
+                why => format!("the key cannot be used: {why}"),
+            };
+            unfit(files.key, why)
+        })?;
+        Ok(Self { certified: Arc::new(certified), expires, is_ca })
     }
 }
 
-fn first_expiry(chain: &[CertificateDer<'_>]) -> Result<Timestamp, String> {
-    let mut first = Timestamp::MAX;
+const NO_CERTIFICATE: &str = "there is no certificate in it";
+
+fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(file)
+        .map_err(|why| unfit(file, not_pem(why, "there is no private key in it")))
+}
+
+fn unfit(file: &Path, why: String) -> TlsError {
+    TlsError::File { file: file.display().to_string(), why }
+}
+
+/// Repeats nothing of the file, which may be a key.
+fn not_pem(why: pem::Error, nothing: &str) -> String {
+    match why {
+        pem::Error::NoItemsFound => nothing.to_owned(),
+        pem::Error::MissingSectionEnd { .. } => "a PEM section has no END line".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line is not that of a PEM section".to_owned(),
+        pem::Error::Base64Decode(_) => "what stands in a PEM section is not Base64".to_owned(),
+        pem::Error::Io(why) => format!("the file cannot be read: {why}"),
+        why => why.to_string(),
+    }
+}
+
+/// When the first certificate expires, and whether the server's own is that of a CA.
+fn judge(chain: &[CertificateDer<'_>]) -> Result<(Timestamp, bool), String> {
+    let (mut expires, mut is_ca) = (Timestamp::MAX, None);
     for certificate in chain {
-        let (_, parsed) = parse_x509_certificate(certificate).map_err(|why| why.to_string())?;
+        let (_, parsed) =
+            parse_x509_certificate(certificate).map_err(|_| "a certificate in it is broken".to_owned())?;
         // A date that the calendar cannot hold is as good as none.
         let seconds = parsed.validity().not_after.timestamp();
-        first = first.min(Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX));
+        expires = expires.min(Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX));
+        is_ca.get_or_insert(parsed.is_ca());
     }
-    if chain.is_empty() { Err("no certificate in it".to_owned()) } else { Ok(first) }
+    is_ca.map(|is_ca| (expires, is_ca)).ok_or_else(|| NO_CERTIFICATE.to_owned())
 }
 
 impl ResolvesServerCert for ServerCertificates {
@@ -246,6 +294,7 @@ mod tests {
         make(folder.path(), "a", &ecdsa, 2040);
         make(folder.path(), "b", &rsa, 2041);
         let certificates = ServerCertificates::load(&[first, second]).unwrap();
+        let now = end_of(2030);
         let expiry = Expiry { preferred: end_of(2040), rsa: Some(end_of(2041)) };
         assert_eq!(certificates.expiry(), Some(expiry));
 
@@ -257,11 +306,54 @@ mod tests {
         );
         let issuer = fs::read_to_string(&other_chain).unwrap();
         fs::write(&chain, fs::read_to_string(&chain).unwrap() + &issuer).unwrap();
-        certificates.reload(&[first]).unwrap();
+        certificates.reload(&[first], now).unwrap();
         assert_eq!(certificates.expiry(), Some(Expiry { preferred: end_of(2041), rsa: None }));
 
         fs::write(&chain, "no certificate").unwrap();
-        assert!(certificates.reload(&[first]).is_err());
+        assert!(certificates.reload(&[first], now).is_err());
         assert_eq!(certificates.expiry().unwrap().preferred, end_of(2041), "what is served stays");
+    }
+    /// DPS-SERVE-6
+    #[test]
+    fn a_chain_that_has_expired_does_not_replace_one_that_has_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (chain, key) = (folder.path().join("a.pem"), folder.path().join("a.key"));
+        let files = [CertificateFiles { chain: &chain, key: &key }];
+        let ecdsa = KeyPair::generate().unwrap();
+        make(folder.path(), "a", &ecdsa, 2040);
+        let certificates = ServerCertificates::load(&files).unwrap();
+        make(folder.path(), "a", &ecdsa, 2035);
+        let told = certificates.reload(&files, end_of(2036)).unwrap_err().to_string();
+        assert!(told.contains("a.pem: ") && told.contains("expired at 2035-12-31"), "{told}");
+        assert_eq!(certificates.expiry().unwrap().preferred, end_of(2040));
+
+        certificates.reload(&files, end_of(2041)).unwrap();
+        assert_eq!(
+            certificates.expiry().unwrap().preferred,
+            end_of(2035),
+            "where both have, the file counts"
+        );
+    }
+
+    /// DPS-SERVE-6
+    #[test]
+    fn a_file_that_cannot_be_used_is_told_in_plain_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        make(folder.path(), "a", &KeyPair::generate().unwrap(), 2040);
+        make(folder.path(), "b", &KeyPair::generate().unwrap(), 2040);
+        fs::write(path("cut.pem"), "-----BEGIN CERTIFICATE-----\nMIIB\n").unwrap();
+        for (chain, key, expected) in [
+            ("a.pem", "b.key", "b.key: the key does not belong to the certificate"),
+            ("a.pem", "a.pem", "a.pem: there is no private key in it"),
+            ("a.key", "a.key", "a.key: there is no certificate in it"),
+            ("cut.pem", "a.key", "cut.pem: a PEM section has no END line"),
+        ] {
+            let (chain, key) = (path(chain), path(key));
+            let told =
+                ServerCertificates::load(&[CertificateFiles { chain: &chain, key: &key }]).unwrap_err();
+            assert!(told.to_string().ends_with(expected), "{told}");
+        }
+        assert!(check_key(&path("a.key")).is_ok() && check_key(&path("a.pem")).is_err());
     }
 }

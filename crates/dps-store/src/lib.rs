@@ -15,5 +15,6 @@ mod contract;
 
 pub use data_dir::{DataDir, DataDirError};
 pub use memory::MemoryStore;
+pub use private_file::warn_if_open_to_others;
 pub use sealing::{BadSealingKey, KeyId, Sealer, SealingKey};
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore, Synchronous, WriteStatistics};

@@ -4,6 +4,7 @@
 //! reading there.
 
 mod activation;
+mod argument;
 mod completions;
 mod config;
 mod configuration;
@@ -15,7 +16,9 @@ mod dry_run;
 mod exit;
 mod explain;
 mod file_option;
+mod invocation;
 mod key_option;
+mod likeness;
 mod logging;
 mod manage;
 mod running_dev;
@@ -85,12 +88,23 @@ fn main() -> ExitCode {
             return if why.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    match &command_line.command {
+    let logging = match &command_line.command {
         // How these log is theirs to say.
-        Command::Dev(_) | Command::Serve(_) => {}
+        Command::Dev(_) | Command::Serve(_) => Ok(()),
         _ => logging::start(logging::Format::Text, logging::Level::Info),
+    };
+    let done = logging.and_then(|()| run(command_line.command));
+    match done {
+        Ok(code) => code,
+        Err(Failure { code, why }) => {
+            let _ = writeln!(std::io::stderr(), "harbormaster: {}", exit::told(&why));
+            code.into()
+        }
     }
-    let done = match command_line.command {
+}
+
+fn run(command: Command) -> Result<ExitCode, Failure> {
+    match command {
         Command::Dev(options) => dev::run(options),
         Command::Serve(options) => serve::run(options),
         Command::Config(command) => config::run(command),
@@ -101,12 +115,5 @@ fn main() -> ExitCode {
         Command::Registration(command) => manage::registration::run(command),
         Command::Explain(options) => explain::run(options),
         Command::Completions { shell } => completions::run(shell, CommandLine::command()),
-    };
-    match done {
-        Ok(code) => code,
-        Err(Failure { code, why }) => {
-            let _ = writeln!(std::io::stderr(), "harbormaster: {why:#}");
-            code.into()
-        }
     }
 }

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use dps_core::instance::ServiceInstance;
-use dps_core::ports::Store;
+use dps_core::ports::{Store, StoreError};
 use dps_core::register::Registrar;
+use dps_proto::ids::IdScope;
 use dps_server::admin::Admin;
 use dps_server::counted_searches::CountedSearches;
 use dps_server::front_end::FrontEnd;
@@ -136,6 +137,22 @@ pub(crate) fn random<const BYTES: usize>() -> [u8; BYTES] {
         std::process::abort();
     }
     bytes
+}
+
+/// Warns of each service instance that the store holds and nobody can reach; `named_by` is what names those that are served.
+/// Spec: DPS-SERVE-14.
+pub(crate) async fn warn_of_unserved(
+    store: &dyn Store,
+    served: &[IdScope],
+    named_by: &str,
+) -> Result<(), StoreError> {
+    for id_scope in store.id_scopes().await?.iter().filter(|id_scope| !served.contains(id_scope)) {
+        tracing::warn!(
+            %id_scope,
+            "the store holds the service instance {id_scope}, which {named_by} does not name: its devices are refused"
+        );
+    }
+    Ok(())
 }
 
 /// A new admin token.

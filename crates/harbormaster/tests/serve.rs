@@ -1,13 +1,14 @@
-//! `harbormaster serve` from outside. Spec: DPS-SERVE-1 to DPS-SERVE-13.
+//! `harbormaster serve` from outside. Spec: DPS-SERVE-1 to DPS-SERVE-14.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
 
 mod fleet;
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -129,7 +130,7 @@ fn the_log_tells_where_it_listens() {
     let serving = fleet.serve(&fleet.configuration());
     let port = serving.mqtt_port();
     let log = serving.stop_for_log();
-    let line = format!("listener=\"mqtt\" address=127.0.0.1:{port}");
+    let line = format!("listener=mqtt address=127.0.0.1:{port}");
     assert!(log.iter().any(|told| told.contains(&line)), "{line} in {log:#?}");
 }
 
@@ -168,7 +169,17 @@ fn a_configuration_with_faults_is_refused_before_anything_begins() {
 #[test]
 fn a_configuration_that_is_not_there_is_refused() {
     let output = harbormaster().args(["serve", "--config", "/nonexistent/h.toml"]).output().unwrap();
-    check_refused(&output, "/nonexistent/h.toml:1:1: --config: the file cannot be read");
+    check_refused(&output, "/nonexistent/h.toml: --config: the file cannot be read");
+}
+
+/// DPS-SERVE-2
+#[test]
+fn a_configuration_that_is_no_text_is_told_with_its_place() {
+    let fleet = Fleet::new();
+    let file = fleet.path("harbormaster.toml");
+    fs::write(&file, b"[log]\nlevel = \"caf\xe9\"\n").unwrap();
+    let output = harbormaster().args(["config", "check", "--config"]).arg(&file).output().unwrap();
+    check_refused(&output, "harbormaster.toml:2:13: TOML: what stands here is not UTF-8");
 }
 
 /// DPS-SERVE-2, DPS-SERVE-8
@@ -213,6 +224,20 @@ fn a_store_that_was_sealed_with_another_key_is_refused() {
     check_refused(&fleet.refused(&configuration), "harbormaster.toml:10:20: store.sealing_key: ");
 }
 
+/// DPS-SERVE-14: the data directory holds both instances.
+#[test]
+fn an_instance_of_the_store_that_is_not_named_is_warned_of() {
+    let fleet = Fleet::new();
+    let configuration = fleet.configuration().replace("0neBBBB0002", "0neCCCC0003");
+    let serving = fleet.serve(&configuration);
+    let told = serving.wait_for_line("the store holds");
+    let expected =
+        "the service instance 0neBBBB0002, which the configuration does not name: its devices are refused";
+    assert!(told.contains("WARN") && told.contains(expected), "{told}");
+    let rest = serving.stop_for_log();
+    assert!(!rest.iter().any(|line| line.contains("the store holds")), "{rest:#?}");
+}
+
 /// DPS-SERVE-9
 #[tokio::test]
 async fn a_json_log_is_one_object_a_line_with_its_fields_at_the_top() {
@@ -233,6 +258,21 @@ async fn a_json_log_is_one_object_a_line_with_its_fields_at_the_top() {
     }
     let refusal = lines.iter().find(|line| line["tracking_id"] == *tracking_id);
     assert_eq!(refusal.unwrap()["registration_id"], "stranger-1", "{lines:#?}");
+}
+
+/// DPS-SERVE-9
+#[test]
+fn a_filter_that_cannot_be_read_is_refused_and_one_that_is_probably_not_meant_is_warned_of() {
+    let fleet = Fleet::new();
+    let file = fleet.write(&fleet.configuration());
+    let command = |filter: &str| {
+        let mut command = harbormaster();
+        command.env("HARBORMASTER_LOG", filter).args(["serve", "--output", "json", "--config"]).arg(&file);
+        command
+    };
+    check_refused(&command("dps_server=loud").output().unwrap(), "HARBORMASTER_LOG=dps_server=loud: ");
+    let log = Serving::start(command("inof")).stop_for_log();
+    assert!(log.len() == 1 && log[0].contains("\"inof\" is no level"), "{log:?}");
 }
 
 /// DPS-SERVE-9
@@ -354,6 +394,28 @@ async fn a_client_gets_the_certificate_of_its_name() {
     serving.signal("-HUP");
     serving.wait_for_line("the old ones stay");
     connect("dps-1.test").await.unwrap();
+
+    // Nor is it exchanged for what a start would refuse, or for what clients do.
+    make("dps-1.test");
+    fs::set_permissions(fleet.path("dps-1.test.key"), Permissions::from_mode(0o644)).unwrap();
+    serving.signal("-HUP");
+    let told = serving.wait_for_line("the old ones stay");
+    assert!(told.contains("others than its owner have rights to the file (its mode is 0644)"), "{told}");
+    fs::set_permissions(fleet.path("dps-1.test.key"), Permissions::from_mode(0o600)).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["dps-2.test".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2020, 2, 2);
+    fs::write(fleet.path("dps-1.test.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(fleet.path("dps-1.test.key"), key.serialize_pem()).unwrap();
+    serving.signal("-HUP");
+    let told = serving.wait_for_line("the old ones stay");
+    assert!(told.contains("expired at 2020-02-02"), "{told}");
+
+    params.not_after = rcgen::date_time_ymd(2090, 2, 2);
+    fs::write(fleet.path("dps-1.test.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    serving.signal("-HUP");
+    serving.wait_for_line("no certificate carries the name dps-1.test");
+    serving.wait_for_line("certificates read again");
     assert!(serving.stop().success());
 }
 

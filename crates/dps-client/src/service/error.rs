@@ -7,6 +7,8 @@ use std::time::Duration;
 use rustls::CertificateError;
 use serde::Deserialize;
 
+use crate::tls;
+
 /// Why a request of the service API did not succeed. No variant holds a key or a token.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -27,7 +29,7 @@ pub enum ServiceError {
         /// Host and port.
         authority: String,
         /// What is wrong with it.
-        why: CertificateError,
+        why: String,
     },
     /// The server's certificate is for other names.
     #[error("the certificate of {authority} is not for that name: {why}")]
@@ -133,13 +135,11 @@ impl fmt::Display for Refusal {
 /// What a failed handshake was about.
 pub(super) fn handshake_failure(authority: &str, why: io::Error) -> ServiceError {
     let authority = authority.to_owned();
-    match why.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidCertificate(
+    match tls::certificate_error(&why) {
+        Some(
             name @ (CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }),
-        )) => ServiceError::OtherName { authority, why: name.clone() },
-        Some(rustls::Error::InvalidCertificate(certificate)) => {
-            ServiceError::Untrusted { authority, why: certificate.clone() }
-        }
-        _ => ServiceError::Tls { authority, why },
+        ) => ServiceError::OtherName { authority, why: name.clone() },
+        Some(certificate) => ServiceError::Untrusted { authority, why: tls::certificate_fault(certificate) },
+        None => ServiceError::Tls { authority, why },
     }
 }

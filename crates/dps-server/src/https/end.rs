@@ -49,9 +49,6 @@ pub enum End {
     /// The client did not read.
     #[error("the client did not take what it was sent")]
     WriteTimeout,
-    /// No bytes are left to buffer for it.
-    #[error("the buffers of connections that are not yet attested are full")]
-    BufferBudget,
 }
 
 impl End {
@@ -86,9 +83,7 @@ impl End {
             Self::NotLetIn => Closed::Refused,
             Self::Shutdown => Closed::Shutdown,
             Self::NoRequest(_) | Self::HeadTooLarge { .. } => Closed::Broken,
-            Self::HeadTimeout { .. } | Self::Idle { .. } | Self::WriteTimeout | Self::BufferBudget => {
-                Closed::Limit
-            }
+            Self::HeadTimeout { .. } | Self::Idle { .. } | Self::WriteTimeout => Closed::Limit,
         }
     }
 
@@ -100,7 +95,6 @@ impl End {
             Self::HeadTimeout { .. } => Some(Limit::AttestTime),
             Self::Idle { .. } => Some(Limit::IdleTime),
             Self::WriteTimeout => Some(Limit::WriteTime),
-            Self::BufferBudget => Some(Limit::UnattestedBytes),
         }
     }
 
@@ -115,9 +109,6 @@ impl End {
                 "connect anew for a request after such a pause; most HTTP clients do so by themselves"
             }
             Self::WriteTimeout => advice::READ_WHAT_IS_SENT,
-            Self::BufferBudget => {
-                "connect again later; if it lasts, strangers hold many connections, or limits.unattested_bytes is too small"
-            }
         })
     }
 }
@@ -140,7 +131,6 @@ mod tests {
             (End::HeadTimeout { within }, Closed::Limit, Some(Limit::AttestTime), false),
             (End::Idle { after: within }, Closed::Limit, Some(Limit::IdleTime), false),
             (End::WriteTimeout, Closed::Limit, Some(Limit::WriteTime), false),
-            (End::BufferBudget, Closed::Limit, Some(Limit::UnattestedBytes), false),
         ];
         for (end, outcome, limit, is_normal) in rows {
             assert_eq!((end.outcome(), end.limit(), end.is_normal()), (outcome, limit, is_normal), "{end}");

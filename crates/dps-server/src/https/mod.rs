@@ -17,13 +17,12 @@ use tokio::time::timeout;
 use crate::admission::Admitted;
 use crate::explain::{Explanation, Step};
 use crate::front_end::{FrontEnd, Peer};
-use crate::limits::Charge;
 use crate::service_api::{ServiceApi, TRANSPORT};
 use crate::write_deadline::WriteDeadline;
 use end::End;
 
-/// Bytes of a request's head, and of what is buffered of a body.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// Bytes of a request's head, and of what is buffered of a body. Spec: DPS-LIMIT-10.
+const BUFFER_BYTES: usize = 8 * 1024;
 
 /// Header lines of a request.
 const HEADERS_MAX: usize = 64;
@@ -34,8 +33,8 @@ const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// How far a client has come.
 struct Standing {
     admitted: Admitted,
-    /// What its buffers cost those who have not proved themselves; nothing from its first request that is allowed.
-    charge: Option<Charge>,
+    /// A request of it was allowed.
+    is_let_in: bool,
     /// Its last request was refused, and no other had been allowed.
     is_turned_away: bool,
     /// Requests that have no answer yet.
@@ -69,12 +68,7 @@ async fn until_ended<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let mut charge = Charge::new(Arc::clone(&front_end.unattested_bytes));
-    if charge.resize(BUFFER_BYTES).is_err() {
-        return End::BufferBudget;
-    }
-    let standing =
-        Mutex::new(Standing { admitted, charge: Some(charge), is_turned_away: false, in_flight: 0 });
+    let standing = Mutex::new(Standing { admitted, is_let_in: false, is_turned_away: false, in_flight: 0 });
     let standing = || standing.lock().unwrap_or_else(PoisonError::into_inner);
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
         let service_api = Arc::clone(&service_api);
@@ -87,8 +81,8 @@ where
             standing.in_flight -= 1;
             if answered.is_authorized {
                 standing.admitted.attested();
-                standing.charge = None;
-            } else if standing.charge.is_some() {
+                standing.is_let_in = true;
+            } else if !standing.is_let_in {
                 // Or it could stay for ever without proving anything.
                 standing.is_turned_away = true;
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -127,9 +121,7 @@ where
         Ok(()) if standing().is_turned_away => End::NotLetIn,
         Ok(()) if *stopping.borrow() => End::Shutdown,
         Ok(()) => End::ByClient,
-        Err(why) if why.is_timeout() && standing().charge.is_some() => {
-            End::HeadTimeout { within: head_within }
-        }
+        Err(why) if why.is_timeout() && !standing().is_let_in => End::HeadTimeout { within: head_within },
         Err(why) if why.is_timeout() => End::Idle { after: head_within },
         Err(why) if why.is_parse_too_large() => End::HeadTooLarge { bytes: BUFFER_BYTES, lines: HEADERS_MAX },
         Err(why) => End::of_error(&why),

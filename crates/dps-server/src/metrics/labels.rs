@@ -16,6 +16,10 @@ pub enum Attestation {
     Undecided,
 }
 
+impl Attestation {
+    pub(super) const ALL: [Self; 3] = [Self::Proven, Self::Refused, Self::Undecided];
+}
+
 /// How a TLS handshake ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Handshake {
@@ -25,6 +29,10 @@ pub enum Handshake {
     Failed,
     /// It took too long.
     TimedOut,
+}
+
+impl Handshake {
+    pub(super) const ALL: [Self; 3] = [Self::Done, Self::Failed, Self::TimedOut];
 }
 
 /// How a connection of a device or of a client of the service API ended.
@@ -46,11 +54,25 @@ pub enum Closed {
     Failure,
 }
 
+impl Closed {
+    pub(super) const ALL: [Self; 7] = [
+        Self::ByDevice,
+        Self::Refused,
+        Self::Broken,
+        Self::Limit,
+        Self::TakenOver,
+        Self::Shutdown,
+        Self::Failure,
+    ];
+}
+
 /// A limit that a peer ran into. Spec: DPS-METRICS-3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Limit {
     /// Time to finish the TLS handshake.
     HandshakeTime,
+    /// Bytes of the TLS handshake.
+    HandshakeBytes,
     /// Time to send CONNECT.
     ConnectTime,
     /// Time to be attested, or to send the head of a first HTTP request.
@@ -71,6 +93,8 @@ pub enum Limit {
     BodyTime,
     /// Searches for groups.
     GroupSearch,
+    /// Connections of all listeners.
+    Connections,
     /// Connections of one address.
     AddressConnections,
     /// Connections that have not proved themselves.

@@ -77,9 +77,13 @@ impl Default for Metrics {
             certificate_expiry: Family::default(),
         };
         metrics.describe();
+        metrics.begin_at_zero();
         metrics
     }
 }
+
+/// The statuses that an attempt to register leads to.
+const STATUSES: [&str; 5] = ["assigning", "assigned", "failed", "disabled", "refused"];
 
 /// From half a millisecond to sixteen seconds: a commit, up to the limit of a request.
 fn seconds() -> Histogram {
@@ -136,6 +140,24 @@ impl Metrics {
         let build = vec![("version", env!("CARGO_PKG_VERSION")), ("architecture", std::env::consts::ARCH)];
         self.registry.register("build", "What runs here", Info::new(build));
         self.described.push(Description { name: format!("{PREFIX}_build_info"), help: "What runs here" });
+    }
+
+    /// An alert that compares two outcomes must hold while one of them never came. Spec: DPS-METRICS-2.
+    fn begin_at_zero(&self) {
+        for transport in Transport::ALL.map(Transport::as_str) {
+            for outcome in Attestation::ALL {
+                drop(self.attestation_attempts.get_or_create(&AttestationLabels { outcome, transport }));
+            }
+            for status in STATUSES {
+                drop(self.registrations.get_or_create(&RegistrationLabels { status, transport }));
+            }
+        }
+        for outcome in Handshake::ALL {
+            drop(self.handshakes.get_or_create(&HandshakeLabels { outcome }));
+        }
+        for outcome in Closed::ALL {
+            drop(self.closed.get_or_create(&ClosedLabels { outcome }));
+        }
     }
 
     fn counter(&mut self, name: &str, help: &'static str, metric: impl Metric) {
@@ -315,6 +337,23 @@ mod tests {
         }
         drop(open);
         assert!(metrics.render().contains("harbormaster_connections 0"));
+    }
+
+    /// DPS-METRICS-2
+    #[test]
+    fn every_outcome_is_there_from_the_start() {
+        let text = Metrics::default().render();
+        for line in [
+            r#"harbormaster_attestation_attempts_total{outcome="Proven",transport="mqtt"} 0"#,
+            r#"harbormaster_attestation_attempts_total{outcome="Refused",transport="mqtt"} 0"#,
+            r#"harbormaster_attestation_attempts_total{outcome="Undecided",transport="mqtt"} 0"#,
+            r#"harbormaster_registrations_total{status="assigned",transport="mqtt"} 0"#,
+            r#"harbormaster_registrations_total{status="refused",transport="mqtt"} 0"#,
+            r#"harbormaster_tls_handshakes_total{outcome="TimedOut"} 0"#,
+            r#"harbormaster_connections_closed_total{outcome="Failure"} 0"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
     }
 
     /// DPS-METRICS-5

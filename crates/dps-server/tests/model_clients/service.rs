@@ -120,6 +120,15 @@ impl Service {
         service
     }
 
+    /// All connections not yet attested may buffer `bytes` together, beyond what is each one's own.
+    pub(crate) fn with_bytes(bytes: usize) -> Self {
+        let service = Self::new();
+        let FrontEnd { registrar, moments, limits, .. } = &*service.front_end;
+        let limits = Limits { unattested_bytes: bytes, ..limits.clone() };
+        let front_end = FrontEnd::new(Arc::clone(registrar), Arc::clone(moments), limits);
+        Self { front_end: Arc::new(front_end), ..service }
+    }
+
     fn build(hub: Option<Arc<dyn Hub>>, status: ProvisioningStatus, outage: Outage, requests: u32) -> Self {
         let (store, scope) = (MemoryStore::new(), SCOPE.parse().unwrap());
         for number in 0..GROUPS {

@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::fault::{Fault, Lines, Located, Position};
 use super::key::{self, Section};
+use crate::likeness;
 
 /// What all tables of one file share.
 pub(super) struct Context<'t> {
@@ -45,18 +46,31 @@ impl Context<'_> {
         self.warnings.borrow_mut().push(self.note(at, key, why.into(), advice.into()));
     }
 
+    /// Of what keeps clients away already.
+    pub(super) fn grave_warning(
+        &self,
+        at: Position,
+        key: &str,
+        why: impl Into<String>,
+        advice: impl Into<String>,
+    ) {
+        let warning = Fault { grave: true, ..self.note(at, key, why.into(), advice.into()) };
+        self.warnings.borrow_mut().push(warning);
+    }
+
     fn note(&self, at: Position, key: &str, why: String, advice: String) -> Fault {
-        Fault { file: self.file.display().to_string(), at, key: key.to_owned(), why, advice }
+        Fault { file: self.file.display().to_string(), at, key: key.to_owned(), why, advice, grave: false }
     }
 
     /// A path of the file: relative ones begin at the file's own directory, those of systemd credentials at theirs.
-    fn path(&self, text: &str) -> Result<PathBuf, &'static str> {
+    fn path(&self, text: &str) -> Result<PathBuf, BadPath> {
         const CREDENTIALS: &str = "$CREDENTIALS_DIRECTORY";
         match text.strip_prefix(CREDENTIALS) {
-            Some(rest) if rest.starts_with('/') => match (self.environment)(&CREDENTIALS[1..]) {
-                Some(directory) => Ok(Path::new(&directory).join(rest.trim_start_matches('/'))),
-                None => Err("CREDENTIALS_DIRECTORY is not set in the environment"),
-            },
+            Some(rest) if rest.starts_with('/') => {
+                let directory = (self.environment)(&CREDENTIALS[1..]).ok_or(BadPath::NoCredentials)?;
+                Ok(Path::new(&directory).join(rest.trim_start_matches('/')))
+            }
+            _ if text.starts_with(['~', '$']) => Err(BadPath::ForAShell),
             _ => Ok(self.directory.join(text)),
         }
     }
@@ -192,9 +206,7 @@ impl<'t> Table<'t> {
         match self.context.path(value) {
             Ok(value) => Some(Located { value, at }),
             Err(why) => {
-                let advice =
-                    "start the service with LoadCredential= or SetCredential=, or write another path";
-                self.fault(at, name, why, advice);
+                self.fault(at, name, why.to_string(), why.advice());
                 None
             }
         }
@@ -285,17 +297,37 @@ impl<'t> Table<'t> {
     }
 }
 
+/// Why a text is no path. Does not repeat it: it may be a secret set in the wrong place.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+enum BadPath {
+    #[error("CREDENTIALS_DIRECTORY is not set in the environment")]
+    NoCredentials,
+    #[error("a path is taken as it stands: only a shell would replace ~ or a variable")]
+    ForAShell,
+}
+
+impl BadPath {
+    fn advice(self) -> &'static str {
+        match self {
+            Self::NoCredentials => {
+                "start the service with LoadCredential= or SetCredential=, or write another path; to check by hand, run \
+                 CREDENTIALS_DIRECTORY=/etc/harbormaster/keys harbormaster config check --config FILE"
+            }
+            Self::ForAShell => {
+                "write the whole path; of variables only $CREDENTIALS_DIRECTORY/ may stand there"
+            }
+        }
+    }
+}
+
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
 }
 
 /// What was probably meant.
 fn nearest(name: &str, known: &[&str]) -> String {
-    /// Below this, a suggestion would be a riddle.
-    const ALIKE: f64 = 0.5;
-    let alike = |known: &&str| (strsim::normalized_damerau_levenshtein(name, known), (*known).to_owned());
-    match known.iter().map(alike).max_by(|(a, _), (b, _)| a.total_cmp(b)) {
-        Some((likeness, nearest)) if likeness >= ALIKE => format!("did you mean {nearest}?"),
-        _ => format!("take it out; there are {}", known.join(", ")),
+    match likeness::nearest(name, known) {
+        Some(nearest) => format!("did you mean {nearest}?"),
+        None => format!("take it out; there are {}", known.join(", ")),
     }
 }

@@ -10,6 +10,11 @@ pub(crate) struct Position {
     pub(crate) column: usize,
 }
 
+impl Position {
+    /// No place in the file, but the file as a whole.
+    pub(crate) const FILE: Self = Self { line: 0, column: 0 };
+}
+
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Located<T> {
@@ -17,7 +22,8 @@ pub(crate) struct Located<T> {
     pub(crate) at: Position,
 }
 
-/// One thing that is wrong. Shows as `FILE:LINE:COLUMN: key: why (what to do)` and never holds the value of a secret.
+/// One thing that is wrong. Shows as `FILE:LINE:COLUMN: key: why (what to do)`, without the place where it is the file as a
+/// whole, and never holds the value of a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) file: String,
@@ -26,12 +32,28 @@ pub(crate) struct Fault {
     pub(crate) key: String,
     pub(crate) why: String,
     pub(crate) advice: String,
+    /// Of a warning: it keeps clients away already.
+    pub(crate) grave: bool,
+}
+
+impl Fault {
+    /// Writes a warning to the log.
+    pub(crate) fn log(&self) {
+        if self.grave {
+            tracing::error!("{self}");
+        } else {
+            tracing::warn!("{self}");
+        }
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, at: Position { line, column }, key, why, advice } = self;
-        write!(f, "{file}:{line}:{column}: {key}: {why} ({advice})")
+        let Self { file, at, key, why, advice, grave: _ } = self;
+        match at {
+            &Position::FILE => write!(f, "{file}: {key}: {why} ({advice})"),
+            Position { line, column } => write!(f, "{file}:{line}:{column}: {key}: {why} ({advice})"),
+        }
     }
 }
 
@@ -54,6 +76,11 @@ impl<'t> Lines<'t> {
         let before = &self.text[..end];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Position { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+    }
+
+    /// The line in which `span` begins.
+    pub(super) fn line(&self, span: &Range<usize>) -> &'t str {
+        self.text.lines().nth(self.position(span).line - 1).unwrap_or_default()
     }
 }
 

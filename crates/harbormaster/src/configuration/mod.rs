@@ -14,6 +14,7 @@ mod log;
 mod names;
 #[cfg(test)]
 mod reference;
+mod reload;
 mod secret;
 mod show;
 mod store;
@@ -32,6 +33,7 @@ use toml::de::DeTable;
 pub(crate) use fault::{Fault, Located, Position};
 pub(crate) use instances::{HubKind, Instance};
 pub(crate) use listen::Listen;
+pub(crate) use reload::Reload;
 pub(crate) use show::{show, show_defaults};
 pub(crate) use tls::Certificate;
 
@@ -65,25 +67,33 @@ pub(crate) struct Faults(pub(crate) Vec<Fault>);
 /// Reads and judges a file, the files it names, and the environment of this process.
 pub(crate) fn read(file: &Path) -> Result<Configuration, Faults> {
     let environment = |name: &str| std::env::var(name).ok();
-    match text_of(file) {
-        Ok(text) => parse(file, &text, &environment),
-        Err(why) => Err(Faults(vec![Fault {
-            file: file.display().to_string(),
-            at: Position { line: 1, column: 1 },
-            key: "--config".to_owned(),
-            why: format!("the file cannot be read: {why}"),
-            advice: "name a TOML file; harbormaster config show --defaults prints one".to_owned(),
-        }])),
-    }
+    text_of(file).and_then(|text| parse(file, &text, &environment))
 }
 
-fn text_of(file: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(file)?.take(BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > BYTES_MAX {
+fn text_of(file: &Path) -> Result<String, Faults> {
+    let refuse = |at, key: &str, why: String, advice: &str| {
+        let (file, key, advice) = (file.display().to_string(), key.to_owned(), advice.to_owned());
+        Faults(vec![Fault { file, at, key, why, advice, grave: false }])
+    };
+    let bytes = bytes_of(file).map_err(|why| {
+        let advice = "name a TOML file; harbormaster config show --defaults prints one";
+        refuse(Position::FILE, "--config", format!("the file cannot be read: {why}"), advice)
+    })?;
+    String::from_utf8(bytes).map_err(|why| {
+        let good = why.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(&why.as_bytes()[..good]);
+        let at = Lines::of(&text).position(&(good..good));
+        refuse(at, "TOML", "what stands here is not UTF-8".to_owned(), "save the file as UTF-8")
+    })
+}
+
+fn bytes_of(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > BYTES_MAX {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has over {BYTES_MAX} bytes")));
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 fn parse(
@@ -104,8 +114,13 @@ fn parse(
     };
     let (document, syntax) = DeTable::parse_recoverable(text);
     for error in &syntax {
-        let at = context.lines.position(&error.span().unwrap_or_default());
-        context.fault(at, "TOML", error.message(), "see https://toml.io for how it is written");
+        let span = error.span().unwrap_or_default();
+        let advice = if is_bare_text(context.lines.line(&span)) {
+            "write a text in quotation marks"
+        } else {
+            "see https://toml.io for how it is written"
+        };
+        context.fault(context.lines.position(&span), "TOML", error.message(), advice);
     }
     // What cannot be read as TOML would be missed again under every key that it hides.
     let configuration = if syntax.is_empty() { judge(&context, document.get_ref()) } else { None };
@@ -117,6 +132,17 @@ fn parse(
         Some(configuration) if faults.is_empty() => Ok(Configuration { warnings, ..configuration }),
         _ => Err(Faults(faults)),
     }
+}
+
+/// Whether the line gives a key something that is neither a number nor begins as another value does.
+fn is_bare_text(line: &str) -> bool {
+    let Some((_, value)) = line.split_once('=') else { return false };
+    let value = value.split('#').next().unwrap_or_default().trim();
+    let is_number = value.replace('_', "").parse::<f64>().is_ok();
+    !(value.is_empty()
+        || is_number
+        || value.starts_with(['"', '\'', '[', '{'])
+        || ["true", "false"].contains(&value))
 }
 
 /// Reads every key, whatever is wrong with the others.

@@ -11,6 +11,8 @@ use super::document::Context;
 use super::fault::{Located, Position};
 use super::tls::Certificate;
 
+const HOSTS: &str = "instance.service_hosts";
+
 /// By what devices and clients choose an instance.
 #[derive(Default)]
 pub(super) struct Names {
@@ -23,7 +25,6 @@ pub(super) struct Names {
 impl Names {
     /// Notes what names two instances, and warns of names that no client can use.
     pub(super) fn check(&self, context: &Context<'_>, certificates: &[Certificate], serves_https: bool) {
-        const HOSTS: &str = "instance.service_hosts";
         let scopes = self.id_scopes.iter().map(|scope| (scope.value.folded(), scope));
         let advice = "devices choose the instance by its ID scope: give each one of its own";
         note_repeated(context, "instance.id_scope", scopes, advice);
@@ -37,15 +38,23 @@ impl Names {
             let why = "the instance has no host name: nobody can call its service API";
             context.warning(*at, HOSTS, why, "list its host names");
         }
-        let files: Vec<_> = certificates.iter().map(Certificate::files).collect();
-        // What is wrong with a file was noted where it was read.
-        let Ok(loaded) = ServerCertificates::load(&files) else { return };
-        for host in self.service_hosts.iter().filter(|host| !loaded.carry(host.value.as_str())) {
-            let why =
-                format!("no certificate carries the name {}: clients will refuse to connect", host.value);
-            let advice = "add a [[tls.certificate]] that carries it, or leave the name out";
-            context.warning(host.at, HOSTS, why, advice);
-        }
+        warn_of_uncovered(context, &self.service_hosts, certificates);
+    }
+}
+
+/// Warns of each service host that no certificate carries, if all of them can be read.
+pub(super) fn warn_of_uncovered(
+    context: &Context<'_>,
+    hosts: &[Located<ServiceHost>],
+    certificates: &[Certificate],
+) {
+    let files: Vec<_> = certificates.iter().map(Certificate::files).collect();
+    // What is wrong with a file is noted where each is read.
+    let Ok(loaded) = ServerCertificates::load(&files) else { return };
+    for host in hosts.iter().filter(|host| !loaded.carry(host.value.as_str())) {
+        let why = format!("no certificate carries the name {}: clients will refuse to connect", host.value);
+        let advice = "add a [[tls.certificate]] that carries it, or leave the name out";
+        context.warning(host.at, HOSTS, why, advice);
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::document::Table;
+use super::document::{Context, Table};
 use super::fault::Position;
 
 /// Most bytes that a file with a secret or a certificate chain may have: an RSA-8192 key has 6 KB, a long chain 20 KB.
@@ -75,7 +75,7 @@ impl Table<'_> {
             return None;
         }
         if let Some(path) = self.path(&file_key) {
-            let bytes = match self.private_file(&path.value) {
+            let bytes = match self.context.private_file(&path.value) {
                 Ok(bytes) => bytes,
                 Err(why) => {
                     self.fault(path.at, &file_key, why.to_string(), why.advice());
@@ -106,12 +106,14 @@ impl Table<'_> {
             }
         }
     }
+}
 
+impl Context<'_> {
     /// The content of a file that nobody but its owner has rights to.
     pub(super) fn private_file(&self, path: &Path) -> Result<Zeroizing<Vec<u8>>, Unusable> {
         // systemd lets the service's user in by an access control list, which shows as rights of the group, and keeps
         // everybody else out by the directory.
-        let credentials = (self.context.environment)("CREDENTIALS_DIRECTORY");
+        let credentials = (self.environment)("CREDENTIALS_DIRECTORY");
         let guarded = credentials.is_some_and(|directory| path.starts_with(directory));
         check_small(path)?;
         let file = File::open(path)?;

@@ -59,6 +59,9 @@ impl Store {
         if !table.has("data_dir") {
             table.missing("data_dir", "name the directory for the database, such as /var/lib/harbormaster");
         }
+        if let Some(path) = data_dir.as_ref().filter(|path| path.value.exists() && !path.value.is_dir()) {
+            table.fault(path.at, "data_dir", "that is no directory", "name a directory, or a new one");
+        }
         let sealing_key = table.secret("sealing_key", sealing_key, MAKE);
         if !table.has_secret("sealing_key") {
             table

@@ -160,6 +160,31 @@ fn what_is_no_toml_is_told_with_its_place() {
     assert!(!faults.to_string().contains("almostasecret"), "{faults}");
 }
 
+/// DPS-SERVE-2
+#[test]
+fn a_text_without_quotation_marks_is_told_apart() {
+    for (text, is_bare) in [
+        ("[[instance]]\nid_scope = 0ne00C0FFEE\n", true),
+        ("[store]\ndata_dir = /var/lib/harbormaster # here\n", true),
+        ("[store]\ndata_dir = \"/var/lib\n", false),
+        ("[store\n", false),
+    ] {
+        let faults = Harbor::new().parse(text).unwrap_err().0;
+        assert_eq!(faults[0].advice.contains("in quotation marks"), is_bare, "{faults:?}");
+    }
+}
+
+/// DPS-SERVE-2
+#[test]
+fn a_path_that_only_a_shell_understands_and_a_data_dir_that_is_a_file_are_refused() {
+    for path in ["~/data", "$HOME/data", "${HOME}/data"] {
+        let why =
+            "2:12: store.data_dir: a path is taken as it stands: only a shell would replace ~ or a variable";
+        check_line(&format!("data_dir = \"{path}\""), &[why]);
+    }
+    check_line("data_dir = \"server.pem\"", &["2:12: store.data_dir: that is no directory"]);
+}
+
 /// DPS-SERVE-3
 #[test]
 fn an_unknown_key_is_told_with_the_nearest_known_one() {
@@ -325,6 +350,16 @@ fn a_certificate_that_cannot_be_used_is_told() {
         told("server.key", "open.key")
             .contains("others than its owner have rights to the file (its mode is 0604)")
     );
+    fs::rename(harbor.path("server.key"), harbor.path("server.key.old")).unwrap();
+    fs::copy(harbor.path("server.pem"), harbor.path("server.key")).unwrap();
+    fs::set_permissions(harbor.path("server.key"), Permissions::from_mode(0o600)).unwrap();
+    fs::rename(harbor.path("server.key.old"), harbor.path("server.pem")).unwrap();
+    let exchanged = harbor.faults(GOOD);
+    assert!(
+        exchanged[0].ends_with("server.pem: there is no certificate in it")
+            && exchanged[1].ends_with("server.key: there is no private key in it"),
+        "{exchanged:?}"
+    );
     assert!(told("key_file = \"server.key\"", "").starts_with("4:1: tls.certificate.key_file: is missing"));
     let none =
         GOOD.replace("[[tls.certificate]]\nchain_file = \"server.pem\"\nkey_file = \"server.key\"\n", "");
@@ -366,9 +401,15 @@ fn a_certificate_that_is_about_to_expire_is_warned_of() {
     harbor.write("server.key", &key.serialize_pem(), 0o600);
     let told = harbor.warnings(GOOD);
     assert!(
-        told[0].starts_with("5: tls.certificate.chain_file: ") && told[0].contains("2020-02-02"),
+        told[0].starts_with("5: tls.certificate.chain_file: ") && told[0].contains("expired at 2020-02-02"),
         "{told:?}"
     );
+    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24);
+    params.not_after = std::time::SystemTime::from(soon).into();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    harbor.write("server.pem", &params.self_signed(&key).unwrap().pem(), 0o644);
+    let told = harbor.warnings(GOOD);
+    assert!(told[0].contains("expires at") && told[1].contains("is itself a CA certificate"), "{told:?}");
 }
 
 /// DPS-SERVE-8

@@ -105,11 +105,6 @@ impl Certificates {
         Ok(Self { directory: data_dir.path().to_owned(), first_host, hosts: names })
     }
 
-    /// Every name and address that the server certificates carry.
-    pub(super) fn hosts(&self) -> impl Iterator<Item = &Host> {
-        self.hosts.iter()
-    }
-
     /// What devices connect to.
     pub(super) fn first_host(&self) -> &str {
         &self.first_host
@@ -124,8 +119,21 @@ impl Certificates {
         self.with_files(ServerCertificates::load)
     }
 
+    /// Exchanges what is served for what the files hold now, whoever put it there; warns of names that are no longer
+    /// carried and of keys that others may read.
     pub(super) fn reload(&self, certificates: &ServerCertificates) -> Result<(), TlsError> {
-        self.with_files(|files| certificates.reload(files))
+        self.with_files(|files| {
+            certificates.reload(files, Timestamp::now())?;
+            for key in files.iter().map(|files| files.key) {
+                if let Err(why) = dps_store::warn_if_open_to_others(key) {
+                    tracing::warn!(file = %key.display(), reason = %why, "the rights to a key file are not known");
+                }
+            }
+            for host in self.hosts.iter().map(Host::to_string).filter(|host| !certificates.carry(host)) {
+                tracing::warn!(host, "no certificate carries the name: clients will refuse to connect");
+            }
+            Ok(())
+        })
     }
 
     /// ECDSA first: RSA is for those who cannot verify it.
@@ -166,7 +174,7 @@ fn ca_params(kind: Kind) -> Result<CertificateParams, rcgen::Error> {
 }
 
 /// Loopback, what was asked for, and where it listens.
-fn names(hosts: &[Host], bind: IpAddr) -> Vec<Host> {
+pub(super) fn names(hosts: &[Host], bind: IpAddr) -> Vec<Host> {
     let mut names = vec![
         Host::Name("localhost".to_owned()),
         Host::Address(Ipv4Addr::LOCALHOST.into()),

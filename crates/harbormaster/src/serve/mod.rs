@@ -1,4 +1,4 @@
-//! `harbormaster serve`: the service that a configuration describes. Spec: DPS-SERVE-1 to DPS-SERVE-13 (docs/spec/serve.md).
+//! `harbormaster serve`: the service that a configuration describes. Spec: DPS-SERVE-1 to DPS-SERVE-14 (docs/spec/serve.md).
 //!
 //! [`run`] reads the whole configuration; [`serve`] opens what it names and gives it to [`Service::run`].
 
@@ -18,13 +18,13 @@ use dps_core::ports::{Hub, Store, StoreError};
 use dps_hub::{LocalHub, StaticHub};
 use dps_proto::ids::InstanceSecret;
 use dps_proto::key::KeyPair;
-use dps_server::tls::{self, CertificateFiles, ServerCertificates};
+use dps_server::tls::{self, ServerCertificates};
 use dps_store::{DataDir, Sealer, SqliteOptions, SqliteStore};
 use tokio::net::TcpListener;
 
 use crate::activation::{self, Passed, Purpose};
 use crate::configuration::{
-    self, Certificate, Configuration, Fault, HubKind, Instance, Listen, Located, Position,
+    self, Certificate, Configuration, Fault, HubKind, Instance, Listen, Located, Position, Reload,
 };
 use crate::exit::Failure;
 use crate::service::{self, Listeners, Service, admin_token, random};
@@ -32,6 +32,7 @@ use crate::{config, logging};
 use ready::Ready;
 
 #[derive(Args)]
+#[command(after_help = logging::HELP)]
 pub(crate) struct Options {
     /// The configuration; `harbormaster config show --defaults` prints one with every key.
     #[arg(long = "config", value_name = "FILE", env = "HARBORMASTER_CONFIG")]
@@ -56,9 +57,9 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
         Ok(configuration) => configuration,
         Err(faults) => return config::refuse(&faults),
     };
-    logging::start(configuration.log.format, configuration.log.level);
+    logging::start(configuration.log.format, configuration.log.level)?;
     for warning in &configuration.warnings {
-        tracing::warn!("{warning}");
+        warning.log();
     }
     warn_of_descriptors(configuration.limits.connections);
     service::runtime()?.block_on(serve(configuration, &options, passed))
@@ -69,9 +70,11 @@ async fn serve(
     options: &Options,
     passed: Vec<Passed>,
 ) -> Result<ExitCode, Failure> {
+    let to_reload = Reload::of(options.file.clone(), &configuration);
     let Configuration { listen, certificates, store, limits, log: _, instances, warnings: _ } = configuration;
     let place = Place { file: options.file.display().to_string() };
-    let server_certificates = ServerCertificates::load(&files(&certificates))?;
+    let files: Vec<_> = certificates.iter().map(Certificate::files).collect();
+    let server_certificates = ServerCertificates::load(&files)?;
     let tls = tls::server_config(Arc::clone(&server_certificates))?;
 
     let data_dir = DataDir::open(&store.data_dir.value).map_err(|why| {
@@ -86,9 +89,10 @@ async fn serve(
         }
     };
     let sealer = Sealer::new(&store.sealing_key.value);
-    let opened = SqliteStore::open(&data_dir.file("store.db")?, SqliteOptions::default(), sealer);
-    let opened: Arc<dyn Store> = Arc::new(opened.context("the store")?);
-    let id_scopes: Vec<_> = instances.iter().map(|instance| instance.id_scope.value.to_string()).collect();
+    let file = data_dir.file("store.db")?;
+    let opened = SqliteStore::open(&file, SqliteOptions::default(), sealer);
+    let opened: Arc<dyn Store> = Arc::new(opened.with_context(|| file.display().to_string())?);
+    let id_scopes: Vec<_> = instances.iter().map(|instance| instance.id_scope.value.clone()).collect();
     let mut service_instances = Vec::new();
     for instance in instances {
         let secret = match opened.open_instance(&instance.id_scope.value, InstanceSecret::new(random())).await
@@ -102,7 +106,10 @@ async fn serve(
         service_instances.push(service_instance(instance, secret));
     }
 
+    service::warn_of_unserved(&*opened, &id_scopes, "the configuration").await?;
+
     let listeners = bind(&listen, passed, &place).await?;
+    let id_scopes = id_scopes.iter().map(ToString::to_string).collect();
     let ready = Ready::of(&listeners, id_scopes, token_file)?;
     let announce = || {
         ready.log();
@@ -112,8 +119,11 @@ async fn serve(
         }
         Ok(())
     };
-    let reload = || match server_certificates.reload(&files(&certificates)) {
-        Ok(()) => tracing::info!("certificates read again"),
+    let reload = || match to_reload.read_again(&server_certificates) {
+        Ok(warnings) => {
+            warnings.iter().for_each(Fault::log);
+            tracing::info!("certificates read again");
+        }
         Err(why) => {
             tracing::error!(reason = %why, "the certificates could not be read again; the old ones stay")
         }
@@ -127,10 +137,6 @@ async fn serve(
         admin_token,
     };
     service.run(listeners, announce, reload).await
-}
-
-fn files(certificates: &[Certificate]) -> Vec<CertificateFiles<'_>> {
-    certificates.iter().map(Certificate::files).collect()
 }
 
 fn service_instance(instance: Instance, secret: InstanceSecret) -> ServiceInstance {
@@ -238,6 +244,7 @@ impl Place {
             key: key.to_owned(),
             why: why.to_string(),
             advice: advice.to_owned(),
+            grave: false,
         };
         Failure::usage(anyhow!("{fault}"))
     }
