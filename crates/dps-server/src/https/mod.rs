@@ -34,7 +34,7 @@ const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(1);
 struct Standing {
     admitted: Admitted,
     /// A request of it was allowed.
-    is_proven: bool,
+    is_let_in: bool,
     /// Its last request was refused, and no other had been allowed.
     is_turned_away: bool,
     /// Requests that have no answer yet.
@@ -68,7 +68,7 @@ async fn until_ended<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let standing = Mutex::new(Standing { admitted, is_proven: false, is_turned_away: false, in_flight: 0 });
+    let standing = Mutex::new(Standing { admitted, is_let_in: false, is_turned_away: false, in_flight: 0 });
     let standing = || standing.lock().unwrap_or_else(PoisonError::into_inner);
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
         let service_api = Arc::clone(&service_api);
@@ -81,8 +81,8 @@ where
             standing.in_flight -= 1;
             if answered.is_authorized {
                 standing.admitted.attested();
-                standing.is_proven = true;
-            } else if !standing.is_proven {
+                standing.is_let_in = true;
+            } else if !standing.is_let_in {
                 // Or it could stay for ever without proving anything.
                 standing.is_turned_away = true;
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -121,7 +121,7 @@ where
         Ok(()) if standing().is_turned_away => End::NotLetIn,
         Ok(()) if *stopping.borrow() => End::Shutdown,
         Ok(()) => End::ByClient,
-        Err(why) if why.is_timeout() && !standing().is_proven => End::HeadTimeout { within: head_within },
+        Err(why) if why.is_timeout() && !standing().is_let_in => End::HeadTimeout { within: head_within },
         Err(why) if why.is_timeout() => End::Idle { after: head_within },
         Err(why) if why.is_parse_too_large() => End::HeadTooLarge { bytes: BUFFER_BYTES, lines: HEADERS_MAX },
         Err(why) => End::of_error(&why),

@@ -27,11 +27,7 @@ struct Connection {
 
 impl Connection {
     async fn open() -> Self {
-        Self::open_with(Limits::default()).await
-    }
-
-    async fn open_with(limits: Limits) -> Self {
-        let client = Client::with_limits(limits);
+        let client = Client::new();
         let front_end = Arc::clone(&client.front_end);
         let (stream, theirs) = duplex(64 * 1024);
         let (stop, stopping) = watch::channel(false);
@@ -115,23 +111,13 @@ async fn a_client_that_says_nothing_or_half_a_head_is_cut_in_time() {
     }
 }
 
-/// DPS-MQTT-30, DPS-METRICS-2, DPS-METRICS-3, DPS-EXPLAIN-4
-#[tokio::test(start_paused = true)]
-async fn a_connection_without_bytes_to_buffer_is_closed_counted_and_explained() {
-    let connection = Connection::open_with(Limits { unattested_bytes: 100, ..Limits::default() }).await;
-    let front_end = Arc::clone(&connection.front_end);
-    check_ended(connection.end().await, "", Duration::ZERO);
-    check_counted(&front_end, "Limit", Some("UnattestedBytes"));
-    check_explained(&front_end, "the buffers");
-}
-
 /// DPS-SERVICE-1, DPS-METRICS-2, DPS-METRICS-3, DPS-EXPLAIN-4
 #[tokio::test(start_paused = true)]
 async fn what_is_no_request_and_a_head_too_large_are_counted_and_explained() {
     let large = format!("GET / HTTP/1.1\r\nx: {}", "y".repeat(20_000));
     for (text, limit, reason) in [
         ("no HTTP at all\r\n\r\n", None, "what came is no request: "),
-        (&large, Some("Packet"), "the head of the request is larger than 16384 bytes"),
+        (&large, Some("Packet"), "the head of the request is larger than 8192 bytes"),
     ] {
         let mut connection = Connection::open().await;
         connection.send(text).await;
