@@ -109,7 +109,10 @@ const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
+    use rcgen::{
+        BasicConstraints, CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+        date_time_ymd,
+    };
     use rustls::client::WebPkiServerVerifier;
     use rustls::client::danger::ServerCertVerifier as _;
     use rustls_pki_types::{ServerName, UnixTime};
@@ -144,7 +147,11 @@ mod tests {
         let is_ca = |params: &mut CertificateParams| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         for (told, expected) in [
             (told(true, is_ca), "is itself a CA certificate: issue one with CA:FALSE"),
-            (told(false, |_| {}), "none of the trusted CAs"),
+            (
+                told(false, |params| params.distinguished_name = DistinguishedName::new()),
+                "none of the trusted CAs",
+            ),
+            (told(false, |_| {}), "the CA was made anew"),
             (told(true, |params| params.not_after = date_time_ymd(2020, 2, 2)), "has expired"),
             (told(true, |params| params.not_before = date_time_ymd(2200, 2, 2)), "is not valid yet"),
             (

@@ -112,7 +112,8 @@ fn on_credential(unproven: &Unproven) -> String {
         }
         Unproven::NoEntry(_) => {
             "create an individual enrollment with this id, or sign with Base64(HMAC-SHA256(group key, registration id)), \
-             the id in one of the spellings named and the group's key Base64-decoded; `harbormaster device-key derive` computes it"
+             the id as the device's user name spells it or in lower case, and the group's key Base64-decoded; \
+             `harbormaster device-key derive` computes it"
         }
         Unproven::GroupKeyUsedDirectly(_) => {
             "derive the device's key: harbormaster device-key derive --group-key ... --registration-id ..."

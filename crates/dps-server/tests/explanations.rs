@@ -322,7 +322,7 @@ fn every_refused_request_says_why_and_what_would_work() {
             tried(None, 9, &["a", "b"], &["Dev-1", "dev-1"]),
             "there is no individual enrollment with this registration id, and the signature is not that of a key derived \
              for \"Dev-1\" or \"dev-1\" from any of the 9 enrollment groups tried (a, b, ...)",
-            "the id in one of the spellings named",
+            "the id as the device's user name spells it or in lower case",
         ),
         (
             tried(Some("dev-1"), 1, &["a"], &["dev-1"]),

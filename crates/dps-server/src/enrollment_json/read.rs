@@ -15,7 +15,7 @@ use super::EnrollmentEntry;
 use super::members::{BadMember, Members, bad};
 
 /// What this service reads of either kind, or writes itself; everything else is kept as it came. Spec: DPS-SERVICE-16.
-const KNOWN: [&str; 15] = [
+pub(super) const KNOWN: [&str; 15] = [
     "registrationId",
     "enrollmentGroupId",
     "deviceId",

@@ -265,7 +265,7 @@ fn a_newer_database_or_another_programs_file_is_refused_and_left_as_it_is() {
         "a text that is long enough to be taken for the header of a database, and then some more of it",
     )
     .unwrap();
-    assert!(matches!(refused(&text), OpenError::Sqlite(_)));
+    assert!(matches!(refused(&text), OpenError::Damaged));
 }
 
 /// DPS-STORE-8
