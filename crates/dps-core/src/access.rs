@@ -258,6 +258,8 @@ fn without_port(authority: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use dps_proto::key::SymmetricKey;
+
     use super::*;
 
     /// DPS-ACCESS-2
@@ -299,5 +301,17 @@ mod tests {
     fn a_right_is_named_in_any_case_and_the_owner_has_all() {
         assert_eq!("enrollmentread".parse(), Ok(Right::EnrollmentRead));
         assert_eq!("Everything".parse::<Right>(), Err(UnknownRight));
+        let key = SymmetricKey::from_bytes(vec![1; 32]).unwrap();
+        let with = |rights: &[Right]| SharedAccessPolicy {
+            name: SharedAccessPolicy::OWNER.into(),
+            keys: KeyPair { primary: key.clone(), secondary: key.clone() },
+            rights: rights.to_vec(),
+        };
+        assert!(with(&Right::ALL).is_owner());
+        for lacking in 0..Right::ALL.len() {
+            let rights: Vec<_> =
+                Right::ALL.into_iter().filter(|right| *right != Right::ALL[lacking]).collect();
+            assert!(!with(&rights).is_owner(), "{}", Right::ALL[lacking]);
+        }
     }
 }

@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use dps_core::instance::ServiceInstance;
 use dps_core::ports::{Store, StoreError};
 use dps_core::register::Registrar;
@@ -24,7 +24,7 @@ use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::exit::Failure;
 use crate::{stop, supervisor};
@@ -73,7 +73,7 @@ impl Service {
         let (stop, stopping) = watch::channel(false);
         let mut signals = stop::Signals::listen()?;
         let admin = Admin::new(store, &front_end, admin_token).serve(listeners.admin, stopping.clone());
-        let admin = tokio::spawn(admin);
+        let mut admin = tokio::spawn(admin);
         let mut serving = JoinSet::new();
         for listener in listeners.mqtt {
             let (tls, front_end) = (Arc::clone(&tls), Arc::clone(&front_end));
@@ -93,7 +93,14 @@ impl Service {
         supervisor::ready();
         let watchdog = supervisor::keep_awake();
 
-        while let stop::Signal::Reload = signals.next().await {
+        loop {
+            let signal = tokio::select! {
+                signal = signals.next() => signal,
+                why = ended_by_itself(&mut serving, &mut admin) => return Err(why.into()),
+            };
+            if let stop::Signal::Stop = signal {
+                break;
+            }
             supervisor::reloading();
             reload();
             metrics.certificates(certificates.expiry());
@@ -115,6 +122,19 @@ impl Service {
         // To the end: a drain that hangs is for the supervisor to end as well.
         watchdog.abort();
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Waits for a listener to end, which none does before a stop: a service that no longer accepts must not go on as if it were
+/// ready. Spec: DPS-METRICS-4.
+async fn ended_by_itself(serving: &mut JoinSet<()>, admin: &mut JoinHandle<()>) -> anyhow::Error {
+    let (which, ended) = tokio::select! {
+        Some(ended) = serving.join_next() => ("a listener for devices or for the service API", ended),
+        ended = admin => ("the admin listener", ended),
+    };
+    match ended {
+        Ok(()) => anyhow!("{which} ended by itself"),
+        Err(why) => anyhow!(why).context(format!("{which} ended by itself")),
     }
 }
 
@@ -158,4 +178,31 @@ pub(crate) async fn warn_of_unserved(
 /// A new admin token.
 pub(crate) fn admin_token() -> Vec<u8> {
     random::<32>().iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// DPS-METRICS-4
+    #[tokio::test]
+    async fn a_listener_that_ends_by_itself_is_noticed() {
+        let (mut serving, mut admin) = (JoinSet::new(), tokio::spawn(pending()));
+        serving.spawn(pending());
+        let a_while = Duration::from_millis(20);
+        assert!(timeout(a_while, ended_by_itself(&mut serving, &mut admin)).await.is_err());
+
+        serving.spawn(async { panic!("as a bug would") });
+        let why = ended_by_itself(&mut serving, &mut admin).await;
+        assert!(format!("{why:#}").contains("panic"), "{why:#}");
+
+        let mut admin = tokio::spawn(async {});
+        let why = ended_by_itself(&mut serving, &mut admin).await;
+        assert_eq!(why.to_string(), "the admin listener ended by itself");
+    }
 }

@@ -394,6 +394,19 @@ mod tests {
         assert!(text.contains("2000000000.0") && !text.contains(r#"certificate="rsa""#), "{text}");
     }
 
+    /// DPS-METRICS-3, DPS-METRICS-7
+    #[test]
+    fn the_operators_page_says_what_each_limit_is() {
+        let page = include_str!("../../../../docs/metrics.md");
+        let source = include_str!("labels.rs").split_once("pub enum Limit {\n").unwrap().1;
+        let (variants, _) = source.split_once("\n}").unwrap();
+        let names: Vec<_> = variants.lines().filter_map(|line| line.trim().strip_suffix(',')).collect();
+        assert!(names.contains(&format!("{:?}", Limit::UnattestedBytes).as_str()), "{names:?}");
+        for name in names {
+            assert!(page.contains(&format!("\n| `{name}` |")), "docs/metrics.md has no row for {name}");
+        }
+    }
+
     /// DPS-METRICS-7
     #[test]
     fn the_operators_page_lists_every_number_with_its_help_text_and_no_other() {
