@@ -216,7 +216,7 @@ def bad_enrollments():
     def row(name, entry, *words):
         return pytest.param(json.dumps([good, entry]), words, id=name)
 
-    yield pytest.param("{", (), id="no JSON")
+    yield pytest.param("{", ("not JSON",), id="no JSON")
     yield pytest.param(json.dumps({"a": 1}), ("array",), id="no array")
     yield row("no object", 7, "1")
     yield row("no id", {"attestation": keys}, "registrationId", "enrollmentGroupId")
@@ -227,6 +227,8 @@ def bad_enrollments():
     short = {"type": "symmetricKey", "symmetricKey": {"primaryKey": "AAAA", "secondaryKey": fresh_key()}}
     yield row("short key", individual("dev-7", short), "dev-7", "attestation.symmetricKey.primaryKey")
     yield row("status", individual("dev-7", keys, provisioningStatus="off"), "dev-7", "provisioningStatus")
+    misspelt = individual("dev-7", keys, provisioningstatus="disabled")
+    yield row("misspelt member", misspelt, "dev-7", "provisioningstatus", "did you mean provisioningStatus?")
     yield row("device id", individual("dev-7", keys, deviceId="a/b"), "dev-7", "deviceId")
     tpm = {"type": "tpm", "tpm": {}}
     yield row("no endorsement key", individual("dev-7", tpm), "dev-7", "attestation.tpm.endorsementKey")

@@ -37,11 +37,13 @@ pub enum AdminError {
     #[error("no answer from the admin listener at {at} within {} s", ANSWER_WITHIN.as_secs(), at = .0)]
     TimedOut(SocketAddr),
     /// What came is no HTTP.
-    #[error("the admin listener's answer cannot be read: {0}")]
-    Http(#[from] hyper::Error),
+    #[error(
+        "{0} does not answer as an admin listener does ({1}): is it the admin address, and not that of another port?"
+    )]
+    Http(SocketAddr, hyper::Error),
     /// The answer is too large, or broke off.
-    #[error("the admin listener's answer cannot be read: {0}")]
-    Body(Box<dyn std::error::Error + Send + Sync>),
+    #[error("the answer of the admin listener at {0} cannot be read: {1}")]
+    Body(SocketAddr, Box<dyn std::error::Error + Send + Sync>),
     /// The path or the token cannot be sent.
     #[error("the request cannot be sent: {0}")]
     Request(#[from] hyper::http::Error),
@@ -76,7 +78,9 @@ impl AdminEndpoint {
         let stream = TcpStream::connect(self.address)
             .await
             .map_err(|why| AdminError::Unreachable(self.address, why))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|why| AdminError::Http(self.address, why))?;
         // It ends with the sender; what it would report, the answer reports too.
         let connection = tokio::spawn(connection);
         let request = Request::builder()
@@ -86,13 +90,12 @@ impl AdminEndpoint {
             .header(AUTHORIZATION, format!("Bearer {}", self.token.trim()))
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))?;
-        let answer = sender.send_request(request).await?;
+        let answer = sender.send_request(request).await.map_err(|why| AdminError::Http(self.address, why))?;
         let status = answer.status();
-        let body =
-            Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(AdminError::Body)?;
+        let unreadable = |why| AdminError::Body(self.address, why);
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(unreadable)?;
         connection.abort();
-        let json: Value =
-            serde_json::from_slice(&body.to_bytes()).map_err(|why| AdminError::Body(why.into()))?;
+        let json: Value = serde_json::from_slice(&body.to_bytes()).map_err(|why| unreadable(why.into()))?;
         if status.is_success() {
             return Ok(json);
         }

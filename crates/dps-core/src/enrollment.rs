@@ -10,6 +10,10 @@ use jiff::Timestamp;
 /// Most symmetric-key groups of an instance that have no `registrationIdPrefix`. Spec: DPS-REG-3.
 pub const OPEN_GROUPS_MAX: usize = 1_000;
 
+/// Most symmetric-key groups of an instance whose `registrationIdPrefix` one registration id may begin with: all of them are
+/// read for every attempt of such an id, before anything is charged for it. Spec: DPS-REG-21.
+pub const PREFIXED_GROUPS_MAX: usize = 100;
+
 /// An entry for exactly one device.
 #[derive(Debug, Clone)]
 pub struct IndividualEnrollment {
@@ -136,6 +140,25 @@ impl RegistrationIdPrefix {
     pub fn matches(&self, id: &RegistrationId) -> bool {
         id.folded().starts_with(&*self.0)
     }
+
+    /// The most groups that a registration id with this prefix could be tried under, if `others` are the prefixes of all
+    /// other groups, or at least of those that share an id with this one. Spec: DPS-REG-21.
+    pub fn most_on_one_id(&self, others: impl IntoIterator<Item = Self>) -> usize {
+        let share_an_id = |other: &Self| other.0.starts_with(&*self.0) || self.0.starts_with(&*other.0);
+        let mut prefixes: Vec<Self> = others.into_iter().filter(share_an_id).collect();
+        prefixes.push(self.clone());
+        // What continues a prefix follows it, before anything else does.
+        prefixes.sort_unstable();
+        let (mut on_one_id, mut most): (Vec<&Self>, usize) = (Vec::new(), 0);
+        for prefix in &prefixes {
+            while on_one_id.last().is_some_and(|last| !prefix.0.starts_with(&*last.0)) {
+                on_one_id.pop();
+            }
+            on_one_id.push(prefix);
+            most = most.max(on_one_id.len());
+        }
+        most
+    }
 }
 
 impl FromStr for RegistrationIdPrefix {
@@ -187,5 +210,23 @@ mod tests {
         assert!(!prefix.matches(&"line-8.press".parse().unwrap()));
         assert_eq!("".parse::<RegistrationIdPrefix>(), Err(BadId::Length(0)));
         assert_eq!("a/".parse::<RegistrationIdPrefix>(), Err(BadId::Character('/')));
+    }
+
+    /// DPS-REG-21
+    #[test]
+    fn prefixes_are_counted_along_the_registration_id_that_begins_with_most_of_them() {
+        let prefix = |text: &str| -> RegistrationIdPrefix { text.parse().unwrap() };
+        for (others, expected) in [
+            (&[][..], 1),
+            (&["m", "m"], 3),
+            (&["m-", "m.", "m_"], 2),
+            (&["l", "n", "ln"], 1),
+            (&["m-1", "m-2-x", "m-2", "m-", "m", "l"], 5),
+        ] {
+            let others = others.iter().map(|other| prefix(other));
+            assert_eq!(prefix("m").most_on_one_id(others), expected);
+        }
+        let others = ["m", "m-2", "m-3", "m-2-a", "m-22", "m-2-a-b"].map(prefix);
+        assert_eq!(prefix("m-2").most_on_one_id(others), 5);
     }
 }

@@ -26,6 +26,9 @@ pub trait Store: Send + Sync {
     /// The ID scopes of all instances that were ever opened, in the order of their creation.
     async fn id_scopes(&self) -> Result<Vec<IdScope>, StoreError>;
 
+    /// Whether a write would be durable now: something is written that changes nothing. Spec: DPS-METRICS-4.
+    async fn is_writable(&self) -> Result<(), StoreError>;
+
     /// What is known of a registration id, all seen at one point in time.
     async fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> Result<LookUp, StoreError>;
 
@@ -80,7 +83,7 @@ pub trait Store: Send + Sync {
         id: &EnrollmentGroupId,
     ) -> Result<Option<Arc<EnrollmentGroup>>, StoreError>;
 
-    /// Creates or replaces an enrollment group, as [`Store::put_individual_enrollment`] does. Spec: DPS-REG-3.
+    /// Creates or replaces an enrollment group, as [`Store::put_individual_enrollment`] does. Spec: DPS-REG-3, DPS-REG-21.
     async fn put_enrollment_group(
         &self,
         scope: &IdScope,
@@ -160,7 +163,7 @@ pub struct LookUp {
 /// The groups that a device may belong to. Spec: DPS-REG-2.
 #[derive(Debug, Clone)]
 pub struct CandidateGroups {
-    /// Those whose prefix matches, longest prefix first.
+    /// Those whose prefix matches, longest prefix first; at most [`crate::enrollment::PREFIXED_GROUPS_MAX`].
     pub prefixed: Vec<Arc<EnrollmentGroup>>,
     /// Those without a prefix, oldest first; at most [`crate::enrollment::OPEN_GROUPS_MAX`].
     pub open: Arc<[Arc<EnrollmentGroup>]>,
@@ -218,6 +221,12 @@ pub enum WriteError {
          give this one a registrationIdPrefix"
     )]
     TooManyOpenGroups(usize),
+    /// One symmetric-key group too many whose prefixes one registration id begins with. Spec: DPS-REG-21.
+    #[error(
+        "a registration id could begin with the registrationIdPrefix of {0} enrollment groups, this one included, which is more \
+         than it may; give this one a longer registrationIdPrefix, or another one"
+    )]
+    TooManyPrefixedGroups(usize),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -102,15 +102,30 @@ impl Registrar {
 
     /// Registers a device: judges it, decides its hub, and makes the record durable before it returns. Spec: DPS-REG-12.
     pub async fn register(&self, device: &DeviceClaim, moment: Moment) -> Result<Registered, Refusal> {
+        self.register_if(device, moment, || Ok(())).await
+    }
+
+    /// As [`Registrar::register`], for a device that has proved itself and that `may` register then: asked once, before
+    /// anything is written, so that nobody else's tries count. Spec: DPS-LIMIT-5.
+    pub async fn register_if<E: From<Refusal>>(
+        &self,
+        device: &DeviceClaim,
+        moment: Moment,
+        may: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Registered, E> {
+        let mut may = Some(may);
         for _ in 0..DECISIONS_MAX {
             let Decision { write, told } = self.decide(device, moment).await?;
+            if let Some(may) = may.take() {
+                may()?;
+            }
             let Some(write) = write else { return Ok(told) };
-            match self.store.commit(write).await? {
+            match self.store.commit(write).await.map_err(Refusal::from)? {
                 Commit::Done => return Ok(told),
                 Commit::Outdated => {}
             }
         }
-        Err(Refusal::Contended(DECISIONS_MAX))
+        Err(Refusal::Contended(DECISIONS_MAX).into())
     }
 
     /// What [`Registrar::register`] would answer at this moment. Nothing is written and no hub is asked; the operation id of

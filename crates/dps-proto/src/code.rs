@@ -1,6 +1,7 @@
 //! Error codes and the ids under which a refusal can be found again. Spec: DPS-BODY-9 (docs/spec/bodies.md).
 
 use std::fmt;
+use std::str::FromStr;
 
 use uuid::Uuid;
 
@@ -78,6 +79,18 @@ impl TrackingId {
     /// Makes one from 16 random bytes.
     pub fn from_random(random: [u8; 16]) -> Self {
         Self(uuid::Builder::from_random_bytes(random).into_uuid())
+    }
+}
+
+/// Text that is no tracking id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("that is no tracking id: it is a GUID, such as ba17f6aa-4b7c-47c9-a917-bbfcb8bd658e")]
+pub struct BadTrackingId;
+
+impl FromStr for TrackingId {
+    type Err = BadTrackingId;
+    fn from_str(text: &str) -> Result<Self, BadTrackingId> {
+        uuid::Uuid::try_parse(text).map(Self).map_err(|_| BadTrackingId)
     }
 }
 

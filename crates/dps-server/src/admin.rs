@@ -20,6 +20,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::admin_listener;
 use crate::dry_run::DryRun;
@@ -32,6 +33,9 @@ const PAGE: u32 = 1_000;
 
 /// Largest body of a request, in bytes: a token and two ids. Spec: DPS-DEV-11.
 const BODY_BYTES_MAX: usize = 8 * 1_024;
+
+/// Time for the store to show that it reads and writes. Spec: DPS-METRICS-4.
+const READY_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the admin listener shows.
 pub struct Admin {
@@ -112,13 +116,20 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 
 /// Spec: DPS-METRICS-4.
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    health(admin.store.id_scopes().await.err())
+    // A read as well: the threads that read are others than the one that writes.
+    health(async {
+        admin.store.id_scopes().await?;
+        admin.store.is_writable().await
+    })
+    .await
 }
 
-fn health(failure: Option<StoreError>) -> Response {
-    match failure {
-        None => "ready\n".into_response(),
-        Some(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
+async fn health(works: impl Future<Output = Result<(), StoreError>>) -> Response {
+    let unready = |why: &str| problem(StatusCode::SERVICE_UNAVAILABLE, why);
+    match timeout(READY_WITHIN, works).await {
+        Ok(Ok(())) => "ready\n".into_response(),
+        Ok(Err(why)) => unready(&why.to_string()),
+        Err(_) => unready(&format!("the store has not answered for {} s", READY_WITHIN.as_secs())),
     }
 }
 
@@ -259,11 +270,12 @@ mod tests {
     use super::*;
 
     /// DPS-METRICS-4
-    #[test]
-    fn a_store_that_cannot_answer_makes_the_node_unready() {
-        assert_eq!(health(None).status(), StatusCode::OK);
-        let failure = StoreError::Unavailable("disk full".to_owned());
-        assert_eq!(health(Some(failure)).status(), StatusCode::SERVICE_UNAVAILABLE);
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_fails_or_does_not_answer_makes_the_node_unready() {
+        let full = || StoreError::Unavailable("disk full".to_owned());
+        assert_eq!(health(async { Ok(()) }).await.status(), StatusCode::OK);
+        assert_eq!(health(async { Err(full()) }).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(health(std::future::pending()).await.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 
     /// DPS-DEV-10

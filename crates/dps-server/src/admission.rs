@@ -1,24 +1,26 @@
 //! Who may connect: places in total, for one address, and for those who have not proved themselves yet.
-//! Spec: DPS-LIMIT-1, DPS-LIMIT-2.
+//! Spec: DPS-LIMIT-1, DPS-LIMIT-2, DPS-LIMIT-13.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::limits::Limits;
+use crate::network::Network;
 
 /// The places of a node, shared by its listeners.
 #[derive(Debug)]
 pub struct Admission {
     places: Arc<Semaphore>,
-    places_max: u32,
     unattested: Arc<Semaphore>,
     per_address_max: Option<usize>,
-    per_address: Mutex<HashMap<IpAddr, usize>>,
+    per_address: Mutex<HashMap<Network, usize>>,
+    /// Connections that were let in and have not ended.
+    open: watch::Sender<usize>,
 }
 
 /// Why a connection is closed as soon as it was accepted.
@@ -43,22 +45,27 @@ pub struct Place {
 pub struct Admitted {
     _place: Place,
     unattested: Option<OwnedSemaphorePermit>,
-    counted: Option<(Arc<Admission>, IpAddr)>,
+    admission: Arc<Admission>,
+    /// Where connections of one address are counted.
+    address: Option<Network>,
 }
 
 impl Admission {
     /// All places free.
     pub fn new(limits: &Limits) -> Arc<Self> {
-        let count = |wanted: usize| wanted.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
-        let places = count(limits.connections);
+        let count = |wanted: usize| wanted.clamp(1, Semaphore::MAX_PERMITS);
         Arc::new(Self {
-            places: Arc::new(Semaphore::new(places)),
-            // Clamped to what the type holds.
-            places_max: places as u32,
+            places: Arc::new(Semaphore::new(count(limits.connections))),
             unattested: Arc::new(Semaphore::new(count(limits.unattested_connections))),
             per_address_max: limits.connections_per_address,
             per_address: Mutex::default(),
+            open: watch::Sender::new(0),
         })
+    }
+
+    /// Whether the next connection has to wait for a place.
+    pub fn is_full(&self) -> bool {
+        self.places.available_permits() == 0
     }
 
     /// Waits for a free place: what cannot be served waits in the kernel's queue, not in memory here.
@@ -70,30 +77,33 @@ impl Admission {
     pub fn admit(self: &Arc<Self>, place: Place, address: IpAddr) -> Result<Admitted, NotAdmitted> {
         let unattested = Arc::clone(&self.unattested).try_acquire_owned();
         let unattested = unattested.map_err(|_| NotAdmitted::Unattested)?;
-        let counted = match self.per_address_max {
-            None => None,
-            Some(most) => {
-                let mut per_address = self.per_address();
-                let count = per_address.entry(address).or_default();
-                if *count >= most {
-                    return Err(NotAdmitted::Address(*count));
-                }
-                *count += 1;
-                Some((Arc::clone(self), address))
+        let address = self.per_address_max.map(|most| (most, Network::from(address)));
+        if let Some((most, address)) = address {
+            let mut per_address = self.per_address();
+            let count = per_address.entry(address).or_default();
+            if *count >= most {
+                return Err(NotAdmitted::Address(*count));
             }
-        };
-        Ok(Admitted { _place: place, unattested: Some(unattested), counted })
+            *count += 1;
+        }
+        self.open.send_modify(|open| *open += 1);
+        Ok(Admitted {
+            _place: place,
+            unattested: Some(unattested),
+            admission: Arc::clone(self),
+            address: address.map(|(_, address)| address),
+        })
     }
 
     /// Waits until every connection has ended, for at most `within`. The number that are still open then.
     pub async fn drained(&self, within: Duration) -> usize {
-        match timeout(within, self.places.acquire_many(self.places_max)).await {
-            Ok(_) => 0,
-            Err(_) => self.places_max as usize - self.places.available_permits(),
-        }
+        let mut open = self.open.subscribe();
+        // Each listener waits here by itself, which permits of one semaphore would not allow: the first would hold them all.
+        let _ = timeout(within, open.wait_for(|open| *open == 0)).await;
+        *open.borrow()
     }
 
-    fn per_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn per_address(&self) -> MutexGuard<'_, HashMap<Network, usize>> {
         // Nothing panics while it is held, and a count is whole between its own operations.
         self.per_address.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -108,8 +118,9 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        if let Some((admission, address)) = self.counted.take() {
-            let mut per_address = admission.per_address();
+        self.admission.open.send_modify(|open| *open -= 1);
+        if let Some(address) = self.address {
+            let mut per_address = self.admission.per_address();
             if let Some(count) = per_address.get_mut(&address) {
                 *count -= 1;
                 if *count == 0 {
@@ -143,6 +154,17 @@ mod tests {
         assert_eq!(admission.per_address().len(), 2);
     }
 
+    /// DPS-LIMIT-13
+    #[tokio::test]
+    async fn a_host_does_not_get_more_places_by_taking_more_ipv6_addresses() {
+        let admission = Admission::new(&Limits { connections_per_address: Some(1), ..Limits::default() });
+        let admit =
+            async |address: &str| admission.admit(admission.place().await.unwrap(), address.parse().unwrap());
+        let _first = admit("2001:db8::1").await.unwrap();
+        assert_eq!(admit("2001:db8::2").await.unwrap_err(), NotAdmitted::Address(1));
+        let _other = admit("2001:db8:0:1::1").await.unwrap();
+    }
+
     /// DPS-LIMIT-2
     #[tokio::test]
     async fn strangers_cannot_take_the_places_of_those_who_proved_themselves() {
@@ -165,5 +187,22 @@ mod tests {
         assert_eq!(admission.drained(Duration::from_secs(1)).await, 1);
         drop(only);
         assert_eq!(admission.drained(Duration::from_secs(1)).await, 0);
+    }
+
+    /// DPS-DEV-5
+    #[tokio::test(start_paused = true)]
+    async fn every_listener_learns_how_many_connections_are_still_open() {
+        let admission = Admission::new(&Limits { connections: 9, ..Limits::default() });
+        let admit = async || admission.admit(admission.place().await.unwrap(), address(1)).unwrap();
+        let (first, second) = (admit().await, admit().await);
+        let within = Duration::from_secs(1);
+        assert_eq!(tokio::join!(admission.drained(within), admission.drained(within)), (2, 2));
+        drop(first);
+        let ends = async {
+            tokio::time::sleep(within / 2).await;
+            drop(second);
+        };
+        let drained = tokio::join!(admission.drained(within), admission.drained(within), ends);
+        assert_eq!((drained.0, drained.1), (0, 0));
     }
 }

@@ -112,7 +112,8 @@ fn on_credential(unproven: &Unproven) -> String {
         }
         Unproven::NoEntry(_) => {
             "create an individual enrollment with this id, or sign with Base64(HMAC-SHA256(group key, registration id)), \
-             the id in one of the spellings named and the group's key Base64-decoded; `harbormaster device-key derive` computes it"
+             the id as the device's user name spells it or in lower case, and the group's key Base64-decoded; \
+             `harbormaster device-key derive` computes it"
         }
         Unproven::GroupKeyUsedDirectly(_) => {
             "derive the device's key: harbormaster device-key derive --group-key ... --registration-id ..."
@@ -216,6 +217,9 @@ pub fn on_handshake(fault: &HandshakeFault) -> &'static str {
     match fault {
         HandshakeFault::TimedOut { .. } => {
             "finish the handshake within the time named; a device on a slow network may need limits.handshake_within_s raised"
+        }
+        HandshakeFault::TooLong => {
+            "no device needs so many bytes: see which program connects from that address"
         }
         HandshakeFault::NotTls(_) => "connect with TLS: this port takes nothing else",
         HandshakeFault::ServerNotTrusted(_) => {

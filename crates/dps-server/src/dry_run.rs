@@ -17,6 +17,7 @@ use crate::advice;
 use crate::fault::{self, RequestFault, Transport};
 use crate::front_end::FrontEnd;
 use crate::moments::Moments;
+use crate::unassigned::Unassigned;
 
 /// Judges claims as a register would be judged now.
 pub struct DryRun {
@@ -135,19 +136,16 @@ fn describe(registered: &Registered) -> Value {
         State::Assigning { target, last } => {
             admitted("assigning", target, last.as_ref().is_some_and(|last| last.hub == target.hub))
         }
-        State::Disabled { .. } => json!({
-            "outcome": "disabled",
-            "entry": entry,
-            "reason": format!("the credential proves the device, and {entry} is disabled"),
-            "advice": "enable the enrollment",
-        }),
-        State::Failed { failure, .. } => json!({
-            "outcome": "failed",
-            "entry": entry,
-            "told": fault::of_failure(*failure).0.to_string(),
-            "reason": failure.to_string(),
-            "advice": "link a hub that the enrollment allows and whose allocation weight is not 0",
-        }),
+        State::Disabled { .. } | State::Failed { .. } => {
+            let without = Unassigned::of(registration);
+            json!({
+                "outcome": without.as_ref().map(|without| without.outcome),
+                "entry": entry,
+                "told": without.as_ref().map(|without| &without.told),
+                "reason": without.as_ref().map(|without| &without.reason),
+                "advice": without.as_ref().map(|without| without.advice),
+            })
+        }
     }
 }
 

@@ -3,19 +3,25 @@
 //! The device is told a code; the reason is kept here and in the log, under the same tracking id, and never with a key, a
 //! token or a signature in it.
 
-use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dps_proto::code::TrackingId;
 use dps_proto::ids::{IdScope, RegistrationId};
 use jiff::Timestamp;
 
+use crate::excerpt::excerpt;
+use crate::network::Network;
+
 /// Refusals that are kept for each ID scope. Spec: DPS-EXPLAIN-1.
 pub const KEPT_MAX: usize = 10_000;
 
 /// How many of them may come from one address: a stranger must not push out what others need. Spec: DPS-EXPLAIN-1.
 pub const KEPT_PER_ADDRESS_MAX: usize = 1_000;
+
+/// Longest reason that is kept, in characters: room for what was expected and what came, whatever a peer sent. Spec: DPS-EXPLAIN-11.
+const REASON_CHARACTERS_MAX: usize = 1_024;
 
 /// ID scopes that are kept apart; refusals that name none, or an unknown one, share one more ring.
 const SCOPES_MAX: usize = 1_000;
@@ -92,13 +98,17 @@ pub struct Explanations {
 
 #[derive(Debug, Default)]
 struct Ring {
-    kept: VecDeque<Arc<Explanation>>,
-    per_address: HashMap<IpAddr, usize>,
+    /// By numbers that count up.
+    kept: BTreeMap<u64, Arc<Explanation>>,
+    next: u64,
+    /// The numbers of those of each address, so that its oldest is found at once.
+    per_address: HashMap<Network, VecDeque<u64>>,
 }
 
 impl Explanations {
     /// Keeps a refusal; the oldest goes when there are too many. `known` says whether an instance has its ID scope.
-    pub fn keep(&self, explanation: Explanation, known: bool) {
+    pub fn keep(&self, mut explanation: Explanation, known: bool) {
+        explanation.reason = excerpt(explanation.reason, REASON_CHARACTERS_MAX);
         let mut rings = self.lock();
         let mut scope = explanation.id_scope.clone().filter(|_| known);
         if rings.len() > SCOPES_MAX && !rings.contains_key(&scope) {
@@ -112,7 +122,7 @@ impl Explanations {
         let mut found: Vec<_> = self
             .lock()
             .values()
-            .flat_map(|ring| ring.kept.iter().rev().filter(|kept| wanted.fits(kept)).take(limit))
+            .flat_map(|ring| ring.kept.values().rev().filter(|kept| wanted.fits(kept)).take(limit))
             .cloned()
             .collect();
         found.sort_by_key(|explanation| std::cmp::Reverse(explanation.at));
@@ -140,28 +150,27 @@ impl Wanted {
 
 impl Ring {
     fn push(&mut self, explanation: Explanation) {
-        let address = explanation.peer.ip();
-        if self.per_address.get(&address).is_some_and(|count| *count >= KEPT_PER_ADDRESS_MAX) {
-            // Its own oldest goes, not somebody else's.
-            if let Some(oldest) = self.kept.iter().position(|kept| kept.peer.ip() == address) {
-                self.kept.remove(oldest);
-                self.forget(address);
-            }
+        let address = Network::from(explanation.peer.ip());
+        if self.per_address.get(&address).is_some_and(|numbers| numbers.len() >= KEPT_PER_ADDRESS_MAX) {
+            self.forget_oldest_of(address);
         } else if self.kept.len() >= KEPT_MAX
-            && let Some(oldest) = self.kept.pop_front()
+            && let Some((_, oldest)) = self.kept.first_key_value()
         {
-            self.forget(oldest.peer.ip());
+            self.forget_oldest_of(oldest.peer.ip().into());
         }
-        *self.per_address.entry(address).or_default() += 1;
-        self.kept.push_back(Arc::new(explanation));
+        let number = self.next;
+        self.next += 1;
+        self.per_address.entry(address).or_default().push_back(number);
+        self.kept.insert(number, Arc::new(explanation));
     }
 
-    fn forget(&mut self, address: IpAddr) {
-        if let Some(count) = self.per_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                self.per_address.remove(&address);
-            }
+    fn forget_oldest_of(&mut self, address: Network) {
+        let Some(numbers) = self.per_address.get_mut(&address) else { return };
+        if let Some(oldest) = numbers.pop_front() {
+            self.kept.remove(&oldest);
+        }
+        if numbers.is_empty() {
+            self.per_address.remove(&address);
         }
     }
 }
@@ -214,10 +223,29 @@ mod tests {
         assert_eq!(explanations.find(&Wanted::default(), usize::MAX).len(), KEPT_PER_ADDRESS_MAX + 1);
         assert_eq!(explanations.find(&Wanted { connection: Some(0), ..Wanted::default() }, 9).len(), 1);
         let rings = explanations.lock();
-        assert_eq!(
-            rings.values().next().unwrap().per_address.values().sum::<usize>(),
-            KEPT_PER_ADDRESS_MAX + 1
-        );
+        let ring = rings.values().next().unwrap();
+        assert_eq!(ring.per_address.values().map(VecDeque::len).sum::<usize>(), KEPT_PER_ADDRESS_MAX + 1);
+        assert_eq!(ring.kept.keys().nth(1), Some(&(KEPT_MAX as u64 + 11 - KEPT_PER_ADDRESS_MAX as u64)));
+    }
+
+    /// DPS-LIMIT-13
+    #[test]
+    fn a_host_with_many_ipv6_addresses_keeps_no_more_than_one_with_one() {
+        let explanations = Explanations::default();
+        for number in 0..KEPT_PER_ADDRESS_MAX as u64 + 10 {
+            explanations.keep(refusal("0ne0", number, &format!("[2001:db8::{number:x}]")), true);
+        }
+        assert_eq!(explanations.find(&Wanted::default(), usize::MAX).len(), KEPT_PER_ADDRESS_MAX);
+    }
+
+    /// DPS-EXPLAIN-11
+    #[test]
+    fn a_reason_is_kept_at_a_bounded_length() {
+        let explanations = Explanations::default();
+        explanations
+            .keep(Explanation { reason: "r".repeat(200_000), ..refusal("0ne0", 1, "127.0.0.1") }, true);
+        let kept = explanations.find(&Wanted::default(), 1);
+        assert_eq!(kept[0].reason.len(), REASON_CHARACTERS_MAX);
     }
 
     /// DPS-EXPLAIN-1
@@ -228,7 +256,13 @@ mod tests {
             let address = format!("10.0.{}.{}", number % 200, number % 50);
             explanations.keep(refusal("0ne0", number, &address), true);
         }
-        assert_eq!(explanations.find(&Wanted::default(), usize::MAX).len(), KEPT_MAX);
+        let kept = explanations.find(&Wanted::default(), usize::MAX);
+        assert_eq!((kept.len(), kept.last().unwrap().connection), (KEPT_MAX, 50), "the oldest went first");
+        {
+            let rings = explanations.lock();
+            let ring = rings.values().next().unwrap();
+            assert_eq!(ring.per_address.values().map(VecDeque::len).sum::<usize>(), KEPT_MAX);
+        }
         for number in 0..2_000u64 {
             explanations.keep(refusal(&format!("0ne{number}a"), number, "10.9.9.9"), false);
         }

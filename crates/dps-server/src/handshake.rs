@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rustls::{AlertDescription, Error};
 
+use crate::flight_limit::FlightTooLong;
+
 /// Why a TLS handshake failed. Its text stands alone in a log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HandshakeFault {
@@ -14,6 +16,9 @@ pub enum HandshakeFault {
         /// The limit.
         within: Duration,
     },
+    /// Too many bytes. Spec: DPS-LIMIT-11.
+    #[error("{}", FlightTooLong)]
+    TooLong,
     /// The first bytes are something else.
     #[error("what came is no TLS: {0}")]
     NotTls(String),
@@ -39,6 +44,9 @@ pub enum HandshakeFault {
 
 impl From<&io::Error> for HandshakeFault {
     fn from(error: &io::Error) -> Self {
+        if error.get_ref().is_some_and(|why| why.is::<FlightTooLong>()) {
+            return Self::TooLong;
+        }
         let Some(why) = error.get_ref().and_then(|why| why.downcast_ref::<Error>()) else {
             return match error.kind() {
                 io::ErrorKind::UnexpectedEof => Self::BrokenOff,
@@ -94,6 +102,7 @@ mod tests {
         check(tls(old.clone()), HandshakeFault::NothingInCommon(text(&old)));
         let odd = Error::PeerMisbehaved(PeerMisbehaved::MissingKeyShare);
         check(tls(odd.clone()), HandshakeFault::Broken(text(&odd)));
+        check(io::Error::other(FlightTooLong), HandshakeFault::TooLong);
         check(io::ErrorKind::UnexpectedEof.into(), HandshakeFault::BrokenOff);
         check(io::ErrorKind::ConnectionReset.into(), HandshakeFault::Lost(io::ErrorKind::ConnectionReset));
     }

@@ -12,12 +12,11 @@ use tokio::sync::watch;
 
 use crate::admission::Admitted;
 use crate::front_end::{FrontEnd, Peer};
-use crate::limits::Charge;
 use crate::service_api::ServiceApi;
 use crate::write_deadline::WriteDeadline;
 
-/// Bytes of a request's head, and of what is buffered of a body.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// Bytes of a request's head, and of what is buffered of a body. Spec: DPS-LIMIT-10.
+const BUFFER_BYTES: usize = 8 * 1024;
 
 /// Header lines of a request.
 const HEADERS_MAX: usize = 64;
@@ -34,24 +33,19 @@ pub async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let _open = front_end.metrics.connection();
-    let mut charge = Charge::new(Arc::clone(&front_end.unattested_bytes));
-    if charge.resize(BUFFER_BYTES).is_err() {
-        end(peer, "no bytes are left to buffer for it");
-        return;
-    }
-    // What an unproven connection holds, until its first request that is allowed.
-    let unproven = Mutex::new((admitted, Some(charge)));
+    // Whether a request of it was allowed yet.
+    let proven = Mutex::new((admitted, false));
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
-        let (service_api, unproven) = (Arc::clone(&service_api), &unproven);
+        let (service_api, proven) = (Arc::clone(&service_api), &proven);
         async move {
             let (head, body) = request.into_parts();
             let answered = Box::pin(service_api.answer(&head, body, peer)).await;
             let mut response = answered.response;
-            let mut unproven = unproven.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut proven = proven.lock().unwrap_or_else(PoisonError::into_inner);
             if answered.is_authorized {
-                unproven.0.attested();
-                unproven.1 = None;
-            } else if unproven.1.is_some() {
+                proven.0.attested();
+                proven.1 = true;
+            } else if !proven.1 {
                 // Or it could stay for ever without proving anything.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }

@@ -37,6 +37,9 @@ pub struct Limits {
     /// Failed attestations a minute of one address with one registration id; ten times as many of one address with any.
     /// No limit where absent, as in `dev`. Spec: DPS-LIMIT-7.
     pub failed_attestations_per_minute: Option<NonZeroU32>,
+    /// Failed attestations a minute after which an address counts as guessing; none does where absent, as in `dev`.
+    /// Spec: DPS-LIMIT-8.
+    pub guesses_per_minute: Option<NonZeroU32>,
     /// Seconds that a device waits before it asks again, 2 to 5: some clients ignore anything else. Spec: DPS-REG-9.
     pub retry_after_s: u32,
 }
@@ -58,6 +61,7 @@ impl Default for Limits {
             registrations_per_minute: None,
             polls_per_device: None,
             failed_attestations_per_minute: NonZeroU32::new(30),
+            guesses_per_minute: NonZeroU32::new(20),
             retry_after_s: 3,
         }
     }

@@ -15,6 +15,7 @@ use tokio_rustls::server::TlsStream;
 use crate::admission::{Admitted, NotAdmitted};
 use crate::advice;
 use crate::explain::{Explanation, Step};
+use crate::flight_limit::FlightLimit;
 use crate::front_end::{FrontEnd, Peer};
 use crate::handshake::HandshakeFault;
 use crate::https;
@@ -62,7 +63,7 @@ pub async fn https(
 
 /// A connection whose TLS stands.
 struct Connected {
-    tls: TlsStream<TcpStream>,
+    tls: TlsStream<FlightLimit<TcpStream>>,
     peer: Peer,
     admitted: Admitted,
     front_end: Arc<FrontEnd>,
@@ -82,6 +83,13 @@ async fn accept<F>(
     let acceptor = TlsAcceptor::from(tls);
     loop {
         let accepted = async {
+            if front_end.admission.is_full() {
+                front_end.metrics.limit_hit(Limit::Connections);
+                tracing::warn!(
+                    transport,
+                    "as many connections as limits.connections allows are open: the next one waits"
+                );
+            }
             let place = front_end.admission.place().await?;
             Some((place, listener.accept().await))
         };
@@ -131,7 +139,7 @@ async fn shake(
     acceptor: TlsAcceptor,
     front_end: &FrontEnd,
     mut stopping: watch::Receiver<bool>,
-) -> Option<TlsStream<TcpStream>> {
+) -> Option<TlsStream<FlightLimit<TcpStream>>> {
     if let Err(why) = stream.set_nodelay(true) {
         tracing::debug!(
             connection = peer.connection, peer = %peer.address, transport, reason = %why, "connection ended"
@@ -139,12 +147,13 @@ async fn shake(
         return None;
     }
     let shaken = tokio::select! {
-        shaken = timeout(front_end.limits.handshake_within, acceptor.accept(stream)) => shaken,
+        shaken = timeout(front_end.limits.handshake_within, acceptor.accept(FlightLimit::new(stream))) => shaken,
         _ = stopping.wait_for(|stop| *stop) => return None,
     };
     let (outcome, fault) = match shaken {
-        Ok(Ok(tls)) => {
+        Ok(Ok(mut tls)) => {
             front_end.metrics.handshake(Handshake::Done);
+            tls.get_mut().0.lift();
             return Some(tls);
         }
         Ok(Err(why)) => (Handshake::Failed, HandshakeFault::from(&why)),
@@ -154,6 +163,9 @@ async fn shake(
         }
     };
     front_end.metrics.handshake(outcome);
+    if fault == HandshakeFault::TooLong {
+        front_end.metrics.limit_hit(Limit::HandshakeBytes);
+    }
     tracing::warn!(
         connection = peer.connection,
         peer = %peer.address,

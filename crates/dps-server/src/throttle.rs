@@ -1,5 +1,5 @@
 //! Who asks too often: in total, for an instance, for a device, and with credentials that prove nothing.
-//! Spec: DPS-LIMIT-4 to DPS-LIMIT-8.
+//! Spec: DPS-LIMIT-4 to DPS-LIMIT-8, DPS-LIMIT-13.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,21 +10,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dps_proto::ids::{IdScope, RegistrationId};
-use governor::clock::{Clock as _, DefaultClock};
-use governor::middleware::StateInformationMiddleware;
-use governor::state::keyed::DefaultKeyedStateStore;
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultKeyedRateLimiter, Quota};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::limits::Limits;
+use crate::network::Network;
 
 /// After so many new keys a limiter forgets those that are back at their full allowance: what it remembers stays in
 /// proportion to who asked lately.
 const CHECKS_BETWEEN_CLEANINGS: u32 = 10_000;
-
-/// Failures a minute after which an address counts as a stranger that guesses: its searches for groups wait for everyone else's.
-/// Spec: DPS-LIMIT-8.
-const GUESSES_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
 
 /// How long it counts as one after its last failure too many.
 const GUESSER_FOR: Duration = Duration::from_secs(60);
@@ -54,11 +48,11 @@ pub enum Throttled {
 /// The counters of a node.
 pub struct Throttles {
     in_flight: Arc<Semaphore>,
-    registrations: Option<Allowance<IdScope>>,
-    polls: Option<Allowance<(IdScope, RegistrationId)>>,
-    failures_of_device: Option<Limiter<(IpAddr, IdScope, RegistrationId)>>,
-    failures_of_address: Option<Limiter<(IpAddr, IdScope)>>,
-    guesses: Limiter<(IpAddr, IdScope)>,
+    registrations: Option<Limiter<IdScope>>,
+    polls: Option<Limiter<(IdScope, RegistrationId)>>,
+    failures_of_device: Option<Limiter<(Network, IdScope, RegistrationId)>>,
+    failures_of_address: Option<Limiter<(Network, IdScope)>>,
+    guesses: Option<Limiter<(Network, IdScope)>>,
     guessers: Guessers,
 }
 
@@ -69,15 +63,15 @@ impl Throttles {
         let failures = limits.failed_attestations_per_minute;
         Self {
             in_flight: Arc::new(Semaphore::new(limits.requests_in_flight.clamp(1, Semaphore::MAX_PERMITS))),
-            registrations: limits.registrations_per_minute.map(|count| Allowance::new(a_minute(count))),
+            registrations: limits.registrations_per_minute.map(|count| Limiter::new(a_minute(count))),
             polls: limits.polls_per_device.and_then(|count| {
                 let between = Duration::from_secs(10) / count.get();
-                Some(Allowance::new(Quota::with_period(between)?.allow_burst(count)))
+                Some(Limiter::new(Quota::with_period(between)?.allow_burst(count)))
             }),
             failures_of_device: failures.map(|count| Limiter::new(a_minute(count))),
             failures_of_address: failures
                 .map(|count| Limiter::new(a_minute(count.saturating_mul(NonZeroU32::MIN.saturating_add(9))))),
-            guesses: Limiter::new(a_minute(GUESSES_PER_MINUTE)),
+            guesses: limits.guesses_per_minute.map(|count| Limiter::new(a_minute(count))),
             guessers: Guessers::default(),
         }
     }
@@ -87,41 +81,23 @@ impl Throttles {
         Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| Throttled::InFlight)
     }
 
-    /// Whether an instance may have one more register. Spec: DPS-LIMIT-5.
-    pub fn may_register(&self, scope: &IdScope) -> Result<(), Throttled> {
-        match &self.registrations {
-            Some(allowance) if !allowance.is_left(scope) => Err(Throttled::Registrations),
-            Some(_) | None => Ok(()),
-        }
+    /// Counts a register of a device that has proved itself: a stranger must not use up what belongs to a fleet.
+    /// Spec: DPS-LIMIT-5.
+    pub fn register(&self, scope: &IdScope) -> Result<(), Throttled> {
+        check(&self.registrations, || scope.clone(), Throttled::Registrations)
     }
 
-    /// Counts a register that was carried out: one that proves nothing must not use up what belongs to a fleet.
-    pub fn registered(&self, scope: &IdScope) {
-        if let Some(allowance) = &self.registrations {
-            allowance.take(scope);
-        }
-    }
-
-    /// Whether a device may poll once more. Spec: DPS-LIMIT-6.
-    pub fn may_poll(&self, scope: &IdScope, id: &RegistrationId) -> Result<(), Throttled> {
-        match &self.polls {
-            Some(allowance) if !allowance.is_left(&(scope.clone(), id.clone())) => Err(Throttled::Polls),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// Counts a poll that was answered.
-    pub fn polled(&self, scope: &IdScope, id: &RegistrationId) {
-        if let Some(allowance) = &self.polls {
-            allowance.take(&(scope.clone(), id.clone()));
-        }
+    /// Counts a poll of a device that has proved itself. Spec: DPS-LIMIT-6.
+    pub fn poll(&self, scope: &IdScope, id: &RegistrationId) -> Result<(), Throttled> {
+        check(&self.polls, || (scope.clone(), id.clone()), Throttled::Polls)
     }
 
     /// Counts a credential that proved nothing, after it was judged: one that proves its device is never refused here.
     /// Spec: DPS-LIMIT-7.
     pub fn failed(&self, address: IpAddr, scope: &IdScope, id: &RegistrationId) -> Result<(), Throttled> {
+        let address = Network::from(address);
         let guesser = (address, scope.clone());
-        if !self.guesses.check(&guesser) {
+        if self.guesses.as_ref().is_some_and(|guesses| !guesses.check(&guesser)) {
             self.guessers.add(guesser);
         }
         check(
@@ -134,7 +110,7 @@ impl Throttles {
 
     /// Whether an address has failed so often lately that its searches should wait for those of others. Spec: DPS-LIMIT-8.
     pub fn is_guessing(&self, address: IpAddr, scope: &IdScope) -> bool {
-        self.guessers.contains(&(address, scope.clone()))
+        self.guessers.contains(&(Network::from(address), scope.clone()))
     }
 }
 
@@ -149,7 +125,7 @@ fn check<K: Hash + Eq + Clone>(
     }
 }
 
-/// One rule for many keys.
+/// One rule for many keys. Spec: DPS-LIMIT-12.
 struct Limiter<K: Hash + Eq + Clone> {
     by_key: DefaultKeyedRateLimiter<K>,
     checks: AtomicU32,
@@ -172,60 +148,12 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     }
 }
 
-/// So many of something for each key, of which only those count that are taken: whether one is left is asked apart.
-struct Allowance<K: Hash + Eq + Clone> {
-    by_key: RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock, StateInformationMiddleware>,
-    takes: AtomicU32,
-    /// Which have none left, and until when.
-    spent: Mutex<HashMap<K, Instant>>,
-    refill: Duration,
-}
-
-impl<K: Hash + Eq + Clone> Allowance<K> {
-    fn new(quota: Quota) -> Self {
-        Self {
-            by_key: RateLimiter::keyed(quota).with_middleware(),
-            takes: AtomicU32::new(0),
-            spent: Mutex::default(),
-            refill: quota.replenish_interval(),
-        }
-    }
-
-    fn is_left(&self, key: &K) -> bool {
-        self.spent().get(key).is_none_or(|until| *until <= Instant::now())
-    }
-
-    fn take(&self, key: &K) {
-        let wait = match self.by_key.check_key(key) {
-            Ok(state) if state.remaining_burst_capacity() > 0 => None,
-            Ok(_) => Some(self.refill),
-            Err(not_until) => Some(not_until.wait_time_from(self.by_key.clock().now())),
-        };
-        let now = Instant::now();
-        if let Some(wait) = wait {
-            self.spent().insert(key.clone(), now + wait);
-        }
-        if self.takes.fetch_add(1, Ordering::Relaxed) % CHECKS_BETWEEN_CLEANINGS
-            == CHECKS_BETWEEN_CLEANINGS - 1
-        {
-            self.by_key.retain_recent();
-            self.by_key.shrink_to_fit();
-            self.spent().retain(|_, until| *until > now);
-        }
-    }
-
-    fn spent(&self) -> MutexGuard<'_, HashMap<K, Instant>> {
-        // As for the guessers below.
-        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Addresses that failed too often lately, and until when they count as such.
 #[derive(Default)]
-struct Guessers(Mutex<HashMap<(IpAddr, IdScope), Instant>>);
+struct Guessers(Mutex<HashMap<(Network, IdScope), Instant>>);
 
 impl Guessers {
-    fn add(&self, guesser: (IpAddr, IdScope)) {
+    fn add(&self, guesser: (Network, IdScope)) {
         let mut until = self.lock();
         if until.len() >= GUESSERS_MAX {
             let now = Instant::now();
@@ -237,11 +165,11 @@ impl Guessers {
         }
     }
 
-    fn contains(&self, guesser: &(IpAddr, IdScope)) -> bool {
+    fn contains(&self, guesser: &(Network, IdScope)) -> bool {
         self.lock().get(guesser).is_some_and(|until| *until > Instant::now())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(IpAddr, IdScope), Instant>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Network, IdScope), Instant>> {
         // Nothing panics while it is held, and a map is whole after any of its own operations.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -260,14 +188,6 @@ mod tests {
 
     fn device(number: u32) -> RegistrationId {
         format!("dev-{number}").parse().unwrap()
-    }
-
-    fn register(throttles: &Throttles, scope: &IdScope) -> Result<(), Throttled> {
-        throttles.may_register(scope).inspect(|()| throttles.registered(scope))
-    }
-
-    fn poll(throttles: &Throttles, id: &RegistrationId) -> Result<(), Throttled> {
-        throttles.may_poll(&scope(), id).inspect(|()| throttles.polled(&scope(), id))
     }
 
     /// How many of `asks` are let through.
@@ -291,27 +211,18 @@ mod tests {
     fn registers_are_counted_for_each_instance() {
         let limits = Limits { registrations_per_minute: NonZeroU32::new(30), ..Limits::default() };
         let throttles = Throttles::new(&limits);
-        assert_eq!(passed(40, |_| register(&throttles, &scope())), 30);
-        assert_eq!(register(&throttles, &scope()), Err(Throttled::Registrations));
-        assert!(register(&throttles, &"0ne00000002".parse().unwrap()).is_ok());
-    }
-
-    /// DPS-LIMIT-5
-    #[test]
-    fn a_register_that_is_only_asked_for_uses_nothing_up() {
-        let limits = Limits { registrations_per_minute: NonZeroU32::new(2), ..Limits::default() };
-        let throttles = Throttles::new(&limits);
-        assert_eq!(passed(99, |_| throttles.may_register(&scope())), 99);
-        assert_eq!(passed(9, |_| register(&throttles, &scope())), 2);
+        assert_eq!(passed(40, |_| throttles.register(&scope())), 30);
+        assert_eq!(throttles.register(&scope()), Err(Throttled::Registrations));
+        assert!(throttles.register(&"0ne00000002".parse().unwrap()).is_ok());
     }
 
     /// DPS-LIMIT-6
     #[test]
     fn polls_are_counted_for_each_device() {
         let throttles = Throttles::new(&Limits { polls_per_device: NonZeroU32::new(5), ..Limits::default() });
-        assert_eq!(passed(9, |_| poll(&throttles, &device(1))), 5);
-        assert_eq!(poll(&throttles, &"DEV-1".parse().unwrap()), Err(Throttled::Polls));
-        assert!(poll(&throttles, &device(2)).is_ok());
+        assert_eq!(passed(9, |_| throttles.poll(&scope(), &device(1))), 5);
+        assert_eq!(throttles.poll(&scope(), &"DEV-1".parse().unwrap()), Err(Throttled::Polls));
+        assert!(throttles.poll(&scope(), &device(2)).is_ok());
     }
 
     /// DPS-LIMIT-7
@@ -330,8 +241,8 @@ mod tests {
     fn what_is_not_set_limits_nothing() {
         let limits = Limits { failed_attestations_per_minute: None, ..Limits::default() };
         let throttles = Throttles::new(&limits);
-        assert_eq!(passed(5_000, |_| register(&throttles, &scope())), 5_000);
-        assert_eq!(passed(5_000, |_| poll(&throttles, &device(1))), 5_000);
+        assert_eq!(passed(5_000, |_| throttles.register(&scope())), 5_000);
+        assert_eq!(passed(5_000, |_| throttles.poll(&scope(), &device(1))), 5_000);
         assert_eq!(passed(5_000, |_| throttles.failed(ADDRESS, &scope(), &device(1))), 5_000);
     }
 
@@ -339,12 +250,22 @@ mod tests {
     #[test]
     fn an_address_that_keeps_failing_counts_as_guessing_and_no_other_does() {
         let throttles = Throttles::new(&Limits::default());
-        for _ in 0..GUESSES_PER_MINUTE.get() {
+        for _ in 0..20 {
             let _ = throttles.failed(ADDRESS, &scope(), &device(1));
         }
         assert!(!throttles.is_guessing(ADDRESS, &scope()), "a device with a wrong key is no stranger yet");
         let _ = throttles.failed(ADDRESS, &scope(), &device(2));
         assert!(throttles.is_guessing(ADDRESS, &scope()) && !throttles.is_guessing(OTHER, &scope()));
+    }
+
+    /// DPS-LIMIT-12
+    #[test]
+    fn an_allowance_that_is_used_up_comes_back_bit_by_bit() {
+        let limiter = Limiter::new(Quota::per_second(NonZeroU32::new(100).unwrap()));
+        while limiter.check(&1) {}
+        // A hundredth of a second brings one back.
+        std::thread::sleep(Duration::from_millis(15));
+        assert!(limiter.check(&1));
     }
 
     /// DPS-LIMIT-7
@@ -355,5 +276,20 @@ mod tests {
             limiter.check(&number);
         }
         assert!(limiter.by_key.len() <= CHECKS_BETWEEN_CLEANINGS as usize, "{}", limiter.by_key.len());
+    }
+
+    /// DPS-LIMIT-13
+    #[test]
+    fn failures_of_one_ipv6_network_are_counted_together() {
+        let limits = Limits {
+            failed_attestations_per_minute: NonZeroU32::new(4),
+            guesses_per_minute: NonZeroU32::new(20),
+            ..Limits::default()
+        };
+        let throttles = Throttles::new(&limits);
+        let address = |host: u32| -> IpAddr { format!("2001:db8::{host:x}").parse().unwrap() };
+        assert_eq!(passed(30, |number| throttles.failed(address(number), &scope(), &device(1))), 4);
+        assert!(throttles.is_guessing(address(99), &scope()));
+        assert!(!throttles.is_guessing("2001:db8:0:1::1".parse().unwrap(), &scope()));
     }
 }

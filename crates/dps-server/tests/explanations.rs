@@ -108,6 +108,7 @@ kinds!(kind_of_end, ENDS, End,
 
 kinds!(kind_of_handshake, HANDSHAKES, HandshakeFault,
     HandshakeFault::TimedOut { .. } => "timed out",
+    HandshakeFault::TooLong => "too long",
     HandshakeFault::NotTls(_) => "not TLS",
     HandshakeFault::ServerNotTrusted(_) => "not trusted",
     HandshakeFault::NothingInCommon(_) => "nothing in common",
@@ -321,7 +322,7 @@ fn every_refused_request_says_why_and_what_would_work() {
             tried(None, 9, &["a", "b"], &["Dev-1", "dev-1"]),
             "there is no individual enrollment with this registration id, and the signature is not that of a key derived \
              for \"Dev-1\" or \"dev-1\" from any of the 9 enrollment groups tried (a, b, ...)",
-            "the id in one of the spellings named",
+            "the id as the device's user name spells it or in lower case",
         ),
         (
             tried(Some("dev-1"), 1, &["a"], &["dev-1"]),
@@ -502,6 +503,11 @@ fn every_failed_handshake_says_why_and_what_would_work() {
             HandshakeFault::TimedOut { within: Duration::from_secs(15) },
             "the TLS handshake was not finished within 15 s",
             "within the time named",
+        ),
+        (
+            HandshakeFault::TooLong,
+            "the peer sent more than 8192 bytes of a TLS handshake at once",
+            "see which program connects from that address",
         ),
         (
             HandshakeFault::NotTls(text("received corrupt message")),

@@ -5,7 +5,9 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment, OPEN_GROUPS_MAX};
+use dps_core::enrollment::{
+    EnrollmentGroup, EntryRef, IndividualEnrollment, OPEN_GROUPS_MAX, PREFIXED_GROUPS_MAX,
+};
 use dps_core::ports::{
     CandidateGroups, Commit, Condition, HubDevice, HubWrite, LookUp, RegistrationWrite, Store, StoreError,
     StoredHubDevice, WriteError,
@@ -63,6 +65,10 @@ impl Store for MemoryStore {
 
     async fn id_scopes(&self) -> Result<Vec<IdScope>, StoreError> {
         Ok(self.content()?.instances.iter().map(|(scope, _)| scope.clone()).collect())
+    }
+
+    async fn is_writable(&self) -> Result<(), StoreError> {
+        self.content().map(drop)
     }
 
     async fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> Result<LookUp, StoreError> {
@@ -204,6 +210,16 @@ impl Store for MemoryStore {
             let open = content.groups(scope).filter(|group| group.registration_id_prefix.is_none()).count();
             if open >= OPEN_GROUPS_MAX {
                 return Err(WriteError::TooManyOpenGroups(open));
+            }
+        }
+        let stored_prefix = stored.and_then(|stored| stored.registration_id_prefix.as_ref());
+        if let Some(prefix) = &group.registration_id_prefix
+            && stored_prefix != Some(prefix)
+        {
+            let others = content.groups(scope).filter(|other| other.id != group.id);
+            let most = prefix.most_on_one_id(others.filter_map(|other| other.registration_id_prefix.clone()));
+            if most > PREFIXED_GROUPS_MAX {
+                return Err(WriteError::TooManyPrefixedGroups(most));
             }
         }
         if let Some(stored) = stored {

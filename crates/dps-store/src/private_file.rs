@@ -24,12 +24,14 @@ pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
 pub fn warn_if_open_to_others(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     {
-        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path)?.permissions()) & 0o777;
+        let metadata = std::fs::metadata(path)?;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
+        let holder = if metadata.is_dir() { "directory" } else { "file" };
         if mode & 0o077 != 0 {
             tracing::warn!(
                 path = %path.display(),
                 mode = %format_args!("{mode:04o}"),
-                "others than the owner have rights to a file that holds secrets; take them away with chmod go-rwx"
+                "others than the owner have rights to a {holder} that holds secrets; take them away with chmod go-rwx"
             );
         }
     }

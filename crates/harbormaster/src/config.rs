@@ -65,7 +65,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
 
 /// Tells all that is wrong, each on a line that begins with its place.
 pub(crate) fn refuse(faults: &Faults) -> Result<ExitCode, Failure> {
-    writeln!(std::io::stderr(), "{faults}")?;
+    writeln!(std::io::stderr(), "{}", exit::without_system_numbers(&faults.to_string()))?;
     Ok(exit::USAGE.into())
 }
 

@@ -21,6 +21,36 @@ pub(crate) const CHANGED: u8 = 75;
 /// The credential does not allow it (EX_NOPERM).
 pub(crate) const NOT_ALLOWED: u8 = 77;
 
+/// Why something failed: each cause once, though many errors repeat theirs, and without the numbers of the operating system.
+pub(crate) fn told(why: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in why.chain() {
+        let cause = without_system_numbers(&cause.to_string());
+        if !told.contains(&cause) {
+            let separator = if told.is_empty() { "" } else { ": " };
+            told.push_str(separator);
+            told.push_str(&cause);
+        }
+    }
+    told
+}
+
+/// Takes out each ` (os error 2)`: the words before it say the same.
+pub(crate) fn without_system_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|byte| byte.is_ascii_digit()) => kept.push_str(rest),
+            _ => {
+                kept.push_str(" (os error ");
+                kept.push_str(part);
+            }
+        }
+    }
+    kept
+}
+
 /// Why a command ends, and with which code.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -38,5 +68,24 @@ impl Failure {
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(why: E) -> Self {
         Self { code: FAILED, why: why.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    /// DPS-CLI-15
+    #[test]
+    fn each_cause_is_told_once_and_in_words() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{0}")]
+        struct Repeating(#[source] std::io::Error);
+        let error = || Repeating(std::io::Error::from_raw_os_error(2));
+        let why = Err::<(), _>(error()).context("--data-dir").unwrap_err();
+        assert_eq!(told(&why), "--data-dir: No such file or directory");
+        assert_eq!(without_system_numbers("a (os error 2); b (os error x)"), "a; b (os error x)");
     }
 }

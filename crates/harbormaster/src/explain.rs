@@ -6,27 +6,30 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
 use dps_client::admin::AdminEndpoint;
+use dps_proto::code::TrackingId;
 use dps_proto::ids::{IdScope, RegistrationId};
 use dps_proto::percent;
 use serde_json::Value;
 
+use crate::argument;
 use crate::dry_run::{self, DryRun};
 use crate::exit::{self, Failure};
-use crate::{file_option, running_dev};
+use crate::file_option;
+use crate::running_dev::{self, NoRunningDev};
 
 #[derive(Args)]
 pub(crate) struct Options {
     /// The trackingId that the device was told.
     #[arg(conflicts_with_all = ["last", "registration_id", "connection"])]
-    tracking_id: Option<String>,
+    tracking_id: Option<TrackingId>,
     /// Explain the latest refusal, whoever it was.
     #[arg(long, conflicts_with_all = ["registration_id", "connection"])]
     last: bool,
-    /// Explain the latest refusals on the connection with this number: the field connection of the log.
-    #[arg(long, value_name = "NUMBER", conflicts_with = "registration_id")]
+    /// Explain the latest refusals of this connection, by its number in the log.
+    #[arg(long, value_name = "NUMBER", value_parser = argument::number, conflicts_with = "registration_id")]
     connection: Option<u64>,
     /// Explain the latest refusals of this device.
     #[arg(long)]
@@ -35,11 +38,12 @@ pub(crate) struct Options {
     /// input, so that it does not stay in the shell's history. Nothing is written.
     #[arg(long, value_name = "TOKEN|-", requires = "registration_id")]
     sas: Option<String>,
-    /// ID scope that the device would name [default: the only one of the service].
-    #[arg(long, value_name = "ID", requires = "sas")]
+    /// ID scope that the device of --sas would name [default: the only one of the service]; of several running
+    /// `harbormaster dev`, the one that has it is asked.
+    #[arg(long, value_name = "ID")]
     id_scope: Option<IdScope>,
     /// Address of the admin listener [default: that of the running `harbormaster dev`].
-    #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT", requires = "admin_token_file")]
+    #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT", value_parser = argument::socket_address, requires = "admin_token_file")]
     admin: Option<SocketAddr>,
     /// File with the admin token: admin-token of the data directory.
     #[arg(long, env = "HARBORMASTER_ADMIN_TOKEN_FILE", value_name = "FILE", requires = "admin")]
@@ -60,8 +64,14 @@ enum Output {
 pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
     let (address, token_file) = admin(&options).map_err(Failure::usage)?;
     let token = file_option::text("--admin-token-file", &token_file).map_err(Failure::usage)?.to_string();
-    let query = match (&options.tracking_id, &options.registration_id, options.connection) {
-        (Some(tracking_id), _, _) => format!("trackingId={}", percent::encode(tracking_id)),
+    if token.trim().is_empty() || !token.trim().bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::usage(anyhow!(
+            "--admin-token-file {}: it must hold the admin token, one word, and nothing else",
+            token_file.display()
+        )));
+    }
+    let query = match (options.tracking_id, &options.registration_id, options.connection) {
+        (Some(tracking_id), _, _) => format!("trackingId={tracking_id}"),
         (None, Some(id), _) => format!("registrationId={}", percent::encode(id.as_str())),
         (None, None, Some(connection)) => format!("connection={connection}"),
         (None, None, None) => "limit=1".to_owned(),
@@ -96,10 +106,24 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
 
 /// The listener that the options name, else that of the running `dev`.
 fn admin(options: &Options) -> anyhow::Result<(SocketAddr, PathBuf)> {
-    if let (Some(address), Some(token_file)) = (options.admin, &options.admin_token_file) {
+    let Options { admin, admin_token_file, id_scope, sas, .. } = options;
+    if let (Some(address), Some(token_file)) = (*admin, admin_token_file) {
+        if id_scope.is_some() && sas.is_none() {
+            bail!(
+                "--id-scope without --sas chooses one of several running `harbormaster dev`; --admin names the service already"
+            );
+        }
         return Ok((address, token_file.clone()));
     }
-    let dev = running_dev::find().map_err(|why| why.or_give("--admin and --admin-token-file"))?;
+    let instead = "--id-scope, or --admin and --admin-token-file";
+    let dev = match (running_dev::find(), id_scope) {
+        (Err(several @ NoRunningDev::Several(_)), Some(id_scope)) => several.with_id_scope(id_scope),
+        (found, _) => found,
+    };
+    let dev = dev.map_err(|why| match why {
+        NoRunningDev::Several(_) => why.or_give(instead),
+        _ => why.or_give("--admin and --admin-token-file"),
+    })?;
     let admin = dev.admin.context("the running `harbormaster dev` names no admin listener")?;
     Ok((admin.listener.reachable(), admin.token_file))
 }

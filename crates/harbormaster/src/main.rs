@@ -4,6 +4,7 @@
 //! reading there.
 
 mod activation;
+mod argument;
 mod completions;
 mod config;
 mod configuration;
@@ -15,7 +16,9 @@ mod dry_run;
 mod exit;
 mod explain;
 mod file_option;
+mod invocation;
 mod key_option;
+mod likeness;
 mod logging;
 mod manage;
 mod running_dev;
@@ -94,7 +97,7 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(Failure { code, why }) => {
-            let _ = writeln!(std::io::stderr(), "harbormaster: {why:#}");
+            let _ = writeln!(std::io::stderr(), "harbormaster: {}", exit::told(&why));
             code.into()
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Each `dev` holds a locked file in a directory that only its user can enter. The lock ends with the process, however it ends.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,8 +10,11 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
+use dps_proto::ids::IdScope;
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::invocation::quoted;
 
 /// Most bytes of an announcement.
 const ANNOUNCEMENT_BYTES_MAX: u64 = 1024 * 1024;
@@ -72,8 +76,8 @@ pub(crate) enum NoRunningDev {
     #[error("no `harbormaster dev` of this user is running")]
     None,
     /// More than one, so that none is meant.
-    #[error("several `harbormaster dev` of this user are running: {}", .0.join(", "))]
-    Several(Vec<String>),
+    #[error("several `harbormaster dev` of this user are running: {}", described(.0))]
+    Several(Vec<RunningDev>),
     /// The directory is another's, or open to others.
     #[error(transparent)]
     Directory(#[from] BadDirectory),
@@ -82,7 +86,43 @@ pub(crate) enum NoRunningDev {
     Unreadable { path: PathBuf, why: String },
 }
 
+impl fmt::Debug for RunningDev {
+    /// Without the connection string, which holds a key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
+impl RunningDev {
+    /// What tells it from others, and how to reach it.
+    fn describe(&self) -> String {
+        let Self { pid, id_scope, .. } = self;
+        let admin = self.admin.as_ref().map(|Admin { listener, token_file }| {
+            format!(
+                " (--admin {} --admin-token-file {})",
+                listener.reachable(),
+                quoted(&token_file.display().to_string())
+            )
+        });
+        format!("process {pid} with ID scope {id_scope}{}", admin.unwrap_or_default())
+    }
+}
+
+fn described(running: &[RunningDev]) -> String {
+    running.iter().map(RunningDev::describe).collect::<Vec<_>>().join(", ")
+}
+
 impl NoRunningDev {
+    /// Of several, the one with this ID scope.
+    pub(crate) fn with_id_scope(self, id_scope: &IdScope) -> Result<RunningDev, Self> {
+        let Self::Several(running) = self else { return Err(self) };
+        let has_it = |dev: &&RunningDev| dev.id_scope.eq_ignore_ascii_case(id_scope.as_str());
+        match running.iter().filter(has_it).collect::<Vec<_>>()[..] {
+            [only] => Ok(only.clone()),
+            _ => Err(Self::Several(running)),
+        }
+    }
+
     /// What went wrong and what to do; `instead` is what makes a running `dev` needless.
     pub(crate) fn or_give(&self, instead: &str) -> anyhow::Error {
         match self {
@@ -118,8 +158,7 @@ pub(crate) fn find() -> Result<RunningDev, NoRunningDev> {
         Some(only) if running.is_empty() => Ok(only),
         Some(last) => {
             running.push(last);
-            let describe = |dev: &RunningDev| format!("process {} with ID scope {}", dev.pid, dev.id_scope);
-            Err(NoRunningDev::Several(running.iter().map(describe).collect()))
+            Err(NoRunningDev::Several(running))
         }
     }
 }

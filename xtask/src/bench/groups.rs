@@ -38,7 +38,9 @@ pub(super) fn run(machinery: &Machinery, effort: Effort) -> Result<(), Failure> 
     ] {
         let data_dir = machinery.data_dir(kind);
         machinery.fill(&data_dir, kind, count)?;
-        let server = machinery.harbormaster(&data_dir)?;
+        // `dev` makes what a start needs, and lets strangers guess as they like; `serve` does not.
+        machinery.harbormaster(&data_dir)?.process.stop()?;
+        let server = machinery.serve(&data_dir)?;
         let mut table = Table::new(&[
             "",
             "p50 ms",

@@ -1,10 +1,12 @@
 //! The programs of the benchmark, and a folder for what they write.
 
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::process::{DRIVER_CORE, Precedence, Process, SERVER_CORE};
 use crate::step::{self, Failure};
@@ -85,6 +87,50 @@ impl Machinery {
         let ready = process.line()?;
         let group_key = ready["enrollmentGroups"][0]["primaryKey"].as_str().map(str::to_owned);
         Ok(Server { process, address: address(&ready), group_key })
+    }
+
+    /// `harbormaster serve` with its default limits, on a data directory that [`Machinery::harbormaster`] has had.
+    pub(super) fn serve(&self, data_dir: &Path) -> Result<Server, Failure> {
+        let failed = |why: std::io::Error| Failure::new(STEP, format!("{}: {why}", self.folder.display()));
+        let mut key = fs::File::options();
+        let key = key.create(true).truncate(true).write(true).mode(0o600).open(self.folder.join("owner.key"));
+        // Nobody manages this service.
+        key.and_then(|mut file| file.write_all(&[b'A'; 64])).map_err(failed)?;
+        let data = data_dir.display();
+        let configuration = format!(
+            r#"[listen]
+mqtt = ["127.0.0.1:0"]
+https = ["127.0.0.1:0"]
+admin = "127.0.0.1:0"
+[[tls.certificate]]
+chain_file = "{data}/server-ecdsa.pem"
+key_file = "{data}/server-ecdsa.key"
+[store]
+data_dir = "{data}"
+sealing_key_file = "{data}/sealing.key"
+[[instance]]
+id_scope = "{ID_SCOPE}"
+service_hosts = ["localhost"]
+[[instance.hub]]
+name = "hub.localhost"
+kind = "local"
+[[instance.shared_access_policy]]
+name = "provisioningserviceowner"
+rights = ["ServiceConfig", "EnrollmentRead", "EnrollmentWrite", "DeviceConnect", "RegistrationStatusRead", "RegistrationStatusWrite"]
+primary_key_file = "owner.key"
+secondary_key_file = "owner.key"
+"#
+        );
+        let file = self.folder.join("serve.toml");
+        fs::write(&file, configuration).map_err(failed)?;
+        let arguments =
+            ["serve", "--output", "json", "--config", &file.display().to_string()].map(str::to_owned);
+        let log = self.folder.join("harbormaster.log");
+        let mut process =
+            Process::start(&self.harbormaster, &arguments, SERVER_CORE, Precedence::Normal, &log)?;
+        let mut ready = process.line()?;
+        let ready = json!({"mqtt": ready["mqtt"][0].take()});
+        Ok(Server { process, address: address(&ready), group_key: None })
     }
 
     /// The floor, which answers as `harbormaster` just answered the device `number` of `fleet`.

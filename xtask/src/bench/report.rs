@@ -40,10 +40,10 @@ impl Table {
     }
 }
 
-/// A figure beside its target.
+/// A figure beside its target, judged before both are rounded to two digits.
 pub(super) fn against(figure: f64, target: f64) -> String {
     let verdict = if figure <= target { "met" } else { "missed" };
-    format!("{figure:.2} (at most {target}: {verdict})")
+    format!("{figure:.2} (at most {target:.2}: {verdict})")
 }
 
 #[cfg(test)]
@@ -59,8 +59,9 @@ mod tests {
 
     #[test]
     fn a_target_stands_beside_its_figure() {
-        assert_eq!(against(1.5, 1.5), "1.50 (at most 1.5: met)");
-        assert_eq!(against(1.61, 1.5), "1.61 (at most 1.5: missed)");
-        assert_eq!(against(f64::NAN, 1.5), "NaN (at most 1.5: missed)");
+        assert_eq!(against(1.5, 1.5), "1.50 (at most 1.50: met)");
+        assert_eq!(against(1.502, 1.5), "1.50 (at most 1.50: missed)");
+        assert_eq!(against(1.61, 1.5), "1.61 (at most 1.50: missed)");
+        assert_eq!(against(f64::NAN, 1.5), "NaN (at most 1.50: missed)");
     }
 }

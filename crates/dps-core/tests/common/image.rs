@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dps_core::enrollment::{
-    EnrollmentGroup, EntryRef, IndividualEnrollment, OPEN_GROUPS_MAX, ProvisioningStatus,
+    EnrollmentGroup, EntryRef, IndividualEnrollment, OPEN_GROUPS_MAX, PREFIXED_GROUPS_MAX, ProvisioningStatus,
 };
 use dps_core::ports::{
     CandidateGroups, Commit, Condition, HubWrite, LookUp, RegistrationWrite, StoredHubDevice, WriteError,
@@ -194,6 +194,13 @@ impl Image {
         let others = self.groups.iter().filter(|(other, _)| other.0 == *scope && **other != key);
         if is_open(&group) && others.filter(|(_, other)| is_open(other)).count() >= OPEN_GROUPS_MAX {
             return Err(WriteError::TooManyOpenGroups(OPEN_GROUPS_MAX));
+        }
+        if let Some(prefix) = &group.registration_id_prefix {
+            let others = self.groups.iter().filter(|(other, _)| other.0 == *scope && **other != key);
+            let most = prefix.most_on_one_id(others.filter_map(|(_, it)| it.registration_id_prefix.clone()));
+            if most > PREFIXED_GROUPS_MAX {
+                return Err(WriteError::TooManyPrefixedGroups(most));
+            }
         }
         self.groups.insert(key, Arc::new(group));
         Ok(())

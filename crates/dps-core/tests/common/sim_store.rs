@@ -287,6 +287,10 @@ impl Store for SimStore {
         self.read(|image| image.secrets.iter().map(|(scope, _)| scope.clone()).collect()).await
     }
 
+    async fn is_writable(&self) -> Result<(), StoreError> {
+        self.write(|_| ()).await
+    }
+
     async fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> Result<LookUp, StoreError> {
         self.count(Call::LookUp)?;
         self.read(|image| image.look_up(scope, id)).await

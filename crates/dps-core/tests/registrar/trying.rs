@@ -75,3 +75,22 @@ fn a_try_during_an_operation_tells_of_that_operation() {
     let (tried_operation, tried) = accepted(try_out(&desk, &device));
     assert_eq!((tried_operation, tried), (operation, record));
 }
+
+/// DPS-LIMIT-5
+#[test]
+fn a_register_is_allowed_or_not_once_the_device_has_proved_itself_and_before_anything_is_written() {
+    let desk = desk();
+    let asked = std::cell::Cell::new(0);
+    let register = |device: &DeviceClaim| {
+        drive(desk.registrar.register_if(device, desk.moment(), || {
+            asked.set(asked.get() + 1);
+            Err(Refusal::Busy)
+        }))
+    };
+    let stranger = desk.signed("line-1", &keys("nobody").primary);
+    assert!(matches!(register(&stranger), Err(Refusal::Unproven(_))));
+    assert_eq!(asked.get(), 0, "a stranger's tries do not count");
+    assert!(matches!(register(&desk.by_group("line-1", "alpha")), Err(Refusal::Busy)));
+    assert_eq!(asked.get(), 1);
+    assert!(desk.record("line-1").is_none());
+}

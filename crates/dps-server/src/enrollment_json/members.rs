@@ -3,6 +3,8 @@
 use dps_proto::key::SymmetricKey;
 use serde_json::{Map, Value};
 
+use crate::excerpt::excerpt;
+
 /// A member that is missing or wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {why}")]
@@ -13,8 +15,11 @@ pub struct BadMember {
     pub why: String,
 }
 
+/// Longest cause of a bad member, in characters; it may show the value. Spec: DPS-EXPLAIN-11.
+const WHY_CHARACTERS_MAX: usize = 256;
+
 pub(super) fn bad(path: &str, why: impl Into<String>) -> BadMember {
-    BadMember { path: path.to_owned(), why: why.into() }
+    BadMember { path: path.to_owned(), why: excerpt(why.into(), WHY_CHARACTERS_MAX) }
 }
 
 /// The members of one object, and where it stands.
@@ -105,7 +110,7 @@ impl<'v> Members<'v> {
     }
 
     pub(super) fn wrong(&self, name: &str, why: impl Into<String>) -> BadMember {
-        BadMember { path: self.path_of(name), why: why.into() }
+        bad(&self.path_of(name), why)
     }
 
     pub(super) fn path_of(&self, name: &str) -> String {

@@ -2,6 +2,7 @@
 
 mod members;
 mod read;
+mod vocabulary;
 mod write;
 
 use dps_core::enrollment::{
@@ -11,6 +12,7 @@ use dps_proto::key::KeyPair;
 
 pub use members::BadMember;
 pub use read::read;
+pub use vocabulary::{UnknownMember, unknown_members};
 pub use write::{attestation, entry};
 
 /// An entry of either kind.

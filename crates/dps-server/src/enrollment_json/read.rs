@@ -15,7 +15,7 @@ use super::EnrollmentEntry;
 use super::members::{BadMember, Members, bad};
 
 /// What this service reads of either kind, or writes itself; everything else is kept as it came. Spec: DPS-SERVICE-16.
-const KNOWN: [&str; 15] = [
+pub(super) const KNOWN: [&str; 15] = [
     "registrationId",
     "enrollmentGroupId",
     "deviceId",
@@ -293,6 +293,16 @@ mod tests {
         for (json, expected) in rows {
             assert_eq!(read(&json, None, moment()).unwrap_err().to_string(), expected, "{json}");
         }
+    }
+
+    /// DPS-EXPLAIN-11
+    #[test]
+    fn an_error_shows_no_more_than_the_ends_of_a_long_value() {
+        let json = json!({"registrationId": "a", "attestation": {"type": "m".repeat(200_000)}});
+        let why = read(&json, None, moment()).unwrap_err().why;
+        assert!(why.len() == 256 && why.ends_with("is none of symmetricKey, x509, tpm"), "{why}");
+        let json = json!({"registrationId": "ö".repeat(200_000), "attestation": {"type": "symmetricKey"}});
+        assert!(read(&json, None, moment()).unwrap_err().why.chars().count() <= 256);
     }
 
     #[test]

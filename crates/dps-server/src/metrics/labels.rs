@@ -71,6 +71,8 @@ impl Closed {
 pub enum Limit {
     /// Time to finish the TLS handshake.
     HandshakeTime,
+    /// Bytes of the TLS handshake.
+    HandshakeBytes,
     /// Time to send CONNECT.
     ConnectTime,
     /// Time to be attested.
@@ -87,6 +89,8 @@ pub enum Limit {
     Packet,
     /// Searches for groups.
     GroupSearch,
+    /// Connections of all listeners.
+    Connections,
     /// Connections of one address.
     AddressConnections,
     /// Connections that have not proved themselves.

@@ -29,9 +29,13 @@ use crate::limits::Charge;
 use crate::metrics::{Asked, Attestation, Limit, Metrics};
 use crate::mqtt::end::End;
 use crate::render;
+use crate::unassigned::Unassigned;
 
 /// Room made for each read. Requests are smaller, so one read usually takes one whole.
 const READ_BYTES: usize = 1_024;
+
+/// What each connection may buffer whatever others do: CONNECT and an ordinary register fit. Spec: DPS-LIMIT-10.
+const OWN_BYTES: usize = 4 * 1_024;
 
 /// How long an address that guesses waits for each refusal: about the time between two tries of a device. Spec: DPS-LIMIT-8.
 const GUESS_PAUSE: Duration = Duration::from_millis(250);
@@ -69,8 +73,9 @@ pub async fn serve<S>(
             buffer = BytesMut::new();
         }
         buffer.reserve(READ_BYTES);
-        // Spec: DPS-MQTT-30.
-        if charge.resize(if connection.attested { 0 } else { buffer.capacity() }).is_err() {
+        // Spec: DPS-MQTT-30, DPS-LIMIT-10.
+        let own = if connection.attested { usize::MAX } else { OWN_BYTES };
+        if charge.resize(buffer.capacity().saturating_sub(own)).is_err() {
             connection.session.close(CloseReason::BufferBudget);
             continue;
         }
@@ -255,17 +260,15 @@ impl Connection<'_> {
             Request::Register { payload } => {
                 // Custom allocation would pass the payload on; every other policy ignores it.
                 RegisterBody::parse(&payload, &claim.registration_id)?;
-                throttles.may_register(&claim.id_scope)?;
-                let registered = registrar.register(claim, moments.moment()).await?;
-                throttles.registered(&claim.id_scope);
+                let may = || throttles.register(&claim.id_scope).map_err(RequestFault::from);
+                let registered = registrar.register_if(claim, moments.moment(), may).await?;
                 self.front_end.metrics.registered(&registered, Transport::Mqtt);
                 self.log_registered(&registered);
                 Ok(render::registered(&registered, api_version, retry_after_s))
             }
             Request::Poll { operation_id } => {
-                throttles.may_poll(&claim.id_scope, &claim.registration_id)?;
                 let polled = registrar.poll(claim, &operation_id, moments.moment()).await?;
-                throttles.polled(&claim.id_scope, &claim.registration_id);
+                throttles.poll(&claim.id_scope, &claim.registration_id)?;
                 Ok(render::polled(&polled, api_version, retry_after_s))
             }
         }
@@ -293,12 +296,21 @@ impl Connection<'_> {
             State::Assigned { assignment, .. } => Some(assignment),
             State::Assigning { .. } | State::Failed { .. } | State::Disabled { .. } => None,
         };
-        let outcome = match &registration.state {
-            State::Assigned { .. } => "assigned",
-            State::Assigning { .. } => "assigning",
-            State::Failed { .. } => "failed",
-            State::Disabled { .. } => "disabled",
-        };
+        if let Some(Unassigned { outcome, told, reason, advice }) = Unassigned::of(registration) {
+            tracing::warn!(
+                connection = self.peer.connection,
+                peer = %self.peer.address,
+                id_scope = registration.id_scope.as_str(),
+                registration_id = registration.registration_id.as_str(),
+                transport = Transport::Mqtt.as_str(),
+                entry = %registration.entry,
+                outcome,
+                reason,
+                "device not assigned"
+            );
+            let explanation = self.explanation(Step::Request, reason);
+            return self.explain(Explanation { told, advice: Some(advice.to_owned()), ..explanation });
+        }
         tracing::info!(
             connection = self.peer.connection,
             peer = %self.peer.address,
@@ -309,7 +321,7 @@ impl Connection<'_> {
             hub = assignment.map(|assignment| assignment.hub.as_str()),
             device_id = assignment.map(|assignment| assignment.device_id.as_str()),
             claimed_from = claimed_from.map(|group| group.as_str()),
-            outcome,
+            outcome = if assignment.is_some() { "assigned" } else { "assigning" },
             "device registered"
         );
     }

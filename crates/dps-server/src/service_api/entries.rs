@@ -74,7 +74,7 @@ impl Entries<'_> {
                 // Someone else was faster: what they wrote decides now.
                 Err(WriteError::Exists | WriteError::Missing | WriteError::Changed) => {}
                 Err(WriteError::Store(why)) => return Err(why.into()),
-                Err(why @ WriteError::TooManyOpenGroups(_)) => {
+                Err(why @ (WriteError::TooManyOpenGroups(_) | WriteError::TooManyPrefixedGroups(_))) => {
                     return Err(ServiceFault::TooManyOpenGroups(why));
                 }
             }
@@ -158,7 +158,10 @@ pub(super) fn delete_fault(why: WriteError, missing: ServiceFault) -> ServiceFau
     match why {
         WriteError::Store(why) => why.into(),
         WriteError::Missing => missing,
-        WriteError::Exists | WriteError::Changed | WriteError::TooManyOpenGroups(_) => {
+        WriteError::Exists
+        | WriteError::Changed
+        | WriteError::TooManyOpenGroups(_)
+        | WriteError::TooManyPrefixedGroups(_) => {
             ServiceFault::ETagMismatch("it changed while it was being deleted")
         }
     }

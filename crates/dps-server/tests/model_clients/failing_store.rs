@@ -29,6 +29,10 @@ impl Store for FailingStore {
         self.inner.id_scopes().await
     }
 
+    async fn is_writable(&self) -> Result<(), StoreError> {
+        self.inner.is_writable().await
+    }
+
     async fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> Result<LookUp, StoreError> {
         let take = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         match take {

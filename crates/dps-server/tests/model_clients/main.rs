@@ -14,6 +14,11 @@ mod token;
 mod waits;
 mod wire;
 
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+
 use models::{ALL, Model};
 use reading::Outcome;
 use service::{Outage, Service};
@@ -108,6 +113,26 @@ async fn every_client_reports_a_disabled_enrollment() {
     all(Service::disabled, |_| Outcome::Disabled).await;
 }
 
+/// DPS-EXPLAIN-10
+#[tokio::test(start_paused = true)]
+async fn a_device_without_a_hub_can_be_explained_though_it_proved_itself() {
+    let rows = [
+        (
+            Service::disabled(),
+            "disabled",
+            "the credential proves the device, and enrollment group group-8 is disabled",
+        ),
+        (Service::without_hubs(), "401001", "no linked hub may take the device"),
+    ];
+    for (service, told, reason) in rows {
+        ALL[0].run(service.connect(TOGETHER), SCOPE, DEVICE, &service.device_key(DEVICE)).await;
+        let kept = service.explanations();
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        assert_eq!((&*kept[0].told, &*kept[0].reason), (told, reason));
+        assert!(kept[0].advice.is_some());
+    }
+}
+
 /// DPS-MQTT-5, DPS-MQTT-20, DPS-BODY-9: no client registers again for it.
 #[tokio::test(start_paused = true)]
 async fn every_client_reports_a_refused_credential_and_leaves_it_at_that() {
@@ -132,6 +157,31 @@ async fn an_address_that_guesses_waits_for_its_refusals() {
     }
     assert!(waits[..21].iter().all(|wait| *wait == waits[0]), "{waits:?}");
     assert_eq!(waits[21], waits[0] + 250, "{waits:?}");
+}
+
+/// DPS-LIMIT-10, DPS-MQTT-30: strangers hold all that may be buffered, each with most of a CONNECT of 8,000 bytes.
+#[tokio::test(start_paused = true)]
+async fn devices_register_while_strangers_have_used_up_the_bytes_that_are_shared() {
+    for model in &ALL {
+        let service = Service::with_bytes(30_000);
+        let mut strangers = Vec::new();
+        for _ in 0..9 {
+            let mut stranger = service.connect(TOGETHER);
+            stranger.write_all(&[0x10, 0xC0, 0x3E]).await.unwrap();
+            stranger.write_all(&[0; 7_900]).await.unwrap();
+            strangers.push(stranger);
+        }
+        let mut cut = 0;
+        for stranger in &mut strangers {
+            // At once, or at the deadline of CONNECT, which is later.
+            let read = timeout(Duration::from_secs(1), stranger.read(&mut [0])).await;
+            cut += usize::from(read.is_ok());
+        }
+        assert!((1..9).contains(&cut), "the bytes are used up, and whoever has them keeps them: {cut}");
+        let stream = service.connect(TOGETHER);
+        let report = model.run(stream, SCOPE, DEVICE, &service.device_key(DEVICE)).await;
+        assert_eq!(report.outcome, assigned(), "{}", model.name);
+    }
 }
 
 /// DPS-MQTT-4

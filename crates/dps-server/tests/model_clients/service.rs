@@ -18,6 +18,7 @@ use dps_core::registration::{State, Substatus};
 use dps_hub::LocalHub;
 use dps_proto::ids::{ETag, InstanceSecret};
 use dps_proto::key::{KeyPair, SymmetricKey};
+use dps_server::explain::{Explanation, Wanted};
 use dps_server::front_end::{FrontEnd, Peer};
 use dps_server::limits::Limits;
 use dps_server::moments::{Moments as _, SystemMoments};
@@ -119,6 +120,15 @@ impl Service {
         service
     }
 
+    /// All connections not yet attested may buffer `bytes` together, beyond what is each one's own.
+    pub(crate) fn with_bytes(bytes: usize) -> Self {
+        let service = Self::new();
+        let FrontEnd { registrar, moments, limits, .. } = &*service.front_end;
+        let limits = Limits { unattested_bytes: bytes, ..limits.clone() };
+        let front_end = FrontEnd::new(Arc::clone(registrar), Arc::clone(moments), limits);
+        Self { front_end: Arc::new(front_end), ..service }
+    }
+
     fn build(hub: Option<Arc<dyn Hub>>, status: ProvisioningStatus, outage: Outage, requests: u32) -> Self {
         let (store, scope) = (MemoryStore::new(), SCOPE.parse().unwrap());
         for number in 0..GROUPS {
@@ -160,6 +170,10 @@ impl Service {
             connection::serve(server, peer, admitted, &front_end, stopping).await;
         });
         client
+    }
+
+    pub(crate) fn explanations(&self) -> Vec<Arc<Explanation>> {
+        self.front_end.explanations.find(&Wanted::default(), 99)
     }
 
     /// Derived from the last group that is searched.

@@ -191,7 +191,7 @@ pub(crate) fn outcome(written: &Result<(), WriteError>) -> &'static str {
         Err(WriteError::Exists) => "exists",
         Err(WriteError::Missing) => "missing",
         Err(WriteError::Changed) => "changed",
-        Err(WriteError::TooManyOpenGroups(_)) => "too many",
+        Err(WriteError::TooManyOpenGroups(_) | WriteError::TooManyPrefixedGroups(_)) => "too many",
         Err(WriteError::Store(error)) => panic!("{error}"),
     }
 }

@@ -5,13 +5,13 @@
 
 mod enrollment_groups;
 pub(crate) mod fixtures;
+mod group_limits;
 mod hub_devices;
 mod individual_enrollments;
 mod instances;
 mod lists;
 mod load;
 mod model;
-mod open_groups;
 mod registrations;
 
 use std::sync::Arc;

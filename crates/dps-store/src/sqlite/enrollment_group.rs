@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use dps_core::enrollment::{EnrollmentGroup, GroupAttestation, OPEN_GROUPS_MAX};
+use dps_core::enrollment::{
+    EnrollmentGroup, GroupAttestation, OPEN_GROUPS_MAX, PREFIXED_GROUPS_MAX, RegistrationIdPrefix,
+};
 use dps_core::ports::{Condition, StoreError, WriteError};
 use dps_proto::ids::{EnrollmentGroupId, IdScope, RegistrationId};
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
@@ -31,12 +33,22 @@ pub(super) fn put(
     if let Err(refused) = permits_put(condition, TABLE.etag(connection, scope, id.folded())?.as_deref()) {
         return Ok(Err(refused));
     }
-    let prefix = group.registration_id_prefix.as_ref().map(|prefix| prefix.as_str());
-    if prefix.is_none() {
-        let others = other_open_groups(connection, scope, id)?;
-        if others >= OPEN_GROUPS_MAX {
-            return Ok(Err(WriteError::TooManyOpenGroups(others)));
+    let prefix = group.registration_id_prefix.as_ref().map(RegistrationIdPrefix::as_str);
+    let stored = stored_prefix(connection, scope, id)?;
+    match &group.registration_id_prefix {
+        None => {
+            let others = other_open_groups(connection, scope, id)?;
+            if others >= OPEN_GROUPS_MAX {
+                return Ok(Err(WriteError::TooManyOpenGroups(others)));
+            }
         }
+        Some(wanted) if stored != Some(Prefix::Of(wanted.clone())) => {
+            let most = wanted.most_on_one_id(other_prefixes(connection, scope, id, wanted)?);
+            if most > PREFIXED_GROUPS_MAX {
+                return Ok(Err(WriteError::TooManyPrefixedGroups(most)));
+            }
+        }
+        Some(_) => {}
     }
     let GroupAttestation::SymmetricKey(_) = group.attestation;
     let settings = SettingsColumns::of(&group.settings)?;
@@ -74,7 +86,9 @@ pub(super) fn put(
             settings.migrate_device_data,
             settings.other_members,
         ])?;
-    count_write(connection, scope)?;
+    if prefix.is_none() || stored == Some(Prefix::None) {
+        count_open_write(connection, scope)?;
+    }
     Ok(Ok(()))
 }
 
@@ -84,9 +98,10 @@ pub(super) fn delete(
     id: &EnrollmentGroupId,
     condition: &Condition,
 ) -> Result<Result<(), WriteError>, Fault> {
+    let stored = stored_prefix(connection, scope.folded(), id)?;
     let deleted = TABLE.delete(connection, scope.folded(), id.folded(), condition)?;
-    if deleted.is_ok() {
-        count_write(connection, scope.folded())?;
+    if deleted.is_ok() && stored == Some(Prefix::None) {
+        count_open_write(connection, scope.folded())?;
     }
     Ok(deleted)
 }
@@ -172,7 +187,7 @@ pub(super) fn etag(
     TABLE.etag(connection, scope.folded(), id.folded())
 }
 
-/// A number that changes with every write to a group of the scope; `None` as long as there was none.
+/// A number that changes with every write that a group without a prefix takes part in; `None` as long as there was none.
 pub(super) fn version(connection: &Connection, scope: &IdScope) -> Result<Option<i64>, Fault> {
     let select = "SELECT version FROM enrollment_group_version WHERE id_scope = ?1";
     Ok(connection.prepare_cached(select)?.query_row([scope.folded()], |row| row.get(0)).optional()?)
@@ -193,7 +208,57 @@ fn other_open_groups(connection: &Connection, scope: &str, id: &EnrollmentGroupI
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
-fn count_write(connection: &Connection, scope: &str) -> Result<(), Fault> {
+/// Of the other groups, those whose prefix is the beginning of `prefix` or goes on from it. Spec: DPS-REG-21.
+fn other_prefixes(
+    connection: &Connection,
+    scope: &str,
+    id: &EnrollmentGroupId,
+    prefix: &RegistrationIdPrefix,
+) -> Result<Vec<RegistrationIdPrefix>, Fault> {
+    // No prefix holds a character as high as DEL.
+    let select = "SELECT registration_id_prefix FROM enrollment_group
+                  WHERE id_scope = ?1 AND enrollment_group_id <> ?2
+                    AND registration_id_prefix >= ?3 AND registration_id_prefix < ?3 || char(127)
+                  UNION ALL
+                  SELECT g.registration_id_prefix
+                  FROM (WITH RECURSIVE beginning (length) AS (
+                            SELECT 1 UNION ALL SELECT length + 1 FROM beginning WHERE length < length(?3))
+                        SELECT length FROM beginning WHERE length < length(?3)) b
+                  CROSS JOIN enrollment_group g
+                      ON g.id_scope = ?1 AND g.registration_id_prefix = substr(?3, 1, b.length)
+                  WHERE g.enrollment_group_id <> ?2";
+    let mut statement = connection.prepare_cached(select)?;
+    let mut rows = statement.query([scope, id.folded(), prefix.as_str()])?;
+    let mut prefixes = Vec::new();
+    while let Some(row) = rows.next()? {
+        prefixes.push(Columns::of(row).parsed()?);
+    }
+    Ok(prefixes)
+}
+
+/// The prefix of a stored group.
+#[derive(PartialEq, Eq)]
+enum Prefix {
+    None,
+    Of(RegistrationIdPrefix),
+}
+
+/// `None` where there is no such group.
+fn stored_prefix(
+    connection: &Connection,
+    scope: &str,
+    id: &EnrollmentGroupId,
+) -> Result<Option<Prefix>, Fault> {
+    let select = "SELECT registration_id_prefix FROM enrollment_group
+                  WHERE id_scope = ?1 AND enrollment_group_id = ?2";
+    let mut statement = connection.prepare_cached(select)?;
+    let mut rows = statement.query([scope, id.folded()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(Columns::of(row).optional()?.map_or(Prefix::None, Prefix::Of)))
+}
+
+/// Counts a write to a group that has no prefix, or had none.
+fn count_open_write(connection: &Connection, scope: &str) -> Result<(), Fault> {
     let upsert = "INSERT INTO enrollment_group_version (id_scope, version) VALUES (?1, 1)
                   ON CONFLICT (id_scope) DO UPDATE SET version = version + 1";
     connection.prepare_cached(upsert)?.execute([scope])?;

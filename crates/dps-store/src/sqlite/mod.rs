@@ -102,6 +102,10 @@ impl Store for SqliteStore {
         self.readers.read(instance::id_scopes).await
     }
 
+    async fn is_writable(&self) -> Result<(), StoreError> {
+        self.writer.write(schema::write_version_again).await
+    }
+
     async fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> Result<LookUp, StoreError> {
         let (sealer, scope, id) = (Arc::clone(&self.sealer), scope.clone(), id.clone());
         self.readers

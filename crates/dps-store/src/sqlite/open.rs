@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::schema;
 use crate::private_file;
@@ -52,7 +52,12 @@ pub enum OpenError {
     },
     /// SQLite refused.
     #[error("the database cannot be opened: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(rusqlite::Error),
+    /// Its bytes are not what SQLite writes.
+    #[error(
+        "the file is damaged, or no SQLite database: put a backup in its place, or move it away to begin anew"
+    )]
+    Damaged,
     /// A newer version of this program has written it. Spec: DPS-STORE-7.
     #[error(
         "the database has version {found} and this program knows versions up to {known}: use a newer program"
@@ -74,6 +79,15 @@ pub enum OpenError {
     /// No thread could be started.
     #[error("no thread could be started: {0}")]
     Thread(io::Error),
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged,
+            _ => Self::Sqlite(error),
+        }
+    }
 }
 
 impl Default for SqliteOptions {

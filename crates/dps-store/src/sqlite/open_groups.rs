@@ -1,10 +1,9 @@
 //! The groups without a prefix, remembered: a search through up to 1,000 of them must not read and unseal them each time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dps_core::enrollment::EnrollmentGroup;
-use dps_core::ports::StoreError;
 use dps_proto::ids::IdScope;
 use rusqlite::Connection;
 
@@ -14,17 +13,18 @@ use crate::sealing::Sealer;
 
 type Groups = Arc<[Arc<EnrollmentGroup>]>;
 
-type ByScope = HashMap<IdScope, (i64, Groups)>;
+/// The open groups of one ID scope as they were at one version; `None` before the first reading.
+type Remembered = Mutex<Option<(i64, Groups)>>;
 
 /// The open groups of each ID scope as they were at one version of its groups.
 #[derive(Default)]
 pub(super) struct OpenGroups {
-    remembered: Mutex<ByScope>,
+    by_scope: Mutex<HashMap<IdScope, Arc<Remembered>>>,
 }
 
 impl OpenGroups {
-    /// The open groups at the point in time that `connection` sees. Each write to a group counts a version in its own
-    /// transaction, and the version is read in this one: what is remembered is used only if it is exactly what would be read.
+    /// The open groups at the point in time that `connection` sees. Each write to one counts a version in its own transaction,
+    /// and the version is read in this one: what is remembered is used only if it is exactly what would be read.
     pub(super) fn at(
         &self,
         connection: &Connection,
@@ -34,22 +34,24 @@ impl OpenGroups {
         let Some(version) = enrollment_group::version(connection, scope)? else {
             return Ok(Groups::from([]));
         };
-        if let Some((remembered, groups)) = self.remembered()?.get(scope)
-            && *remembered == version
+        let remembered = Arc::clone(lock(&self.by_scope).entry(scope.clone()).or_default());
+        // Held while the groups are read: whoever else wants them would only read and unseal the same.
+        let mut remembered = lock(&remembered);
+        if let Some((known, groups)) = &*remembered
+            && *known == version
         {
             return Ok(Arc::clone(groups));
         }
         let groups: Groups = enrollment_group::open_groups(connection, sealer, scope)?.into();
-        let mut remembered = self.remembered()?;
         // Another reader may see a later point in time and have been quicker.
-        if remembered.get(scope).is_none_or(|(newest, _)| *newest < version) {
-            remembered.insert(scope.clone(), (version, Arc::clone(&groups)));
+        if remembered.as_ref().is_none_or(|(newest, _)| *newest < version) {
+            *remembered = Some((version, Arc::clone(&groups)));
         }
         Ok(groups)
     }
+}
 
-    fn remembered(&self) -> Result<MutexGuard<'_, ByScope>, Fault> {
-        let broken = |_| Fault(StoreError::Unavailable("a reader was broken off by a panic".to_owned()));
-        self.remembered.lock().map_err(broken)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What it holds is replaced in one step, so a panic leaves it whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::OpenError;
+use super::fault::Fault;
 
 /// Stands in the file's header, so that a file of another program is never taken for a store: `HBMS`.
 const APPLICATION_ID: u32 = u32::from_be_bytes(*b"HBMS");
@@ -50,6 +51,13 @@ fn check_for(connection: &Connection, migrations: &[&str]) -> Result<usize, Open
         (APPLICATION_ID, version) => Err(OpenError::Newer { found: version, known: migrations.len() }),
         _ => Err(OpenError::NotAStore),
     }
+}
+
+/// Writes the version that stands there already: a write to the log as any other, for a transaction that changes nothing
+/// writes nothing, and would succeed on a full disk. Spec: DPS-METRICS-4.
+pub(super) fn write_version_again(connection: &Connection) -> Result<(), Fault> {
+    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(connection.pragma_update(None, "user_version", version)?)
 }
 
 #[cfg(test)]

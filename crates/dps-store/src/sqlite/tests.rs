@@ -265,7 +265,7 @@ fn a_newer_database_or_another_programs_file_is_refused_and_left_as_it_is() {
         "a text that is long enough to be taken for the header of a database, and then some more of it",
     )
     .unwrap();
-    assert!(matches!(refused(&text), OpenError::Sqlite(_)));
+    assert!(matches!(refused(&text), OpenError::Damaged));
 }
 
 /// DPS-STORE-8
@@ -312,4 +312,56 @@ fn the_search_by_prefix_is_prepared_once_for_all_devices() {
     let statement = reader.prepare_cached(enrollment_group::SELECT_WITH_PREFIX_OF).unwrap();
     assert_eq!(statement.get_status(StatementStatus::Run), 3);
     assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+}
+
+/// DPS-METRICS-4
+#[tokio::test]
+async fn a_store_is_writable_only_while_a_write_reaches_its_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = open(&path);
+    fill(&store).await;
+    let log = || fs::read(directory.path().join("store.db-wal")).unwrap();
+    let before = log();
+    store.is_writable().await.unwrap();
+    assert_ne!(log(), before, "a transaction that writes nothing proves nothing");
+    assert_eq!(store.id_scopes().await.unwrap(), [scope()]);
+    store.close();
+
+    let store = open(&path);
+    let died = store.writer.write(|_| -> Result<(), fault::Fault> { panic!("as a bug would") }).await;
+    assert!(died.is_err());
+    assert!(matches!(store.is_writable().await, Err(StoreError::Unavailable(_))));
+    assert_eq!(store.id_scopes().await.unwrap(), [scope()], "reading goes on");
+}
+
+/// DPS-METRICS-4
+#[tokio::test]
+async fn a_store_whose_disk_takes_nothing_is_not_writable() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("store.db"));
+    store.writer.write(|connection| Ok(connection.execute_batch("PRAGMA query_only = ON")?)).await.unwrap();
+    assert!(matches!(store.is_writable().await, Err(StoreError::Unavailable(_))));
+}
+
+/// DPS-REG-2
+#[tokio::test]
+async fn open_groups_are_read_again_only_after_a_write_to_one_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("store.db"));
+    fill(&store).await;
+    let open_groups = async || store.candidate_groups(&scope(), &device("Device-1")).await.unwrap().open;
+    let before = open_groups().await;
+    put_group(&store, prefixed_group("More", "m", 1)).await;
+    put_group(&store, prefixed_group("Press", "q", 2)).await;
+    store.delete_enrollment_group(&scope(), &group_id("More"), Condition::Always).await.unwrap();
+    assert!(Arc::ptr_eq(&open_groups().await, &before));
+
+    put_group(&store, group("Press", 3)).await;
+    let with_press = open_groups().await;
+    assert_eq!(with_press.len(), 2);
+    put_group(&store, prefixed_group("Line", "l", 4)).await;
+    assert_eq!(open_groups().await.len(), 1);
+    store.delete_enrollment_group(&scope(), &group_id("Press"), Condition::Always).await.unwrap();
+    assert_eq!(open_groups().await.len(), 0);
 }

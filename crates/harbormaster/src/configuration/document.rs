@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::fault::{Fault, Lines, Located, Position};
 use super::key::{self, Section};
+use crate::likeness;
 
 /// What all tables of one file share.
 pub(super) struct Context<'t> {
@@ -325,11 +326,8 @@ fn join(path: &str, name: &str) -> String {
 
 /// What was probably meant.
 fn nearest(name: &str, known: &[&str]) -> String {
-    /// Below this, a suggestion would be a riddle.
-    const ALIKE: f64 = 0.5;
-    let alike = |known: &&str| (strsim::normalized_damerau_levenshtein(name, known), (*known).to_owned());
-    match known.iter().map(alike).max_by(|(a, _), (b, _)| a.total_cmp(b)) {
-        Some((likeness, nearest)) if likeness >= ALIKE => format!("did you mean {nearest}?"),
-        _ => format!("take it out; there are {}", known.join(", ")),
+    match likeness::nearest(name, known) {
+        Some(nearest) => format!("did you mean {nearest}?"),
+        None => format!("take it out; there are {}", known.join(", ")),
     }
 }

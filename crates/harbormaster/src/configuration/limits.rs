@@ -20,11 +20,12 @@ pub(super) struct LimitKey {
 }
 
 /// All of them.
-pub(super) const LIMITS: [LimitKey; 16] = [
+pub(super) const LIMITS: [LimitKey; 17] = [
     LimitKey {
         name: "connections",
         unit: "connections",
-        range: 1..=1_000_000,
+        // Each listener keeps a place for whoever comes next.
+        range: 100..=1_000_000,
         meaning: "Connections at one time, of all listeners together; more wait in the kernel's queue. Each takes a file \
                   descriptor.",
         get: |limits| Some(limits.connections as u64),
@@ -34,7 +35,7 @@ pub(super) const LIMITS: [LimitKey; 16] = [
         name: "connections_per_address",
         unit: "connections",
         range: 1..=1_000_000,
-        meaning: "Connections at one time from one address. Devices behind one router share an address.",
+        meaning: "Connections at one time from one address. Devices behind one router share an address; an IPv6 address counts as its /64.",
         get: |limits| limits.connections_per_address.map(|value| value as u64),
         set: |limits, value| limits.connections_per_address = Some(size(value)),
     },
@@ -146,6 +147,16 @@ pub(super) const LIMITS: [LimitKey; 16] = [
         set: |limits, value| limits.failed_attestations_per_minute = rate(value),
     },
     LimitKey {
+        name: "guesses_per_minute",
+        unit: "failures a minute",
+        range: 0..=1_000_000,
+        meaning: "Failed attestations after which an address counts as guessing for a minute: its searches for groups come after \
+                  everyone else's, and its refusals a quarter of a second later; 0 is never. Devices behind one router share an \
+                  address.",
+        get: |limits| Some(limits.guesses_per_minute.map_or(0, |rate| rate.get().into())),
+        set: |limits, value| limits.guesses_per_minute = rate(value),
+    },
+    LimitKey {
         name: "retry_after_s",
         unit: "seconds",
         range: 2..=5,
@@ -234,6 +245,7 @@ mod tests {
             registrations_per_minute,
             polls_per_device,
             failed_attestations_per_minute,
+            guesses_per_minute,
             retry_after_s,
         } = limits;
         assert_ne!(connections, standard.connections);
@@ -251,6 +263,7 @@ mod tests {
         assert_ne!(registrations_per_minute, standard.registrations_per_minute);
         assert_ne!(polls_per_device, standard.polls_per_device);
         assert_ne!(failed_attestations_per_minute, standard.failed_attestations_per_minute);
+        assert_ne!(guesses_per_minute, standard.guesses_per_minute);
         assert_ne!(retry_after_s, standard.retry_after_s);
     }
 

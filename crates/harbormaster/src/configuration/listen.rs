@@ -40,7 +40,7 @@ pub(super) fn section() -> Section {
             "https",
             r#"list of "ADDRESS:PORT""#,
             any(HTTPS_PORT),
-            "Where devices and clients of the service API connect over HTTPS.",
+            "Where clients of the service API connect over HTTPS.",
         ),
         Key::new(
             "admin",

@@ -10,12 +10,15 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::enrollments::Group;
+use crate::invocation::{self, quoted};
 
 /// The device of the examples.
 const SAMPLE_DEVICE: &str = "my-device";
 
 /// The service as it runs.
 pub(super) struct Ready {
+    /// By which this machine would find the host, where it does not. Spec: DPS-DEV-12.
+    pub(super) hosts_line: Option<String>,
     pub(super) id_scope: IdScope,
     pub(super) host: String,
     pub(super) mqtt: SocketAddr,
@@ -92,12 +95,18 @@ impl Ready {
         let (https, connection_string) = (self.https, self.service_connection_string());
         let connection_string = &*connection_string;
         let (admin, token_file) = (self.admin, text(&self.admin_token_file));
+        let program = invocation::command();
+        let (ca_word, token_word) = (quoted(&ca_file), quoted(&token_file));
         let hub = self.linked_hubs.first().map(HubName::as_str).unwrap_or_default();
         let Some(group) = self.groups.first() else { return String::new() };
         let group_id = &group.id;
         let group_key = group.keys.primary.expose_base64();
         let device_key = group.keys.primary.derive(SAMPLE_DEVICE).expose_base64();
         let (group_key, device_key) = (&*group_key, &*device_key);
+        let hosts_note = self.hosts_line.as_ref().map(|line| {
+            format!("This machine does not find {host} there. Add this line to its /etc/hosts, and to those of your devices:\n\n{line}\n\n")
+        });
+        let hosts_note = hosts_note.unwrap_or_default();
         let sdk_note = if port == 8883 {
             String::new()
         } else {
@@ -116,16 +125,16 @@ impl Ready {
   Enrollment group   {group_id}
   Group key          {group_key}
 
-A device of the group signs with a key derived from the group's. The device of these examples is "{SAMPLE_DEVICE}", its key
+{hosts_note}A device of the group signs with a key derived from the group's. The device of these examples is "{SAMPLE_DEVICE}", its key
 is {device_key}
 
 --- Harbormaster's own device, packet by packet:
 
-cargo run --release -- device register --trace --host {host} --port {port} --ca-file {ca_file} --id-scope {id_scope} --registration-id {SAMPLE_DEVICE} --key {device_key}
+{program} device register --trace --host {host} --port {port} --ca-file {ca_word} --id-scope {id_scope} --registration-id {SAMPLE_DEVICE} --key {device_key}
 
 --- The key of another device:
 
-cargo run --release -- device-key derive --group-key {group_key} --registration-id another-device
+{program} device-key derive --group-key {group_key} --registration-id another-device
 {sdk_note}
 --- Python (python3 -m pip install azure-iot-device):
 
@@ -139,7 +148,7 @@ END
 
 --- Node (npm install azure-iot-provisioning-device azure-iot-provisioning-device-mqtt azure-iot-security-symmetric-key):
 
-NODE_EXTRA_CA_CERTS={ca_file} node - <<'END'
+NODE_EXTRA_CA_CERTS={ca_word} node - <<'END'
 const {{ ProvisioningDeviceClient }} = require('azure-iot-provisioning-device');
 const {{ Mqtt }} = require('azure-iot-provisioning-device-mqtt');
 const {{ SymmetricKeySecurityClient }} = require('azure-iot-security-symmetric-key');
@@ -158,8 +167,8 @@ Prov_Device_LL_SetOption(handle, OPTION_TRUSTED_CERT, ca_pem);  /* the text of {
 
 --- Enrollments (commands of this user find the service by themselves):
 
-cargo run --release -- enrollment create another-device
-cargo run --release -- enrollment list
+{program} enrollment create another-device
+{program} enrollment list
 
 --- Enrollments over the service API, with the tools of Azure IoT or your own:
 
@@ -167,7 +176,7 @@ cargo run --release -- enrollment list
 
 --- Why a device was refused (the log below says so too, under the trackingId that the device was told):
 
-cargo run --release -- explain --last --admin {admin} --admin-token-file {token_file}
+{program} explain --last --admin {admin} --admin-token-file {token_word}
 
 Ctrl-C stops the service.
 "#

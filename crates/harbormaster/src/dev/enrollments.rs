@@ -9,11 +9,12 @@ use dps_core::enrollment::{Attestation, EnrollmentGroup, EntryRef, GroupAttestat
 use dps_core::ports::{Condition, Store};
 use dps_proto::ids::{EnrollmentGroupId, IdScope};
 use dps_proto::key::{KeyPair, SymmetricKey};
-use dps_server::enrollment_json::{self, EnrollmentEntry};
+use dps_server::enrollment_json::{self, EnrollmentEntry, UnknownMember};
 use dps_server::moments::{Moments as _, SystemMoments};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
+use crate::likeness;
 
 /// The sample group that every `dev` has.
 const SAMPLE_GROUP: &str = "dev-group";
@@ -34,7 +35,7 @@ impl File {
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let option = || format!("--enrollments {}", path.display());
         let text = fs::read(path).with_context(option)?;
-        let json: Value = serde_json::from_slice(&text).with_context(option)?;
+        let json: Value = serde_json::from_slice(&text).with_context(|| format!("{}: not JSON", option()))?;
         let Value::Array(items) = json else {
             return Err(anyhow!("{}: must be a JSON array of enrollments and groups", option()));
         };
@@ -45,6 +46,15 @@ impl File {
                 .or(item["enrollmentGroupId"].as_str())
                 .unwrap_or("without an id");
             let place = || format!("{}: [{number}] ({id})", option());
+            if let Some(UnknownMember { parent, name, known }) =
+                enrollment_json::unknown_members(&item).into_iter().next()
+            {
+                let advice = match likeness::nearest(&name, &known) {
+                    Some(nearest) => format!("did you mean {nearest}?"),
+                    None => "take it out".to_owned(),
+                };
+                return Err(anyhow!("{}: {parent}{name}: there is no such member; {advice}", place()));
+            }
             let name = match enrollment_json::read(&item, None, SystemMoments.moment()).with_context(place)? {
                 EnrollmentEntry::Individual(enrollment) => EntryRef::Individual(enrollment.registration_id),
                 EnrollmentEntry::Group(group) => EntryRef::Group(group.id),

@@ -1,10 +1,11 @@
-//! `harbormaster dev`: a service ready for devices, with no configuration. Spec: DPS-DEV-1 to DPS-DEV-5 (docs/spec/dev.md).
+//! `harbormaster dev`: a service ready for devices, with no configuration. Spec: DPS-DEV-1 to DPS-DEV-5, DPS-DEV-12 (docs/spec/dev.md).
 //!
 //! [`run`] prepares data directory, certificates, store, enrollments, instance and hub; [`Service::run`] does the rest.
 
 mod announce;
 mod certificates;
 mod enrollments;
+mod host_name;
 mod ports;
 
 use std::fs::Permissions;
@@ -25,8 +26,9 @@ use dps_proto::ids::{HubName, IdScope, InstanceSecret};
 use dps_proto::key::{KeyPair, SymmetricKey};
 use dps_server::limits::Limits;
 use dps_server::tls;
-use dps_store::{DataDir, Sealer, SealingKey, SqliteOptions, SqliteStore, Synchronous};
+use dps_store::{DataDir, DataDirError, Sealer, SealingKey, SqliteOptions, SqliteStore, Synchronous};
 
+use crate::argument;
 use crate::exit::Failure;
 use crate::key_option::KeyOption;
 use crate::logging::{self, Format, Level};
@@ -44,19 +46,19 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Address to listen on.
-    #[arg(long, value_name = "ADDR", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    #[arg(long, value_name = "ADDR", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_parser = argument::address)]
     bind: IpAddr,
     /// Another name or address for the server certificate; devices are told the first. May be repeated.
     #[arg(long = "host", value_name = "NAME|IP")]
     hosts: Vec<Host>,
     /// Port for MQTT over TLS; 0 picks a free one [default: 8883].
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = argument::port)]
     mqtt_port: Option<u16>,
     /// Port for the service API over HTTPS; 0 picks a free one [default: 443].
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = argument::port)]
     https_port: Option<u16>,
     /// Port for the admin listener; 0 picks a free one.
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    #[arg(long, value_name = "PORT", default_value_t = 0, value_parser = argument::port)]
     admin_port: u16,
     /// ID scope of the service instance [default: the one kept in the data directory, else a new one].
     #[arg(long, value_name = "ID")]
@@ -109,7 +111,13 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let path = options.data_dir.clone().or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()));
     // Those who are told of files in it may be in another directory.
     let path = std::path::absolute(path.unwrap_or_default()).map_err(Failure::usage)?;
-    let data_dir = DataDir::open(path).map_err(Failure::usage)?;
+    let data_dir = DataDir::open(path).map_err(|why| {
+        let advice = match why {
+            DataDirError::Io { .. } => "; name a directory that this user may make, and write to",
+            DataDirError::InUse { .. } | DataDirError::BadName(_) => "",
+        };
+        Failure::usage(anyhow!("--data-dir: {why}{advice}"))
+    })?;
     let certificates = Certificates::make(&data_dir, &options.hosts, options.bind)
         .context("the certificates could not be made")?;
     let server_certificates = certificates.load()?;
@@ -138,7 +146,18 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let mqtt = ports::MQTT.bind(options.bind, options.mqtt_port).await?;
     let https = ports::HTTPS.bind(options.bind, options.https_port).await?;
     let admin = ports::admin(options.admin_port).await?;
+    let bind = options.bind;
+    let hosts_line = match options.output {
+        Output::Text => warned(host_name::missing_line(certificates.first_host(), bind).await),
+        Output::Json => {
+            // A program does not wait for it.
+            let host = certificates.first_host().to_owned();
+            tokio::spawn(async move { warned(host_name::missing_line(&host, bind).await) });
+            None
+        }
+    };
     let ready = announce::Ready {
+        hosts_line,
         id_scope,
         host: certificates.first_host().to_owned(),
         mqtt: mqtt.local_addr()?,
@@ -154,8 +173,12 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let service = Service {
         store,
         instances: vec![instance],
-        // Spec: DPS-LIMIT-7. Whoever tries things out fails often.
-        limits: Limits { failed_attestations_per_minute: None, ..Limits::default() },
+        // Spec: DPS-LIMIT-7, DPS-LIMIT-8. Whoever tries things out fails often.
+        limits: Limits {
+            failed_attestations_per_minute: None,
+            guesses_per_minute: None,
+            ..Limits::default()
+        },
         tls,
         certificates: Arc::clone(&server_certificates),
         admin_token,
@@ -187,6 +210,17 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     ended
 }
 
+/// Spec: DPS-DEV-12.
+fn warned(hosts_line: Option<String>) -> Option<String> {
+    if let Some(hosts_line) = &hosts_line {
+        tracing::warn!(
+            hosts_line,
+            "this machine does not find the host name here: add the line to /etc/hosts"
+        );
+    }
+    hosts_line
+}
+
 /// Spec: DPS-STORE-8: it holds secrets, and lies where others may look.
 fn temporary_directory() -> std::io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix("harbormaster-").permissions(Permissions::from_mode(0o700)).tempdir()
@@ -200,7 +234,8 @@ fn open_store(data_dir: &DataDir, unsafe_no_sync: bool) -> anyhow::Result<Sqlite
         tracing::warn!("--unsafe-no-sync: a crash of the machine may lose what devices were told");
         options.synchronous = Synchronous::Off;
     }
-    SqliteStore::open(&data_dir.file("store.db")?, options, Sealer::new(&sealing_key)).context("the store")
+    let file = data_dir.file("store.db")?;
+    SqliteStore::open(&file, options, Sealer::new(&sealing_key)).with_context(|| file.display().to_string())
 }
 
 /// The policy with every right; its keys are made once and kept.

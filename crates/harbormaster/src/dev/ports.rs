@@ -37,7 +37,7 @@ impl Known {
                     ErrorKind::PermissionDenied => {
                         format!("allow it with sysctl net.ipv4.ip_unprivileged_port_start={known}")
                     }
-                    _ => "free it, or give --bind 127.0.0.2 and connect there".to_owned(),
+                    _ => format!("free it, or give --bind {} and connect there", another(bind)),
                 };
                 tracing::warn!(
                     reason = %why,
@@ -63,6 +63,17 @@ pub(super) async fn judge(bind: IpAddr) -> Result<(), Failure> {
     })
 }
 
+/// A loopback address beside one that is taken.
+fn another(taken: IpAddr) -> Ipv4Addr {
+    match taken {
+        IpAddr::V4(address) if address.is_loopback() && address.octets()[3] < 254 => {
+            let [a, b, c, d] = address.octets();
+            Ipv4Addr::new(a, b, c, d + 1)
+        }
+        _ => Ipv4Addr::new(127, 0, 0, 2),
+    }
+}
+
 async fn at(bind: IpAddr, port: u16, option: &str) -> Result<TcpListener, Failure> {
     let address = SocketAddr::new(bind, port);
     TcpListener::bind(address).await.map_err(|why| {
@@ -74,9 +85,34 @@ async fn at(bind: IpAddr, port: u16, option: &str) -> Result<TcpListener, Failur
                 "this user may not bind ports below 1024: choose another with {option}, or allow it with \
                  sysctl net.ipv4.ip_unprivileged_port_start={port}"
             ),
-            ErrorKind::AddrNotAvailable => "this machine has no such address: choose another with --bind".to_owned(),
+            ErrorKind::AddrNotAvailable => {
+                return Failure::usage(anyhow!(
+                    "--bind: this machine has no address {bind}; give one that it has, or 0.0.0.0 for all of them"
+                ));
+            }
             _ => format!("choose another with --bind and {option}"),
         };
         Failure::usage(anyhow!("{option}: cannot listen on {address}: {why}; {advice}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DPS-DEV-4
+    #[tokio::test]
+    async fn what_cannot_be_bound_is_told_by_the_option_that_mends_it() {
+        // Of a network for documentation: no machine has it.
+        let nowhere: IpAddr = "192.0.2.1".parse().unwrap();
+        for asked in [None, Some(0)] {
+            let told = MQTT.bind(nowhere, asked).await.unwrap_err().why.to_string();
+            assert!(told.starts_with("--bind: this machine has no address 192.0.2.1"), "{told}");
+        }
+        for (taken, free) in
+            [("127.0.0.1", "127.0.0.2"), ("127.0.0.2", "127.0.0.3"), ("0.0.0.0", "127.0.0.2")]
+        {
+            assert_eq!(another(taken.parse().unwrap()).to_string(), free);
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! `harbormaster device`: be a device, and show every packet.
 
+mod advice;
 mod trace;
 
 use std::io::Write as _;
@@ -19,6 +20,7 @@ use dps_proto::sas::sign_device_token;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::value::RawValue;
 
+use crate::argument;
 use crate::exit::{self, Failure};
 use crate::key_option::KeyOption;
 
@@ -37,7 +39,7 @@ pub(crate) struct RegisterOptions {
     #[arg(long, default_value = "localhost")]
     host: String,
     /// Port of the service.
-    #[arg(long, default_value_t = 8883)]
+    #[arg(long, default_value_t = 8883, value_parser = argument::port)]
     port: u16,
     /// PEM file of the certificates to trust: ca.pem of the data directory.
     #[arg(long)]
@@ -56,8 +58,8 @@ pub(crate) struct RegisterOptions {
     /// The api-version to name.
     #[arg(long, default_value = "2021-06-01")]
     api_version: ApiVersion,
-    /// Seconds that the SAS token is valid; negative ones make a token that has expired.
-    #[arg(long, default_value_t = 3600, allow_negative_numbers = true)]
+    /// Seconds that the SAS token is valid; below -300 it has expired, since the service forgives clocks that are 300 s off.
+    #[arg(long, default_value_t = 3600, allow_negative_numbers = true, value_parser = argument::seconds)]
     token_seconds: i64,
     /// Print the exchange packet by packet on standard error.
     #[arg(long)]
@@ -92,8 +94,14 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
             let _ = trace::step(&mut std::io::stderr().lock(), at, &step);
         }
     };
-    let answer = runtime.block_on(register(&endpoint, login, device_options, watch))?;
-    report(&answer)
+    let (id_scope, id) = (login.id_scope.clone(), login.registration_id.clone());
+    match runtime.block_on(register(&endpoint, login, device_options, watch)) {
+        Ok(answer) => report(&answer, &id),
+        Err(why) => {
+            let advice = advice::on_error(&why, &id_scope, &id);
+            Err(anyhow!("{}; {advice}", exit::told(&why.into())).into())
+        }
+    }
 }
 
 fn prepare(options: RegisterOptions) -> anyhow::Result<(Endpoint, DeviceLogin, DeviceOptions)> {
@@ -123,12 +131,13 @@ fn prepare(options: RegisterOptions) -> anyhow::Result<(Endpoint, DeviceLogin, D
 }
 
 /// The body on standard output, what it means on standard error.
-fn report(answer: &FinalAnswer) -> Result<ExitCode, Failure> {
+fn report(answer: &FinalAnswer, id: &RegistrationId) -> Result<ExitCode, Failure> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(&answer.body)?;
     writeln!(stdout)?;
-    let Outcome { status, registration_state, error_code, message, tracking_id } =
-        answer.outcome().context("the service's answer is not JSON")?;
+    let outcome = answer.outcome().context("the service's answer is not JSON")?;
+    let advice = advice::on_outcome(&outcome, id);
+    let Outcome { status, registration_state, error_code, message, tracking_id: _ } = outcome;
     let state = registration_state.unwrap_or_default();
     let told = match (status.as_deref(), error_code) {
         (Some("assigned"), _) => {
@@ -144,13 +153,8 @@ fn report(answer: &FinalAnswer) -> Result<ExitCode, Failure> {
         ),
         (Some("disabled"), _) => "disabled: the enrollment does not admit this device".to_owned(),
         (Some(other), _) => format!("ended with status {other}"),
-        (None, code) => format!(
-            "refused with {} {}: the service's log has the reason under trackingId {}",
-            code.unwrap_or_default(),
-            message.unwrap_or_default(),
-            tracking_id.unwrap_or_default()
-        ),
+        (None, code) => format!("refused with {} {}", code.unwrap_or_default(), message.unwrap_or_default()),
     };
-    writeln!(std::io::stderr(), "{told}")?;
+    writeln!(std::io::stderr(), "{told}; {advice}")?;
     Ok(exit::FAILED.into())
 }

@@ -12,6 +12,7 @@ use super::attestation::{AttestationChange, AttestationKind, CredentialOptions};
 use super::entry::{self, Changes, Kind};
 use super::settings::SettingsOptions;
 use super::{CommonOptions, DeleteCondition, UpdateCondition, run as run_command};
+use crate::argument;
 use crate::exit::Failure;
 
 #[derive(Subcommand)]
@@ -31,7 +32,7 @@ pub(crate) enum Command {
     /// List the individual enrollments.
     List {
         /// At most so many.
-        #[arg(long, value_name = "NUMBER")]
+        #[arg(long, value_name = "NUMBER", value_parser = argument::count)]
         limit: Option<NonZeroUsize>,
         #[command(flatten)]
         common: CommonOptions,
@@ -82,7 +83,7 @@ struct EntryOptions {
     attestation: Option<AttestationKind>,
     #[command(flatten)]
     credentials: CredentialOptions,
-    /// Public part of the TPM's endorsement key, Base64.
+    /// Public part of the TPM's endorsement key, Base64. On Azure; Harbormaster does not admit such devices yet.
     #[arg(long, value_name = "KEY")]
     endorsement_key: Option<String>,
     #[command(flatten)]

@@ -13,6 +13,7 @@ use super::attestation::{AttestationChange, CredentialOptions, GroupAttestationK
 use super::entry::{self, Changes, Kind};
 use super::settings::SettingsOptions;
 use super::{CommonOptions, DeleteCondition, UpdateCondition, run as run_command};
+use crate::argument;
 use crate::exit::Failure;
 
 #[derive(Subcommand)]
@@ -32,7 +33,7 @@ pub(crate) enum Command {
     /// List the enrollment groups.
     List {
         /// At most so many.
-        #[arg(long, value_name = "NUMBER")]
+        #[arg(long, value_name = "NUMBER", value_parser = argument::count)]
         limit: Option<NonZeroUsize>,
         #[command(flatten)]
         common: CommonOptions,

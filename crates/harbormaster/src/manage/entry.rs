@@ -4,8 +4,9 @@ use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use dps_client::service::{EntryName, IfMatch, Listing, ServiceClient, ServiceError};
+use dps_server::enrollment_json::{self, UnknownMember};
 use serde_json::json;
 use serde_json::value::RawValue;
 
@@ -13,10 +14,11 @@ use super::attestation::AttestationChange;
 use super::document::EntryDocument;
 use super::failure::{self, Subject};
 use super::settings::SettingsOptions;
-use super::table::{self, Column, Keys, Table};
+use super::table::{self, Column, Keys, Table, printable};
 use super::{DeleteCondition, Output, UpdateCondition, list};
 use crate::exit::Failure;
 use crate::file_option;
+use crate::likeness;
 
 /// What tells the two kinds of entries apart.
 #[derive(Clone, Copy)]
@@ -124,6 +126,12 @@ pub(super) async fn update(
     condition: UpdateCondition,
     output: Output,
 ) -> Result<(), Failure> {
+    if changes.is_empty() {
+        let noun = changes.kind.noun();
+        return Err(Failure::usage(anyhow!(
+            "nothing to change: `harbormaster {noun} update --help` lists what can be"
+        )));
+    }
     let (name, given) = changes.begin().map_err(Failure::usage)?;
     let failure = changes.failure(&name);
     let etag_of = |document: &EntryDocument| document.text("etag");
@@ -181,6 +189,11 @@ impl Changes {
         Ok((name, document.writable().to_json()?))
     }
 
+    fn is_empty(&self) -> bool {
+        let Self { kind: _, name: _, file, attestation, settings, own } = self;
+        file.is_none() && attestation.is_none() && settings.is_empty() && own.is_empty()
+    }
+
     /// Which entry is meant, and the body of `--file`.
     fn begin(&self) -> anyhow::Result<(EntryName, Option<EntryDocument>)> {
         let document = match &self.file {
@@ -200,7 +213,9 @@ impl Changes {
     }
 
     fn read(&self, file: &Path) -> anyhow::Result<EntryDocument> {
-        Ok(EntryDocument::parse(&file_option::json_object("--file", file)?)?)
+        let json = file_option::json_object("--file", file)?;
+        warn_of_unknown_members(&json)?;
+        Ok(EntryDocument::parse(&json)?)
     }
 
     fn apply(&self, document: &mut EntryDocument) -> anyhow::Result<()> {
@@ -217,6 +232,25 @@ impl Changes {
         let subject = self.kind.subject(name.id());
         move |why| failure::of(&why, &subject)
     }
+}
+
+/// The service may be newer than this list, so that such a member is sent all the same.
+fn warn_of_unknown_members(json: &RawValue) -> anyhow::Result<()> {
+    let mut err = io::stderr().lock();
+    for UnknownMember { parent, name, known } in
+        enrollment_json::unknown_members(&serde_json::from_str(json.get())?)
+    {
+        let advice = match likeness::nearest(&name, &known) {
+            Some(nearest) => format!("did you mean {nearest}?"),
+            None => "is it spelt right?".to_owned(),
+        };
+        let name = printable(&name);
+        writeln!(
+            err,
+            "harbormaster: warning: --file: {parent}{name}: no such member is known; {advice} It is sent as it is"
+        )?;
+    }
+    Ok(())
 }
 
 fn print(found: &RawValue, output: Output, keys: Keys) -> Result<(), Failure> {

@@ -44,18 +44,18 @@ pub(super) fn of(error: &ServiceError, subject: &Subject) -> Failure {
         ServiceError::TimedOut { .. } => (exit::UNAVAILABLE, "try again, or look at the service's log".to_owned()),
         ServiceError::Request(_) => (exit::USAGE, "is --etag the text of the member etag?".to_owned()),
     };
-    let about = if subject.id.is_empty() { String::new() } else { format!(" {}", subject.id) };
-    let noun = subject.noun;
+    let Subject { noun, id, list } = subject;
+    let about = if id.is_empty() { list.clone() } else { format!("{noun} {id}") };
     let separator = if advice.is_empty() { "" } else { "; " };
     // What the service wrote goes to a terminal.
-    Failure { code, why: anyhow!("{noun}{about}: {}{separator}{advice}", printable(&error.to_string())) }
+    Failure { code, why: anyhow!("{about}: {}{separator}{advice}", printable(&error.to_string())) }
 }
 
 fn refused(refusal: &Refusal, subject: &Subject) -> (u8, String) {
     let Subject { noun, id, list } = subject;
     match (refusal.status, refusal.error_code) {
         (404, Some(404_201 | 404_202 | 404_204)) => {
-            (exit::NOT_FOUND, format!("no such {noun}: list them with `harbormaster {list}`"))
+            (exit::NOT_FOUND, format!("list them with `harbormaster {list}`"))
         }
         (404, _) => (
             exit::NOT_FOUND,
@@ -68,8 +68,8 @@ fn refused(refusal: &Refusal, subject: &Subject) -> (u8, String) {
         (412, _) => (
             exit::CHANGED,
             format!(
-                "somebody changed it meanwhile: read it again with `harbormaster {noun} show {id}`, or do without the \
-                 condition (update --force, delete without --etag)"
+                "its etag is another: somebody changed it meanwhile, or --etag is not the text of its member etag; read it \
+                 again with `harbormaster {noun} show {id}`, or do without the condition (update --force, delete without --etag)"
             ),
         ),
         (401, _) => (
@@ -109,6 +109,14 @@ mod tests {
             text.contains(advice) && text.contains("(trackingId id)") && !text.contains('\u{1b}'),
             "{text}"
         );
+    }
+
+    /// DPS-CLI-15
+    #[test]
+    fn a_list_that_fails_is_named_by_its_command() {
+        let subject = Subject { noun: "enrollment", id: String::new(), list: "enrollment list".to_owned() };
+        let text = of(&ServiceError::Refused(Refusal::default()), &subject).why.to_string();
+        assert!(text.starts_with("enrollment list: "), "{text}");
     }
 
     /// DPS-CLI-14, DPS-CLI-15

@@ -11,6 +11,7 @@ use dps_proto::ids::{EnrollmentGroupId, RegistrationId};
 use super::failure::{self, Subject};
 use super::table::{self, Table};
 use super::{CommonOptions, DeleteCondition, Output, list, run as run_command};
+use crate::argument;
 use crate::exit::Failure;
 
 #[derive(Subcommand)]
@@ -21,7 +22,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "ID")]
         enrollment_group: EnrollmentGroupId,
         /// At most so many.
-        #[arg(long, value_name = "NUMBER")]
+        #[arg(long, value_name = "NUMBER", value_parser = argument::count)]
         limit: Option<NonZeroUsize>,
         #[command(flatten)]
         common: CommonOptions,

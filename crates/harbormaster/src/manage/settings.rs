@@ -18,7 +18,7 @@ pub(super) struct SettingsOptions {
     /// A hub to choose from, one that the service has linked. May be repeated.
     #[arg(long = "hub", value_name = "NAME")]
     hubs: Vec<HubName>,
-    /// Whom allocation policy "custom" asks.
+    /// Whom allocation policy "custom" asks. On Azure; not served by Harbormaster yet.
     #[arg(long, value_name = "URL")]
     webhook_url: Option<String>,
     /// The api-version in which it is asked.
@@ -45,11 +45,11 @@ pub(super) struct SettingsOptions {
 enum AllocationPolicy {
     /// Spread over the hubs by their weights.
     Hashed,
-    /// The nearest hub, as the service judges it.
+    /// The nearest hub, as the service judges it. On Azure; not served by Harbormaster yet.
     GeoLatency,
     /// The hubs of the entry alone.
     Static,
-    /// Ask a webhook.
+    /// Ask a webhook. On Azure; not served by Harbormaster yet.
     Custom,
 }
 
@@ -64,6 +64,29 @@ enum Reprovision {
 }
 
 impl SettingsOptions {
+    /// Whether nothing was given.
+    pub(super) fn is_empty(&self) -> bool {
+        let Self {
+            allocation_policy,
+            hubs,
+            webhook_url,
+            webhook_api_version: _,
+            reprovision,
+            initial_twin,
+            edge,
+            enabled,
+            disabled,
+        } = self;
+        allocation_policy.is_none()
+            && hubs.is_empty()
+            && webhook_url.is_none()
+            && reprovision.is_none()
+            && initial_twin.is_none()
+            && edge.is_none()
+            && !enabled
+            && !disabled
+    }
+
     /// Sets what was given.
     pub(super) fn apply(&self, document: &mut EntryDocument) -> anyhow::Result<()> {
         let mut set = |name: &str, value: Value| document.set(name, &value);

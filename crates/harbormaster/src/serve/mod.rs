@@ -89,8 +89,9 @@ async fn serve(
         }
     };
     let sealer = Sealer::new(&store.sealing_key.value);
-    let opened = SqliteStore::open(&data_dir.file("store.db")?, SqliteOptions::default(), sealer);
-    let opened: Arc<dyn Store> = Arc::new(opened.context("the store")?);
+    let file = data_dir.file("store.db")?;
+    let opened = SqliteStore::open(&file, SqliteOptions::default(), sealer);
+    let opened: Arc<dyn Store> = Arc::new(opened.with_context(|| file.display().to_string())?);
     let id_scopes: Vec<_> = instances.iter().map(|instance| instance.id_scope.value.clone()).collect();
     let mut service_instances = Vec::new();
     for instance in instances {

@@ -101,12 +101,29 @@ fn a_whole_body_comes_from_a_file_or_standard_input_and_options_change_it() {
     let body = r#"{"registrationId":"Press-7","attestation":{"type":"tpm","tpm":{"endorsementKey":"a"}},"customFutureField":1.10}"#;
     let mut command =
         user.command_at(&service, &["enrollment", "create", "--file", "-", "--disabled", "--output", "json"]);
-    ended_with_input(&mut command, body).done();
+    let ended = ended_with_input(&mut command, body);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(ended.err.contains("customFutureField: no such member is known"), "{}", ended.err);
     assert_eq!(only(&service).line, "PUT /enrollments/Press-7?api-version=2021-10-01");
     assert_eq!(
         only(&service).text,
         r#"{"attestation":{"type":"tpm","tpm":{"endorsementKey":"a"}},"customFutureField":1.10,"provisioningStatus":"disabled","registrationId":"Press-7"}"#
     );
+}
+
+/// DPS-CLI-8
+#[test]
+fn a_misspelt_member_of_a_file_is_told() {
+    let (user, service) = (User::new(), creating());
+    let file = user.file("body.json", r#"{"registrationId":"a","provisioningstatus":"disabled"}"#);
+    let ended = user.run_at(&service, &["enrollment", "create", "--file", &file]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(
+        ended.err.contains("provisioningstatus: no such member is known; did you mean provisioningStatus?"),
+        "{}",
+        ended.err
+    );
+    assert_eq!(only(&service).body["provisioningstatus"], "disabled");
 }
 
 /// DPS-CLI-14: what cannot be asked is not asked.

@@ -103,7 +103,13 @@ fn of_several_running_devs_none_is_meant() {
     let scopes = [&one, &other].map(|dev| dev.contract["idScope"].as_str().unwrap().to_owned());
     let told = ["several", &scopes[0], &scopes[1], "--connection-string"];
     user.run(&["enrollment", "list"]).failed(64, &told);
-    user.run(&["explain", "--last"]).failed(64, &["several", &scopes[0], &scopes[1], "--admin"]);
+    let token_file = one.contract["admin"]["tokenFile"].as_str().unwrap();
+    let told = ["several", &scopes[0], &scopes[1], "--id-scope", "--admin 127.0.0.1:", token_file];
+    user.run(&["explain", "--last"]).failed(64, &told);
+    for scope in &scopes {
+        user.run(&["explain", "--last", "--id-scope", scope]).failed(1, &["no such refusal is kept"]);
+    }
+    user.run(&["explain", "--last", "--id-scope", "0neNobody"]).failed(64, &["several"]);
     // What a killed one leaves is not taken for a running one.
     one.kill();
     let connection_string = other.contract["serviceConnectionString"].as_str().unwrap();
@@ -135,11 +141,18 @@ fn explain_finds_the_running_dev_too() {
     user.run(&["registration", "show", "nobody"]).failed(66, &["404202"]);
     let explained = user.run(&["explain", "--last"]).done();
     assert!(explained.contains("no record of this registration id"), "{explained}");
-    let latest = user.run(&["explain", "--last", "--output", "json"]).json();
-    let connection = latest[0]["connection"].to_string();
-    let same = user.run(&["explain", "--connection", &connection, "--output", "json"]).json();
-    assert_eq!(same[0]["trackingId"], latest[0]["trackingId"], "{same}");
-    user.run(&["explain", "--connection", "999999"]).failed(1, &["no such refusal is kept"]);
+    let as_json = user.run(&["explain", "--last", "--output", "json"]).json();
+    let connection = as_json[0]["connection"].as_u64().unwrap();
+    assert_eq!(user.run(&["explain", "--connection", &connection.to_string()]).done(), explained);
+    user.run(&["explain", "--connection", "4711"]).failed(1, &["no such refusal is kept"]);
+    user.run(&["explain", "nonsense"]).failed(64, &["no tracking id: it is a GUID"]);
+    let two_lines = user.file("two-lines", "a\nb\n");
+    user.run(&["explain", "--last", "--admin", "127.0.0.1:1", "--admin-token-file", &two_lines])
+        .failed(64, &["--admin-token-file", "one word"]);
+    let https = format!("127.0.0.1:{}", dev.contract["https"]["port"]);
+    let token_file = dev.contract["admin"]["tokenFile"].as_str().unwrap();
+    user.run(&["explain", "--last", "--admin", &https, "--admin-token-file", token_file])
+        .failed(1, &["is it the admin address"]);
     user.run(&["explain", "--last", "--admin", "127.0.0.1:1"]).failed(64, &["--admin-token-file"]);
     dev.stop();
     user.run(&["explain", "--last"]).failed(64, &["no `harbormaster dev` of this user is running"]);

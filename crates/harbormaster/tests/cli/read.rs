@@ -99,8 +99,9 @@ fn what_is_not_there_says_where_to_look() {
         ("registration", 404_202, "`harbormaster registration list --enrollment-group ID`"),
     ] {
         let service = ScriptedService::answering([Answer::refused(code, "Not found.")]);
-        let told = format!("no such {noun}");
-        User::new().run_at(&service, &[noun, "show", "press-7"]).failed(66, &[&told, list, "a-tracking-id"]);
+        let told =
+            format!("{noun} press-7: {code} Not found. (trackingId a-tracking-id); list them with {list}");
+        User::new().run_at(&service, &[noun, "show", "press-7"]).failed(66, &[&told]);
     }
 }
 

@@ -34,6 +34,16 @@ fn an_update_changes_what_was_given_and_only_if_nobody_else_did_meanwhile() {
 
 /// DPS-CLI-9
 #[test]
+fn an_update_of_nothing_asks_for_nothing() {
+    let service = ScriptedService::start(|_| Answer::json(ENTRY));
+    let user = User::new();
+    user.run_at(&service, &["enrollment", "update", "press-7"]).failed(64, &["nothing to change"]);
+    user.run_at(&service, &["enrollment-group", "update", "a", "--force"]).failed(64, &["nothing to change"]);
+    assert!(service.requests().is_empty());
+}
+
+/// DPS-CLI-9
+#[test]
 fn the_condition_can_be_an_etag_of_ones_own_or_none() {
     for (option, condition) in [("--etag=IjIi", "IjIi"), ("--force", "*")] {
         let service = ScriptedService::answering([Answer::json(ENTRY), Answer::json(WRITTEN)]);
@@ -70,7 +80,8 @@ fn a_file_that_was_read_from_the_service_carries_its_own_condition() {
     let user = User::new();
     let known = user.file("known.json", ENTRY);
     let service = ScriptedService::answering([Answer::json(WRITTEN)]);
-    user.run_at(&service, &["enrollment", "update", "--file", &known, "--output", "json"]).done();
+    let ended = user.run_at(&service, &["enrollment", "update", "--file", &known, "--output", "json"]);
+    assert_eq!(ended.code, 0, "{}", ended.err);
     assert_eq!(lines(&service), ["PUT /enrollments/press-7"]);
     assert_eq!(service.requests()[0].header("if-match"), Some("IjEi"));
 

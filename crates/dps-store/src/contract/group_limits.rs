@@ -1,8 +1,8 @@
-//! How many groups may be without a prefix. Spec: DPS-REG-3.
+//! How many groups may be without a prefix, and how many may share a registration id. Spec: DPS-REG-3, DPS-REG-21.
 
 use std::sync::Arc;
 
-use dps_core::enrollment::OPEN_GROUPS_MAX;
+use dps_core::enrollment::{OPEN_GROUPS_MAX, PREFIXED_GROUPS_MAX};
 use dps_core::ports::{Condition, Store, WriteError};
 
 use super::fixtures::*;
@@ -12,6 +12,8 @@ super::on_every_store!(
     a_group_that_is_open_already_can_be_replaced_at_the_limit,
     a_prefixed_group_is_not_counted_until_it_loses_its_prefix,
     each_id_scope_has_a_limit_of_its_own,
+    one_group_too_many_for_one_registration_id_is_refused_with_advice,
+    a_group_at_the_limit_keeps_its_prefix_and_takes_no_other_full_one,
 );
 
 /// Makes as many open groups as may be.
@@ -70,4 +72,46 @@ async fn a_prefixed_group_is_not_counted_until_it_loses_its_prefix(store: Arc<dy
 async fn each_id_scope_has_a_limit_of_its_own(store: Arc<dyn Store>) {
     fill(&store).await;
     store.put_enrollment_group(&other_scope(), group("more", 1), Condition::Always).await.unwrap();
+}
+
+/// Makes as many groups as one registration id may match, of two prefixes that `m-1` begins with.
+async fn fill_prefixes(store: &dyn Store) {
+    for number in 0..PREFIXED_GROUPS_MAX {
+        let prefix = if number % 2 == 0 { "m" } else { "M-1" };
+        put_group(store, prefixed_group(&format!("g{number}"), prefix, number as u32)).await;
+    }
+}
+
+async fn put_prefixed(store: &dyn Store, id: &str, prefix: &str) -> Result<(), WriteError> {
+    store.put_enrollment_group(&scope(), prefixed_group(id, prefix, 1), Condition::Always).await
+}
+
+/// DPS-REG-21
+async fn one_group_too_many_for_one_registration_id_is_refused_with_advice(store: Arc<dyn Store>) {
+    fill_prefixes(&*store).await;
+    for prefix in ["m", "m-", "m-1", "M-1-press"] {
+        let refused = put_prefixed(&*store, "more", prefix).await.unwrap_err();
+        assert!(matches!(refused, WriteError::TooManyPrefixedGroups(101)), "{prefix}: {refused}");
+        assert!(refused.to_string().contains("longer registrationIdPrefix"), "{refused}");
+    }
+    assert!(store.enrollment_group(&scope(), &group_id("more")).await.unwrap().is_none());
+    put_prefixed(&*store, "other", "m-2").await.unwrap();
+    store
+        .put_enrollment_group(&other_scope(), prefixed_group("theirs", "m", 1), Condition::Always)
+        .await
+        .unwrap();
+    let found = store.candidate_groups(&scope(), &device("m-1-press")).await.unwrap();
+    assert_eq!(found.prefixed.len(), PREFIXED_GROUPS_MAX);
+
+    store.delete_enrollment_group(&scope(), &group_id("g0"), Condition::Always).await.unwrap();
+    put_prefixed(&*store, "more", "m-1-press").await.unwrap();
+}
+
+/// DPS-REG-21
+async fn a_group_at_the_limit_keeps_its_prefix_and_takes_no_other_full_one(store: Arc<dyn Store>) {
+    fill_prefixes(&*store).await;
+    put_prefixed(&*store, "g0", "m").await.unwrap();
+    put_prefixed(&*store, "g0", "m-1").await.unwrap();
+    put_prefixed(&*store, "other", "n").await.unwrap();
+    assert_eq!(outcome(&put_prefixed(&*store, "other", "m").await), "too many");
 }
