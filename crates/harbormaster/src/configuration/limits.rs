@@ -152,7 +152,7 @@ pub(super) const LIMITS: [LimitKey; 17] = [
         range: 0..=1_000_000,
         meaning: "Failed attestations after which an address counts as guessing for a minute: its searches for groups come after \
                   everyone else's, and its refusals a quarter of a second later; 0 is never. Devices behind one router share an \
-                  address.",
+                  address; an IPv6 address counts as its /64.",
         get: |limits| Some(limits.guesses_per_minute.map_or(0, |rate| rate.get().into())),
         set: |limits, value| limits.guesses_per_minute = rate(value),
     },
