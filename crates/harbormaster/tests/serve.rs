@@ -417,6 +417,12 @@ async fn a_client_gets_the_certificate_of_its_name() {
     serving.wait_for_line("no certificate carries the name dps-1.test");
     serving.wait_for_line("certificates read again");
     assert!(serving.stop().success());
+
+    // A start has nothing better to serve, and says so.
+    params.not_after = rcgen::date_time_ymd(2020, 2, 2);
+    fs::write(fleet.path("dps-1.test.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    let told = fleet.serve(&configuration).wait_for_line("a certificate of the chain expired at 2020-02-02");
+    assert!(told.contains("ERROR"), "{told}");
 }
 
 /// DPS-SERVE-8: the example that operators begin with.

@@ -58,9 +58,7 @@ pub(super) async fn admin(port: u16) -> Result<TcpListener, Failure> {
 
 /// Whether anything can listen on the address.
 pub(super) async fn judge(bind: IpAddr) -> Result<(), Failure> {
-    TcpListener::bind((bind, 0)).await.map(drop).map_err(|why| {
-        Failure::usage(anyhow!("--bind: cannot listen on {bind}: {why}; give an address of this machine"))
-    })
+    at(bind, 0, "--bind").await.map(drop)
 }
 
 /// A loopback address beside one that is taken.
