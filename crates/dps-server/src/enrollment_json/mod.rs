@@ -1,5 +1,6 @@
 //! Enrollments and groups in the service API's JSON shapes. Spec: DPS-DEV-9, DPS-SERVICE-9 to DPS-SERVICE-12.
 
+mod certificate;
 mod members;
 mod read;
 mod vocabulary;

@@ -12,6 +12,7 @@ use dps_proto::key::{KeyPair, SymmetricKey};
 use serde_json::{Map, Value};
 
 use super::EnrollmentEntry;
+use super::certificate;
 use super::members::{BadMember, Members, bad};
 
 /// What this service reads of either kind, or writes itself; everything else is kept as it came. Spec: DPS-SERVICE-16.
@@ -54,7 +55,8 @@ fn individual(
     moment: Moment,
 ) -> Result<IndividualEnrollment, BadMember> {
     let attestation = entry.object("attestation")?.ok_or_else(|| entry.missing("attestation"))?;
-    let attestation = match attestation.required_text("type")? {
+    let mechanism = one_mechanism(&attestation)?;
+    let attestation = match mechanism {
         "symmetricKey" => Attestation::SymmetricKey(key_pair(&attestation, kept)?),
         "x509" => x509(&attestation)?,
         "tpm" => tpm(&attestation)?,
@@ -72,7 +74,8 @@ fn individual(
 
 fn group(entry: &Members<'_>, kept: Option<&KeyPair>, moment: Moment) -> Result<EnrollmentGroup, BadMember> {
     let attestation = entry.object("attestation")?.ok_or_else(|| entry.missing("attestation"))?;
-    let attestation = match attestation.required_text("type")? {
+    let mechanism = one_mechanism(&attestation)?;
+    let attestation = match mechanism {
         "symmetricKey" => GroupAttestation::SymmetricKey(key_pair(&attestation, kept)?),
         "tpm" => return Err(attestation.wrong("type", "a group cannot have TPM attestation")),
         "x509" => return Err(attestation.wrong("type", "X.509 groups are not supported yet")),
@@ -84,6 +87,16 @@ fn group(entry: &Members<'_>, kept: Option<&KeyPair>, moment: Moment) -> Result<
         attestation,
         settings: settings(entry, moment)?,
     })
+}
+
+/// The `type`, where the attestation has the members of no other.
+fn one_mechanism<'v>(attestation: &Members<'v>) -> Result<&'v str, BadMember> {
+    let mechanism = attestation.required_text("type")?;
+    let others = ["symmetricKey", "tpm", "x509"].into_iter().filter(|name| *name != mechanism);
+    match others.into_iter().find(|name| attestation.present(name).is_some_and(Value::is_object)) {
+        Some(other) => Err(attestation.wrong(other, format!("must not stand beside type {mechanism:?}"))),
+        None => Ok(mechanism),
+    }
 }
 
 fn settings(entry: &Members<'_>, moment: Moment) -> Result<EntrySettings, BadMember> {
@@ -176,12 +189,14 @@ fn x509(attestation: &Members<'_>) -> Result<Attestation, BadMember> {
     let x509 = attestation.object("x509")?.ok_or_else(|| attestation.missing("x509"))?;
     let certificates =
         x509.object("clientCertificates")?.ok_or_else(|| x509.missing("clientCertificates"))?;
-    let certificate = |name| -> Result<Option<Box<str>>, BadMember> {
+    let read = |name| -> Result<Option<Box<str>>, BadMember> {
         let Some(holder) = certificates.object(name)? else { return Ok(None) };
-        Ok(Some(holder.required_text("certificate")?.into()))
+        let text = holder.required_text("certificate")?;
+        certificate::check(text).map_err(|why| holder.wrong("certificate", why.to_string()))?;
+        Ok(Some(text.into()))
     };
-    let primary = certificate("primary")?.ok_or_else(|| certificates.missing("primary"))?;
-    Ok(Attestation::X509 { primary, secondary: certificate("secondary")? })
+    let primary = read("primary")?.ok_or_else(|| certificates.missing("primary"))?;
+    Ok(Attestation::X509 { primary, secondary: read("secondary")? })
 }
 
 fn tpm(attestation: &Members<'_>) -> Result<Attestation, BadMember> {
@@ -190,6 +205,9 @@ fn tpm(attestation: &Members<'_>) -> Result<Attestation, BadMember> {
     let endorsement_key = base64::engine::general_purpose::STANDARD
         .decode(tpm.required_text("endorsementKey")?)
         .map_err(|_| tpm.wrong("endorsementKey", "is not Base64"))?;
+    if endorsement_key.is_empty() {
+        return Err(tpm.wrong("endorsementKey", "is empty"));
+    }
     Ok(Attestation::Tpm { endorsement_key: endorsement_key.into() })
 }
 
@@ -288,6 +306,22 @@ mod tests {
             (
                 json!({"registrationId": "a", "attestation": {"type": "tpm", "tpm": {"endorsementKey": "*"}}}),
                 "attestation.tpm.endorsementKey: is not Base64",
+            ),
+            (
+                json!({"registrationId": "a", "attestation": {"type": "tpm", "tpm": {"endorsementKey": ""}}}),
+                "attestation.tpm.endorsementKey: is empty",
+            ),
+            (
+                json!({"registrationId": "a", "attestation": {"type": "x509", "x509": {"clientCertificates": {"primary": {"certificate": "garbage"}}}}}),
+                "attestation.x509.clientCertificates.primary.certificate: is neither PEM nor Base64 of a certificate",
+            ),
+            (
+                json!({"registrationId": "a", "attestation": {"type": "symmetricKey", "x509": null, "tpm": {"endorsementKey": "AAEC"}}}),
+                "attestation.tpm: must not stand beside type \"symmetricKey\"",
+            ),
+            (
+                json!({"enrollmentGroupId": "g", "attestation": {"type": "symmetricKey", "x509": {}}}),
+                "attestation.x509: must not stand beside type \"symmetricKey\"",
             ),
         ];
         for (json, expected) in rows {

@@ -165,7 +165,7 @@ mod tests {
     fn other_attestations_are_written_as_they_are_read() {
         for attestation in [
             json!({"type": "tpm", "tpm": {"endorsementKey": "AAEC"}}),
-            json!({"type": "x509", "x509": {"clientCertificates": {"primary": {"certificate": "MII"}}}}),
+            json!({"type": "x509", "x509": {"clientCertificates": {"primary": {"certificate": "MAUwAwECAw=="}}}}),
         ] {
             let json = json!({"registrationId": "a", "attestation": attestation});
             assert_eq!(written(&json, Secrets::Hidden)["attestation"], attestation);
