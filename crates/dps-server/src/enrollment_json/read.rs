@@ -15,13 +15,10 @@ use super::EnrollmentEntry;
 use super::certificate;
 use super::members::{BadMember, Members, bad};
 
-/// What this service reads of either kind, or writes itself; everything else is kept as it came. Spec: DPS-SERVICE-16.
-pub(super) const KNOWN: [&str; 15] = [
+/// What this service reads of both kinds, or writes itself; everything else is kept as it came. Spec: DPS-SERVICE-16.
+pub(super) const KNOWN: [&str; 12] = [
     "registrationId",
     "enrollmentGroupId",
-    "deviceId",
-    "registrationIdPrefix",
-    "registrationState",
     "attestation",
     "capabilities",
     "initialTwin",
@@ -33,6 +30,16 @@ pub(super) const KNOWN: [&str; 15] = [
     "allocationPolicy",
     "iotHubs",
 ];
+
+/// The same of individual enrollments alone.
+pub(super) const KNOWN_OF_INDIVIDUALS: [&str; 2] = ["deviceId", "registrationState"];
+
+/// The same of groups alone.
+pub(super) const KNOWN_OF_GROUPS: [&str; 1] = ["registrationIdPrefix"];
+
+/// The one hub of an entry, as old clients name it; it counts where there is no `iotHubs`, and is kept like a member of no
+/// meaning here.
+pub(super) const LEGACY_HUB: &str = "iotHubHostName";
 
 /// Reads one entry: keys that it leaves out are those of `kept`, else new ones; dates and etag are new; read-only members
 /// are ignored.
@@ -68,7 +75,7 @@ fn individual(
         registration_id: entry.required("registrationId")?,
         device_id: entry.parsed("deviceId")?,
         attestation,
-        settings: settings(entry, moment)?,
+        settings: settings(entry, &KNOWN_OF_INDIVIDUALS, moment)?,
     })
 }
 
@@ -85,7 +92,7 @@ fn group(entry: &Members<'_>, kept: Option<&KeyPair>, moment: Moment) -> Result<
         id: entry.required("enrollmentGroupId")?,
         registration_id_prefix: entry.parsed("registrationIdPrefix")?,
         attestation,
-        settings: settings(entry, moment)?,
+        settings: settings(entry, &KNOWN_OF_GROUPS, moment)?,
     })
 }
 
@@ -99,7 +106,7 @@ fn one_mechanism<'v>(attestation: &Members<'v>) -> Result<&'v str, BadMember> {
     }
 }
 
-fn settings(entry: &Members<'_>, moment: Moment) -> Result<EntrySettings, BadMember> {
+fn settings(entry: &Members<'_>, known: &[&str], moment: Moment) -> Result<EntrySettings, BadMember> {
     let provisioning_status = match entry.text("provisioningStatus")? {
         None | Some("enabled") => ProvisioningStatus::Enabled,
         Some("disabled") => ProvisioningStatus::Disabled,
@@ -124,9 +131,11 @@ fn settings(entry: &Members<'_>, moment: Moment) -> Result<EntrySettings, BadMem
             ));
         }
     };
-    let legacy_hub = entry.parsed("iotHubHostName")?;
     let mut hubs = entry.list("iotHubs")?;
-    hubs.extend(legacy_hub.filter(|_| entry.present("iotHubs").is_none()));
+    let legacy_hub = entry.parsed(LEGACY_HUB)?;
+    if hubs.is_empty() {
+        hubs.extend(legacy_hub);
+    }
     let iot_edge = match entry.object("capabilities")? {
         Some(capabilities) => capabilities.flag("iotEdge")?.unwrap_or(false),
         None => false,
@@ -146,18 +155,20 @@ fn settings(entry: &Members<'_>, moment: Moment) -> Result<EntrySettings, BadMem
         initial_twin,
         iot_edge,
         reprovision_policy,
-        other_members: other_members(entry.object),
+        other_members: other_members(entry.object, known),
         etag: ETag::generate(half(moment.random, 0), moment.now.as_second()),
         created_at: moment.now,
         updated_at: moment.now,
     })
 }
 
-/// A null member counts as absent here too.
-fn other_members(entry: &Map<String, Value>) -> Option<OtherMembers> {
+/// What neither [`KNOWN`] nor `known` names. A null member counts as absent here too.
+fn other_members(entry: &Map<String, Value>, known: &[&str]) -> Option<OtherMembers> {
     let others: Map<String, Value> = entry
         .iter()
-        .filter(|(name, value)| !value.is_null() && !KNOWN.contains(&name.as_str()))
+        .filter(|(name, value)| {
+            !value.is_null() && !KNOWN.contains(&name.as_str()) && !known.contains(&name.as_str())
+        })
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     (!others.is_empty()).then(|| OtherMembers(Value::Object(others).to_string().into()))

@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 
-use super::read::KNOWN;
+use super::read::{KNOWN, KNOWN_OF_GROUPS, KNOWN_OF_INDIVIDUALS};
 
-/// What the API has at the top of an entry beside [`KNOWN`].
+/// What the API has at the top of an entry beside what is read of it.
 const OTHERS: [&str; 13] = [
     "optionalDeviceInformation",
     "customAllocationDefinition",
@@ -48,7 +48,8 @@ pub struct UnknownMember {
 
 /// The members of an entry that the service API does not have.
 pub fn unknown_members(entry: &Value) -> Vec<UnknownMember> {
-    let top: Vec<_> = KNOWN.into_iter().chain(OTHERS).collect();
+    let top: Vec<_> =
+        KNOWN.into_iter().chain(KNOWN_OF_INDIVIDUALS).chain(KNOWN_OF_GROUPS).chain(OTHERS).collect();
     let objects = std::iter::once(("", top)).chain(WITHIN.map(|(path, known)| (path, known.to_vec())));
     let mut unknown = Vec::new();
     for (path, known) in objects {
@@ -83,7 +84,7 @@ mod tests {
             .map(|unknown| (format!("{}{}", unknown.parent, unknown.name), unknown.known.len()))
             .collect();
         let expected =
-            [("provisioningstatus", KNOWN.len() + OTHERS.len()), ("attestation.symmetricKey.primarykey", 2)];
+            [("provisioningstatus", 15 + OTHERS.len()), ("attestation.symmetricKey.primarykey", 2)];
         assert_eq!(found, expected.map(|(name, known)| (name.to_owned(), known)));
         assert_eq!(unknown_members(&json!(7)), []);
     }

@@ -6,9 +6,11 @@ use dps_core::enrollment::{
     AllocationPolicy, Attestation, EntrySettings, GroupAttestation, ProvisioningStatus, ReprovisionPolicy,
 };
 use dps_proto::date;
+use dps_proto::ids::HubName;
 use dps_proto::key::KeyPair;
 use serde_json::{Map, Value, json};
 
+use super::read::LEGACY_HUB;
 use super::{EnrollmentEntry, Secrets};
 
 /// One entry as a JSON object; `default_policy` is that of its instance.
@@ -91,7 +93,11 @@ fn settings(object: &mut Map<String, Value>, settings: &EntrySettings, default_p
         json!({"updateHubAssignment": update_hub_assignment, "migrateDeviceData": migrate_device_data});
     put(object, "reprovisionPolicy", reprovision_policy);
     put(object, "allocationPolicy", policy);
-    if !settings.hubs.is_empty() {
+    // A hub that came as the legacy member alone goes back so: beside `iotHubs` a change of it would count for nothing.
+    let legacy_hub = object.get(LEGACY_HUB).and_then(Value::as_str);
+    let is_legacy =
+        |hub: &HubName| legacy_hub.is_some_and(|legacy| hub.as_str().eq_ignore_ascii_case(legacy));
+    if !settings.hubs.is_empty() && !matches!(&*settings.hubs, [hub] if is_legacy(hub)) {
         let hubs: Vec<_> = settings.hubs.iter().map(|hub| hub.as_str()).collect();
         put(object, "iotHubs", hubs);
     }
@@ -158,6 +164,34 @@ mod tests {
         }
         assert!(shown.get("customAllocationDefinition").is_none(), "null is as good as absent");
         assert!(!written(&json, Secrets::Hidden).to_string().contains(KEY));
+    }
+
+    /// DPS-SERVICE-16
+    #[test]
+    fn a_member_of_the_other_kind_and_the_legacy_hub_come_back_as_they_came() {
+        let attestation = json!({"type": "symmetricKey"});
+        for (mut json, member) in [
+            (json!({"enrollmentGroupId": "g"}), "deviceId"),
+            (json!({"registrationId": "a"}), "registrationIdPrefix"),
+        ] {
+            json["attestation"] = attestation.clone();
+            json[member] = "kept".into();
+            assert_eq!(written(&json, Secrets::Hidden)[member], "kept");
+        }
+        let mut json =
+            json!({"registrationId": "a", "attestation": attestation, "iotHubHostName": "Hub.localhost"});
+        let hubs =
+            |json: &Value| read(json, None, Moment { now: Timestamp::UNIX_EPOCH, random: [7; 32] }).unwrap();
+        let first = written(&json, Secrets::Hidden);
+        assert_eq!((first.get("iotHubs"), &first["iotHubHostName"]), (None, &json["iotHubHostName"]));
+        // What was read is changed and written back: the change counts.
+        let mut changed = first;
+        changed["iotHubHostName"] = "other.localhost".into();
+        assert_eq!(hubs(&changed).settings().hubs[0].as_str(), "other.localhost");
+        json["iotHubs"] = json!(["third.localhost"]);
+        let both = written(&json, Secrets::Hidden);
+        assert_eq!((&both["iotHubs"], &both["iotHubHostName"]), (&json["iotHubs"], &json["iotHubHostName"]));
+        assert_eq!(hubs(&both).settings().hubs.len(), 1);
     }
 
     /// DPS-SERVICE-12
