@@ -14,5 +14,6 @@ pub mod ports;
 pub mod refusal;
 pub mod register;
 pub mod registration;
+pub mod x509;
 
 pub use moment::Moment;
