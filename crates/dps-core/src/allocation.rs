@@ -71,6 +71,7 @@ mod tests {
     use crate::enrollment::ProvisioningStatus;
     use crate::instance::ClaimAcrossGroups;
     use crate::ports::{Hub, HubDevice, Placement};
+    use crate::x509::ChainRules;
 
     struct NoWrites;
     impl Hub for NoWrites {
@@ -91,6 +92,7 @@ mod tests {
             linked_hubs: hubs.iter().map(linked).collect(),
             default_allocation_policy: AllocationPolicy::Hashed,
             claim_across_groups: ClaimAcrossGroups::Allow,
+            chain_rules: ChainRules::default(),
             service_hosts: Vec::new(),
             shared_access_policies: Vec::new(),
         }

@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use dps_proto::ids::{BadId, DeviceId, ETag, EnrollmentGroupId, HubName, RegistrationId};
 use dps_proto::key::KeyPair;
 use jiff::Timestamp;
+
+use crate::ca_certificate::CaName;
+use crate::x509::Certificate;
 
 /// Most symmetric-key groups of an instance that have no `registrationIdPrefix`. Spec: DPS-REG-3.
 pub const OPEN_GROUPS_MAX: usize = 1_000;
@@ -13,6 +17,10 @@ pub const OPEN_GROUPS_MAX: usize = 1_000;
 /// Most symmetric-key groups of an instance whose `registrationIdPrefix` one registration id may begin with: all of them are
 /// read for every attempt of such an id, before anything is charged for it. Spec: DPS-REG-21.
 pub const PREFIXED_GROUPS_MAX: usize = 100;
+
+/// Most groups of one instance that have signing certificates of one and the same subject: each of them may cost a signature
+/// at every attempt of a device. Spec: DPS-X509-30.
+pub const GROUPS_OF_ONE_SUBJECT_MAX: usize = 16;
 
 /// An entry for exactly one device.
 #[derive(Debug, Clone)]
@@ -27,12 +35,12 @@ pub struct IndividualEnrollment {
     pub settings: EntrySettings,
 }
 
-/// An entry for every device that holds a key derived from the group's.
+/// An entry for every device that holds a key derived from the group's, or a certificate that one of the group's leads to.
 #[derive(Debug, Clone)]
 pub struct EnrollmentGroup {
     /// Names the group.
     pub id: EnrollmentGroupId,
-    /// If set, only registration ids that begin with it are tried. Spec: DPS-REG-2.
+    /// If set, only registration ids that begin with it are tried; of symmetric-key groups alone. Spec: DPS-REG-2.
     pub registration_id_prefix: Option<RegistrationIdPrefix>,
     /// How its devices prove themselves.
     pub attestation: GroupAttestation,
@@ -45,13 +53,10 @@ pub struct EnrollmentGroup {
 pub enum Attestation {
     /// By a SAS token signed with either key.
     SymmetricKey(KeyPair),
-    /// By one of these certificates, kept as the text that was given.
-    X509 {
-        /// PEM, or Base64 of DER.
-        primary: Box<str>,
-        /// The certificate to change over to.
-        secondary: Option<Box<str>>,
-    },
+    /// By exactly one of these certificates. Spec: DPS-X509-4.
+    ClientCertificates(CertificatePair),
+    /// By a chain that reaches one of these. Spec: DPS-X509-5.
+    Signers(Signers),
     /// By a TPM that holds this endorsement key.
     Tpm {
         /// TPM2B_PUBLIC of the endorsement key.
@@ -64,6 +69,49 @@ pub enum Attestation {
 pub enum GroupAttestation {
     /// By a SAS token signed with a key derived from either key.
     SymmetricKey(KeyPair),
+    /// By a chain that reaches one of these. Spec: DPS-X509-7.
+    Signers(Signers),
+}
+
+/// Certificates that chains have to reach. Spec: DPS-X509-9.
+#[derive(Debug, Clone)]
+pub enum Signers {
+    /// The entry's own.
+    Certificates(CertificatePair),
+    /// CA certificates of the instance.
+    CaReferences(CaReferences),
+}
+
+/// One certificate, or two of which either will do. Spec: DPS-X509-10.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificatePair {
+    /// The one.
+    pub primary: Arc<Certificate>,
+    /// The one to change over to.
+    pub secondary: Option<Arc<Certificate>>,
+}
+
+/// The names of one CA certificate of the instance, or of two. Spec: DPS-X509-9.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CaReferences {
+    /// The one.
+    pub primary: CaName,
+    /// The one to change over to.
+    pub secondary: Option<CaName>,
+}
+
+impl CertificatePair {
+    /// Both, as far as there are two.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        std::iter::once(&self.primary).chain(&self.secondary)
+    }
+}
+
+impl CaReferences {
+    /// Both, as far as there are two.
+    pub fn iter(&self) -> impl Iterator<Item = &CaName> {
+        std::iter::once(&self.primary).chain(&self.secondary)
+    }
 }
 
 /// What individual enrollments and groups have in common.

@@ -7,6 +7,7 @@ use dps_proto::ids::{HubName, IdScope, InstanceSecret};
 use crate::access::{ServiceHost, SharedAccessPolicy};
 use crate::enrollment::AllocationPolicy;
 use crate::ports::Hub;
+use crate::x509::ChainRules;
 
 /// One ID scope with its settings. Nothing crosses from one instance to another. Spec: DPS-STORE-1.
 #[derive(Clone)]
@@ -21,6 +22,8 @@ pub struct ServiceInstance {
     pub default_allocation_policy: AllocationPolicy,
     /// What happens when a device of one group comes in by another. Spec: DPS-REG-8.
     pub claim_across_groups: ClaimAcrossGroups,
+    /// What of certificates passes that standards leave open.
+    pub chain_rules: ChainRules,
     /// Names by which clients call this instance's service API. Spec: DPS-ACCESS-2.
     pub service_hosts: Vec<ServiceHost>,
     /// Who may manage the instance. Spec: DPS-ACCESS-1.

@@ -10,8 +10,10 @@ use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, Instan
 use dps_proto::key::KeyPair;
 use jiff::Timestamp;
 
+use crate::ca_certificate::{CaCertificate, CaName};
 use crate::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment, TwinDocument};
 use crate::registration::Registration;
+use crate::x509::{NameKey, Sha256Thumbprint};
 
 /// Where enrollments, records and the devices of local hubs are kept. Spec: DPS-STORE-1 to DPS-STORE-11.
 #[async_trait]
@@ -32,7 +34,7 @@ pub trait Store: Send + Sync {
     /// What is known of a registration id, all seen at one point in time.
     async fn look_up(&self, scope: &IdScope, id: &RegistrationId) -> Result<LookUp, StoreError>;
 
-    /// The groups that a device with this id may belong to, all seen at one point in time. Spec: DPS-REG-2.
+    /// The symmetric-key groups that a device with this id may belong to, all seen at one point in time. Spec: DPS-REG-2.
     async fn candidate_groups(
         &self,
         scope: &IdScope,
@@ -134,6 +136,30 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Vec<StoredHubDevice>, StoreError>;
 
+    /// What a chain may lead to, all seen at one point in time. Spec: DPS-X509-6, DPS-X509-7.
+    async fn chain_entries(&self, scope: &IdScope, wanted: &ChainWanted) -> Result<ChainEntries, StoreError>;
+
+    /// All CA certificates of an instance, verified or not, in the order of their folded names; at most
+    /// [`crate::ca_certificate::CA_CERTIFICATES_MAX`]. Asked for at every register by certificate: not to be read and parsed
+    /// each time. Spec: DPS-X509-23.
+    async fn ca_certificates(&self, scope: &IdScope) -> Result<Arc<[Arc<CaCertificate>]>, StoreError>;
+
+    /// Creates or replaces a CA certificate; its etag and dates are stored as given, `created_at` only at creation.
+    async fn put_ca_certificate(
+        &self,
+        scope: &IdScope,
+        certificate: CaCertificate,
+        condition: Condition,
+    ) -> Result<(), WriteError>;
+
+    /// Deletes a CA certificate that no entry refers to. Spec: DPS-X509-25.
+    async fn delete_ca_certificate(
+        &self,
+        scope: &IdScope,
+        name: &CaName,
+        condition: Condition,
+    ) -> Result<(), WriteError>;
+
     /// Tells `observer`, the first that is given, of every write from now on. A store in which no write ever waits tells
     /// nothing. Spec: DPS-METRICS-5.
     fn observe_writes(&self, _observer: Arc<dyn WriteObserver>) {}
@@ -167,6 +193,27 @@ pub struct CandidateGroups {
     pub prefixed: Vec<Arc<EnrollmentGroup>>,
     /// Those without a prefix, oldest first; at most [`crate::enrollment::OPEN_GROUPS_MAX`].
     pub open: Arc<[Arc<EnrollmentGroup>]>,
+}
+
+/// What a chain may lead to. Spec: DPS-X509-6, DPS-X509-7.
+#[derive(Debug, Clone)]
+pub struct ChainWanted {
+    /// Individual enrollments that have exactly this client certificate, primary or secondary, are wanted.
+    pub leaf: Sha256Thumbprint,
+    /// So are groups that have a signing certificate with one of these subjects; at most 256.
+    pub subjects: Vec<NameKey>,
+    /// And groups that refer to one of these CA certificates.
+    pub ca_names: Vec<CaName>,
+}
+
+/// What of a [`ChainWanted`] there is, enabled or not.
+#[derive(Debug, Clone, Default)]
+pub struct ChainEntries {
+    /// Holders of the device's certificate, oldest first, then by their folded ids; the first 16.
+    pub individual_enrollments: Vec<Arc<IndividualEnrollment>>,
+    /// Groups of the subjects and CA certificates, each once, oldest first, then by their folded ids. Few: one subject has at most
+    /// [`crate::enrollment::GROUPS_OF_ONE_SUBJECT_MAX`], and so has one CA certificate.
+    pub groups: Vec<Arc<EnrollmentGroup>>,
 }
 
 /// A record to write, and what must still hold for it. Spec: DPS-STORE-4.
@@ -227,6 +274,21 @@ pub enum WriteError {
          than it may; give this one a longer registrationIdPrefix, or another one"
     )]
     TooManyPrefixedGroups(usize),
+    /// One group too many with signing certificates of one subject, or with a reference to one CA certificate. Spec: DPS-X509-30.
+    #[error(
+        "{0} enrollment groups have a signing certificate of this subject, the most that may: the groups would be told apart by \
+         their keys alone; give the certificate another subject, or put its devices into one of these groups"
+    )]
+    TooManyGroupsOfOneSubject(usize),
+    /// One CA certificate too many. Spec: DPS-X509-23.
+    #[error("the instance has {0} CA certificates, the most it may have")]
+    TooManyCaCertificates(usize),
+    /// The entry refers to it, and it is not there. Spec: DPS-X509-25.
+    #[error("there is no CA certificate {0}")]
+    NoSuchCaCertificate(CaName),
+    /// It is not deleted while this entry refers to it. Spec: DPS-X509-25.
+    #[error("{0} refers to it")]
+    CaCertificateInUse(EntryRef),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -245,7 +307,7 @@ pub enum StoreError {
 
 /// A hub that devices are assigned to. Spec: DPS-REG-17.
 pub trait Hub: Send + Sync {
-    /// What has to happen so that the device lives at this hub with these keys. Asking changes nothing: a register that
+    /// What has to happen so that the device lives at this hub with this authentication. Asking changes nothing: a register that
     /// is only tried asks too. Spec: DPS-EXPLAIN-6.
     fn place(&self, device: HubDevice) -> Placement;
 }
@@ -263,7 +325,7 @@ pub enum Placement {
 /// A write that belongs to a hub kept in this store.
 #[derive(Debug, Clone)]
 pub enum HubWrite {
-    /// Make the device, or give it these keys; a twin that it has already is left alone. Spec: DPS-REG-17.
+    /// Make the device, or give it this authentication; a twin that it has already is left alone. Spec: DPS-REG-17.
     PutDevice(Box<HubDevice>),
 }
 
@@ -279,11 +341,25 @@ pub struct HubDevice {
     /// The record it belongs to.
     pub registration_id: RegistrationId,
     /// What it authenticates with.
-    pub keys: KeyPair,
+    pub authentication: HubAuthentication,
     /// Whether it is an IoT Edge device.
     pub iot_edge: bool,
     /// Its twin, if it is new.
     pub initial_twin: Option<TwinDocument>,
+}
+
+/// What a device authenticates with at its hub.
+#[derive(Debug, Clone)]
+pub enum HubAuthentication {
+    /// SAS tokens signed with either key. Spec: DPS-REG-17.
+    Keys(KeyPair),
+    /// A certificate with either thumbprint, whoever signed it. Spec: DPS-X509-22.
+    SelfSigned {
+        /// That of the certificate it just used.
+        primary: Sha256Thumbprint,
+        /// That of the one it may change over to; the same where there is none.
+        secondary: Sha256Thumbprint,
+    },
 }
 
 /// A device of a local hub as the store keeps it.
@@ -293,7 +369,7 @@ pub struct StoredHubDevice {
     pub device: HubDevice,
     /// When it was made.
     pub created_at: Timestamp,
-    /// When its keys were last given.
+    /// When its authentication was last given.
     pub updated_at: Timestamp,
 }
 

@@ -1,4 +1,4 @@
-//! Why a device is refused. Spec: DPS-REG-1 to DPS-REG-8, DPS-BODY-10.
+//! Why a device is refused. Spec: DPS-REG-1 to DPS-REG-8, DPS-BODY-10, DPS-X509-21.
 //!
 //! Refusals know nothing of codes: a front end turns them into what its devices know. They hold what a person needs to
 //! find the cause, and never a key, a token or a signature.
@@ -9,8 +9,10 @@ use dps_proto::ids::{EnrollmentGroupId, IdScope, RegistrationId};
 use dps_proto::sas::{MalformedToken, SKEW};
 use jiff::Timestamp;
 
+use crate::ca_certificate::CaName;
 use crate::enrollment::EntryRef;
 use crate::ports::StoreError;
+use crate::x509::{BadChain, BrokenChain, ShownCertificate};
 
 /// Why a request is refused.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +33,7 @@ pub enum Refusal {
     ClaimedAcrossGroups {
         /// The group of the record.
         from: EnrollmentGroupId,
-        /// The group whose key verified.
+        /// The group that admits it now.
         to: EnrollmentGroupId,
     },
     /// The poll names no operation of this device. Spec: DPS-ID-5.
@@ -90,9 +92,66 @@ pub enum Unproven {
          Base64(HMAC-SHA256(group key, registration id))"
     )]
     GroupKeyUsedDirectly(EnrollmentGroupId),
-    /// The individual enrollment wants a certificate. Spec: DPS-REG-1.
-    #[error("{0} wants an X.509 certificate, not a SAS token")]
+    /// The individual enrollment wants a certificate. Spec: DPS-REG-1, DPS-X509-4.
+    #[error("{0} wants an X.509 certificate, and the device presented none")]
     CertificateWanted(EntryRef),
+    /// The individual enrollment wants a SAS token. Spec: DPS-X509-4.
+    #[error("{0} wants a SAS token, and the device presented a certificate and no password")]
+    TokenWanted(EntryRef),
+    /// What the device presented is no chain. Spec: DPS-X509-11.
+    #[error("the device's certificates: {0}")]
+    BadChain(#[source] BadChain),
+    /// A certificate of the chain breaks a rule, or leads nowhere. Spec: DPS-X509-21.
+    #[error("{0}")]
+    Chain(Box<BrokenChain>),
+    /// The individual enrollment has another certificate. Spec: DPS-X509-4.
+    #[error("{0}")]
+    OtherCertificate(Box<OtherCertificate>),
+    /// Another device's individual enrollment has this very certificate. Spec: DPS-X509-6.
+    #[error("the device's certificate is that of {0}, whose registration id is another")]
+    EnrolledForAnother(EntryRef),
+    /// The chain leads to a CA certificate that is not verified. Spec: DPS-X509-9.
+    #[error(
+        "the chain leads to {entry}, which refers to the CA certificate {name}, and that is not verified"
+    )]
+    UnverifiedCa {
+        /// The entry.
+        entry: EntryRef,
+        /// The CA certificate.
+        name: CaName,
+    },
+}
+
+impl Unproven {
+    /// The chain as it was received, and how far it led, where that is what was wrong. Spec: DPS-X509-21.
+    pub fn broken_chain(&self) -> Option<&BrokenChain> {
+        match self {
+            Self::Chain(broken) => Some(broken),
+            _ => None,
+        }
+    }
+}
+
+/// What a device presented instead of what its individual enrollment has. Spec: DPS-X509-4.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the device's certificate ({}, SHA-1 {}) is not the one of {entry}, which has {}",
+    .presented.subject, .presented.sha1_thumbprint, in_words(.enrolled)
+)]
+pub struct OtherCertificate {
+    /// The entry.
+    pub entry: EntryRef,
+    /// The device's own.
+    pub presented: ShownCertificate,
+    /// Primary, then secondary, if there is one.
+    pub enrolled: Vec<ShownCertificate>,
+}
+
+fn in_words(certificates: &[ShownCertificate]) -> String {
+    let words = certificates
+        .iter()
+        .map(|certificate| format!("{} (SHA-1 {})", certificate.subject, certificate.sha1_thumbprint));
+    words.collect::<Vec<_>>().join(" and ")
 }
 
 /// What a token was tried against in vain, for a device that no enabled individual enrollment decides on.

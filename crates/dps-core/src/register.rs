@@ -4,19 +4,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use dps_proto::ids::{EnrollmentGroupId, IdScope, OperationId, RegistrationId};
-use dps_proto::key::KeyPair;
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::allocation;
-use crate::attestation::{self, Admission, DeviceClaim, Entry};
+use crate::attestation::{Admission, Attested, DeviceClaim, Entry, Judge};
 use crate::enrollment::{EntryRef, ProvisioningStatus};
 use crate::instance::{ClaimAcrossGroups, ServiceInstance};
 use crate::moment::Moment;
 use crate::ports::{
-    Commit, HubDevice, HubWrite, LookUp, Placement, RegistrationWrite, SearchPool, Store, StoreError,
+    Commit, HubAuthentication, HubDevice, HubWrite, LookUp, Placement, RegistrationWrite, SearchPool, Store,
+    StoreError,
 };
 use crate::refusal::{NoSuchOperation, Refusal};
 use crate::registration::{Assignment, Failure, HubCredential, Operation, Registration, State, Substatus};
+use crate::x509::Step;
 
 /// How often a decision is made again because its record or entry changed before the write.
 const DECISIONS_MAX: u32 = 16;
@@ -37,14 +39,26 @@ pub enum Registered {
         operation_id: OperationId,
         /// The record as it is now.
         registration: Registration,
-        /// The group the device came from, where it has moved to another. Spec: DPS-REG-8.
-        claimed_from: Option<EnrollmentGroupId>,
+        /// What the log should tell.
+        noted: Noted,
     },
     /// The entry is disabled; the record says so. Spec: DPS-REG-20.
     Disabled {
         /// The record as it is now.
         registration: Registration,
     },
+}
+
+/// What of an accepted register matters to whoever runs the service, and not to the device.
+#[derive(Debug, Clone, Default)]
+pub struct Noted {
+    /// The group the device came from, where it has moved to another. Spec: DPS-REG-8.
+    pub claimed_from: Option<EnrollmentGroupId>,
+    /// When the signing certificate expires that its chain led to. Spec: DPS-X509-14.
+    pub signer_expires_at: Option<Timestamp>,
+    /// The path by which its chain led to the entry, the device's certificate first; told by
+    /// [`Registrar::would_register`] alone. Spec: DPS-EXPLAIN-13.
+    pub path: Vec<Step>,
 }
 
 /// What a poll finds.
@@ -115,7 +129,7 @@ impl Registrar {
     ) -> Result<Registered, E> {
         let mut may = Some(may);
         for _ in 0..DECISIONS_MAX {
-            let Decision { write, told } = self.decide(device, moment).await?;
+            let Decision { write, told } = self.decide(device, moment, false).await?;
             if let Some(may) = may.take() {
                 may()?;
             }
@@ -131,28 +145,31 @@ impl Registrar {
     /// What [`Registrar::register`] would answer at this moment. Nothing is written and no hub is asked; the operation id of
     /// the answer is of no use to anyone. Spec: DPS-EXPLAIN-6.
     pub async fn would_register(&self, device: &DeviceClaim, moment: Moment) -> Result<Registered, Refusal> {
-        self.decide(device, moment).await.map(|decision| decision.told)
+        self.decide(device, moment, true).await.map(|decision| decision.told)
     }
 
-    async fn decide(&self, device: &DeviceClaim, moment: Moment) -> Result<Decision, Refusal> {
+    async fn decide(
+        &self,
+        device: &DeviceClaim,
+        moment: Moment,
+        tells_path: bool,
+    ) -> Result<Decision, Refusal> {
         let instance = self.instance(&device.id_scope)?;
         let look_up = self.store.look_up(&device.id_scope, &device.registration_id).await?;
-        let attested = attestation::attest(&*self.store, &*self.pool, device, &look_up, moment.now).await?;
+        let attested = self.attest(instance, device, &look_up, moment.now, tells_path).await?;
         let before = look_up.registration.as_ref();
         // Before anything is told or written, `disabled` included: the record is not this device's to learn of.
         let claimed_from = claim(instance, before, &attested.entry)?;
         Ok(match attested.admission {
             Admission::Disabled => disable(device, before, &attested.entry, moment),
-            Admission::Admitted { keys, credential } => match join(instance, before) {
+            Admission::Admitted { authentication, credential } => match join(instance, before) {
                 Some(told) => Decision { write: None, told },
-                None => assign(
-                    instance,
-                    device,
-                    before,
-                    (&attested.entry, keys, credential),
-                    claimed_from,
-                    moment,
-                ),
+                None => {
+                    let by = (&attested.entry, authentication, credential);
+                    let Attested { signer_expires_at, path, .. } = attested;
+                    let noted = Noted { claimed_from, signer_expires_at, path };
+                    assign(instance, device, before, by, noted, moment)
+                }
             },
         })
     }
@@ -173,7 +190,7 @@ impl Registrar {
             Some(registration) => registration.operation.began_at.min(moment.now),
             None => moment.now,
         };
-        let attested = attestation::attest(&*self.store, &*self.pool, device, &look_up, judged_at).await?;
+        let attested = self.attest(instance, device, &look_up, judged_at, false).await?;
 
         let operation_id: OperationId = operation_id.parse().map_err(|_| NoSuchOperation::Malformed)?;
         if !operation_id.belongs_to(&instance.secret, &device.id_scope, &device.registration_id) {
@@ -245,6 +262,18 @@ impl Registrar {
         Ok(self.store.look_up(scope, id).await?.registration)
     }
 
+    async fn attest(
+        &self,
+        instance: &ServiceInstance,
+        device: &DeviceClaim,
+        look_up: &LookUp,
+        judged_at: Timestamp,
+        tells_path: bool,
+    ) -> Result<Attested, Refusal> {
+        let (store, pool, rules) = (&*self.store, &*self.pool, &instance.chain_rules);
+        Judge { store, pool, rules, device, look_up, judged_at, tells_path }.attest().await
+    }
+
     fn instance(&self, scope: &IdScope) -> Result<&ServiceInstance, Refusal> {
         self.instances.get(scope).ok_or_else(|| Refusal::UnknownIdScope(scope.clone()))
     }
@@ -256,7 +285,7 @@ fn join(instance: &ServiceInstance, before: Option<&Registration>) -> Option<Reg
     matches!(registration.state, State::Assigning { .. }).then(|| Registered::Accepted {
         operation_id: operation_id(instance, registration),
         registration: registration.clone(),
-        claimed_from: None,
+        noted: Noted::default(),
     })
 }
 
@@ -265,8 +294,8 @@ fn assign(
     instance: &ServiceInstance,
     device: &DeviceClaim,
     before: Option<&Registration>,
-    (entry, keys, credential): (&Entry, KeyPair, HubCredential),
-    claimed_from: Option<EnrollmentGroupId>,
+    (entry, authentication, credential): (&Entry, HubAuthentication, HubCredential),
+    noted: Noted,
     moment: Moment,
 ) -> Decision {
     let current = before.and_then(Registration::assignment);
@@ -292,7 +321,7 @@ fn assign(
                 hub: linked.name.clone(),
                 device_id: device_id.clone(),
                 registration_id: registration_id.clone(),
-                keys,
+                authentication,
                 iot_edge: entry.settings().iot_edge,
                 initial_twin: entry.settings().initial_twin.clone(),
             });
@@ -309,7 +338,7 @@ fn assign(
     let told = Registered::Accepted {
         operation_id: operation_id(instance, &registration),
         registration: registration.clone(),
-        claimed_from,
+        noted,
     };
     Decision { write: Some(write(registration, before, entry, hub_writes)), told }
 }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::enrollment::EntryRef;
+use crate::x509::Sha256Thumbprint;
 
 /// What the service knows of one device: one record for each registration id of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub struct Assignment {
     pub credential: HubCredential,
 }
 
-/// What the identity at the hub authenticates with. Spec: DPS-REG-17.
+/// What the identity at the hub authenticates with. Spec: DPS-REG-17, DPS-X509-22.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HubCredential {
     /// The keys of the individual enrollment.
@@ -87,6 +88,11 @@ pub enum HubCredential {
     DerivedKeys {
         /// The spelling that verified.
         spelling: Box<str>,
+    },
+    /// The certificate with this thumbprint. Spec: DPS-X509-22.
+    Certificate {
+        /// That of the certificate that the device used.
+        thumbprint: Sha256Thumbprint,
     },
 }
 

@@ -14,6 +14,7 @@ impl Hub for StaticHub {
 
 #[cfg(test)]
 mod tests {
+    use dps_core::ports::HubAuthentication;
     use dps_core::ports::HubWrite;
     use dps_proto::key::{KeyPair, SymmetricKey};
 
@@ -27,7 +28,7 @@ mod tests {
             hub: "hub.localhost".parse().unwrap(),
             device_id: "dev-1".parse().unwrap(),
             registration_id: "dev-1".parse().unwrap(),
-            keys: KeyPair { primary: key.clone(), secondary: key },
+            authentication: HubAuthentication::Keys(KeyPair { primary: key.clone(), secondary: key }),
             iot_edge: false,
             initial_twin: None,
         }

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
-use dps_core::ports::{Store, StoreError, StoredHubDevice};
+use dps_core::ports::{HubAuthentication, Store, StoreError, StoredHubDevice};
 use dps_core::register::Registrar;
 use dps_proto::date;
 use dps_proto::ids::{DeviceId, HubName, IdScope};
@@ -31,8 +31,8 @@ use crate::metrics::Metrics;
 /// Most devices in one answer.
 const PAGE: u32 = 1_000;
 
-/// Largest body of a request, in bytes: a token and two ids. Spec: DPS-DEV-11.
-const BODY_BYTES_MAX: usize = 8 * 1_024;
+/// Largest body of a request, in bytes: a token, two ids and a chain. Spec: DPS-DEV-11.
+const BODY_BYTES_MAX: usize = 64 * 1_024;
 
 /// Time for the store to show that it reads and writes. Spec: DPS-METRICS-4.
 const READY_WITHIN: Duration = Duration::from_secs(5);
@@ -168,6 +168,7 @@ fn describe_explanation(explanation: &Explanation) -> Value {
         "told": explanation.told,
         "reason": explanation.reason,
         "advice": explanation.advice,
+        "chain": explanation.chain.as_ref().map(|chain| chain.to_json()),
     })
 }
 
@@ -243,16 +244,30 @@ fn describe(stored: &StoredHubDevice) -> Value {
     json!({
         "deviceId": device.device_id.as_str(),
         "registrationId": device.registration_id.as_str(),
-        "authentication": {
-            "type": "sas",
-            "primaryKeySha256": fingerprint(&device.keys.primary),
-            "secondaryKeySha256": fingerprint(&device.keys.secondary),
-        },
+        "authentication": describe_authentication(&device.authentication),
         "capabilities": {"iotEdge": device.iot_edge},
         "twin": twin.unwrap_or_else(|| json!({})),
         "createdDateTimeUtc": date::format(stored.created_at),
         "lastUpdatedDateTimeUtc": date::format(stored.updated_at),
     })
+}
+
+/// Spec: DPS-X509-22.
+fn describe_authentication(authentication: &HubAuthentication) -> Value {
+    match authentication {
+        HubAuthentication::Keys(keys) => json!({
+            "type": "sas",
+            "primaryKeySha256": fingerprint(&keys.primary),
+            "secondaryKeySha256": fingerprint(&keys.secondary),
+        }),
+        HubAuthentication::SelfSigned { primary, secondary } => json!({
+            "type": "selfSigned",
+            "x509Thumbprint": {
+                "primaryThumbprint": primary.to_string(),
+                "secondaryThumbprint": secondary.to_string(),
+            },
+        }),
+    }
 }
 
 /// Enough to compare two keys, and nothing to sign with.

@@ -3,6 +3,7 @@
 //! Every way to be refused has its advice here; `tests/advice.rs` shows them all.
 
 use dps_core::refusal::{EntriesTried, NoSuchOperation, Refusal, Unproven};
+use dps_core::x509::{ChainFault, SignatureFault};
 use dps_proto::body::BadRegisterBody;
 use dps_proto::login::BadUserName;
 use dps_proto::mqtt::{CloseReason, ConnectRefusal, Malformed};
@@ -94,7 +95,9 @@ const UNKNOWN_ID_SCOPE: &str =
 
 fn on_credential(unproven: &Unproven) -> String {
     let text = match unproven {
-        Unproven::NoCredential => "send a SAS token as the password",
+        Unproven::NoCredential => {
+            "send a SAS token as the password, or present a certificate in the TLS handshake"
+        }
         Unproven::Malformed(_) => {
             "send SharedAccessSignature sr={idScope}%2Fregistrations%2F{registrationId}&sig={signature}&se={unix seconds}, \
              the signature in percent-encoded Base64"
@@ -119,10 +122,74 @@ fn on_credential(unproven: &Unproven) -> String {
             "derive the device's key: harbormaster device-key derive --group-key ... --registration-id ..."
         }
         Unproven::CertificateWanted(_) => {
-            "present the enrolled certificate, or change the enrollment's attestation"
+            "present the enrolled certificate in the TLS handshake, or change the enrollment's attestation"
         }
+        Unproven::TokenWanted(_) => {
+            "send a SAS token as the password, or change the enrollment's attestation"
+        }
+        Unproven::BadChain(_) => {
+            "send at most 10 certificates in DER, the device's own first, each with nothing behind it"
+        }
+        Unproven::OtherCertificate(_) => {
+            "present one of the certificates named, or put this one into the enrollment: thumbprints are of the whole certificate, \
+             so a renewed one differs"
+        }
+        Unproven::EnrolledForAnother(_) => "use that enrollment's registration id, or delete the enrollment",
+        Unproven::UnverifiedCa { .. } => {
+            "verify the CA certificate: `harbormaster certificate verification-code`, sign a certificate with that code as its common \
+             name, `harbormaster certificate verify`"
+        }
+        Unproven::Chain(broken) => on_chain(&broken.fault),
     };
     text.to_owned()
+}
+
+/// Spec: DPS-X509-21.
+fn on_chain(fault: &ChainFault) -> &'static str {
+    match fault {
+        ChainFault::CommonName(_) => {
+            "issue the device a certificate with one common name: its registration id"
+        }
+        ChainFault::OtherRegistrationId { .. } => {
+            "connect with the certificate's common name as the registration id, or issue a certificate with this one"
+        }
+        ChainFault::Expired { .. } => {
+            "renew that certificate; if it is new, compare the service's clock with the times above"
+        }
+        ChainFault::NotYetValid { .. } => "wait, or mend the clock of whoever issued it",
+        ChainFault::Version(_) => {
+            "issue it as X.509 v3: a CA needs basicConstraints; allow_v1_leaf and allow_v1_self_signed_anchor of the instance \
+             say what passes"
+        }
+        ChainFault::CriticalExtension(_) | ChainFault::NameConstraints => {
+            "issue it without that extension; one that is not evaluated cannot be honoured"
+        }
+        ChainFault::NotForClients => "issue it with clientAuth in its extended key usage, or without one",
+        ChainFault::CaLeaf => {
+            "issue the device a certificate of its own without CA:TRUE; `openssl req -x509` makes CA certificates unless told otherwise"
+        }
+        ChainFault::NotACa { .. } => "issue what signs certificates with basicConstraints CA:TRUE",
+        ChainFault::MayNotSign => "issue what signs certificates with keyCertSign in its key usage",
+        ChainFault::PathLength { .. } => {
+            "raise the pathLenConstraint of that certificate, or issue the device's with fewer CAs in between"
+        }
+        ChainFault::Signature { why: SignatureFault::Wrong, .. } => {
+            "send the issuer that signed it: another certificate has the same name and another key"
+        }
+        ChainFault::Signature { .. } => {
+            "sign with ECDSA (P-256, P-384, P-521), Ed25519 or RSA of 2,048 bits and more, with SHA-256, SHA-384 or SHA-512"
+        }
+        ChainFault::NoIssuer { .. } => {
+            "send the certificate of that issuer along with the device's own, upload it as a CA certificate, or enroll it in a group"
+        }
+        ChainFault::NotEnrolled => {
+            "enroll it: in a group if it signs devices' certificates, in an individual enrollment if it is a device's own"
+        }
+        ChainFault::TooDeep => "enroll a certificate nearer to the device's",
+        ChainFault::TooManySignatures(_) => {
+            "give certificates of one subject one key, and key identifiers, so that fewer signatures are tried"
+        }
+    }
 }
 
 /// Says what of `sr` differs. `received` is the literal text, `expected` decoded.

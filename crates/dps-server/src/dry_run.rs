@@ -1,12 +1,14 @@
-//! What would happen to a device, said without one. Spec: DPS-EXPLAIN-6, DPS-EXPLAIN-7.
+//! What would happen to a device, said without one. Spec: DPS-EXPLAIN-6, DPS-EXPLAIN-7, DPS-EXPLAIN-13.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use dps_core::attestation::{Credential, DeviceClaim};
 use dps_core::ports::SearchTurn;
-use dps_core::register::{Registered, Registrar};
+use dps_core::refusal::Refusal;
+use dps_core::register::{Noted, Registered, Registrar};
 use dps_core::registration::{Assignment, State, Substatus};
+use dps_core::x509::{BadChain, Certificate, NoCertificate, PresentedChain};
 use dps_proto::ids::{BadId, IdScope, RegistrationId};
 use dps_proto::sas::SasToken;
 use serde::Deserialize;
@@ -14,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::advice;
+use crate::chain_explanation::{ChainExplanation, step};
 use crate::fault::{self, RequestFault, Transport};
 use crate::front_end::FrontEnd;
 use crate::moments::Moments;
@@ -31,8 +34,8 @@ pub struct DryRun {
 pub enum BadDryRun {
     /// The body has another shape.
     #[error(
-        "the body is not {{\"registrationId\": ..., \"sasToken\": ..., \"idScope\": ...}} in JSON, of which only the first is \
-         needed; see line {line} column {column}"
+        "the body is not {{\"registrationId\": ..., \"sasToken\": ..., \"certificates\": [...], \"idScope\": ...}} in JSON, of which \
+         only the first is needed; see line {line} column {column}"
     )]
     Body {
         /// Where reading stopped.
@@ -46,6 +49,18 @@ pub enum BadDryRun {
     /// Spec: DPS-ID-3.
     #[error("idScope: {0}")]
     IdScope(#[source] BadId),
+    /// Spec: DPS-X509-26.
+    #[error("certificates[{at}]: {why}")]
+    Certificate {
+        /// Counted from 0.
+        at: usize,
+        /// What is wrong.
+        #[source]
+        why: NoCertificate,
+    },
+    /// Spec: DPS-X509-2.
+    #[error("certificates: {0}")]
+    Chain(#[source] BadChain),
     /// There is more than one service instance, or none.
     #[error("idScope: name it, for there is not just one service instance here")]
     NoIdScope,
@@ -58,6 +73,8 @@ struct Asked {
     registration_id: String,
     id_scope: Option<String>,
     sas_token: Option<String>,
+    /// The device's own first; PEM, or Base64 of DER.
+    certificates: Option<Vec<String>>,
 }
 
 impl DryRun {
@@ -76,8 +93,8 @@ impl DryRun {
         let moment = self.moments.moment();
         let judged = match timeout(self.within, self.registrar.would_register(&claim, moment)).await {
             Ok(Ok(registered)) => describe(&registered),
-            Ok(Err(refusal)) => describe_fault(&refusal.into()),
-            Err(_) => describe_fault(&RequestFault::TimedOut),
+            Ok(Err(refusal)) => describe_fault(&refusal.into(), &claim.credential),
+            Err(_) => describe_fault(&RequestFault::TimedOut, &claim.credential),
         };
         tracing::info!(
             id_scope = %claim.id_scope,
@@ -104,19 +121,27 @@ impl DryRun {
             Some(text) => text.parse().map_err(BadDryRun::IdScope)?,
             None => self.registrar.only_id_scope().cloned().ok_or(BadDryRun::NoIdScope)?,
         };
-        let credential = match asked.sas_token {
-            Some(token) => Credential::Sas(SasToken::parse(token.as_bytes())),
-            None => Credential::None,
-        };
+        let password = asked.sas_token.map(|token| SasToken::parse(token.as_bytes()));
+        let certificates = asked.certificates.map(|texts| chain(&texts)).transpose()?;
+        let credential = Credential { password, certificates: certificates.map(|chain| Ok(Arc::new(chain))) };
         Ok(DeviceClaim { id_scope, registration_id, credential, search_turn: SearchTurn::InOrder })
     }
 }
 
+fn chain(texts: &[String]) -> Result<PresentedChain, BadDryRun> {
+    let read = |(at, text): (usize, &String)| text.parse().map_err(|why| BadDryRun::Certificate { at, why });
+    let certificates: Vec<Certificate> = texts.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+    PresentedChain::read(certificates.iter().map(Certificate::der)).map_err(BadDryRun::Chain)
+}
+
 fn describe(registered: &Registered) -> Value {
-    let (registration, claimed_from) = match registered {
-        Registered::Accepted { registration, claimed_from, .. } => (registration, claimed_from.as_ref()),
-        Registered::Disabled { registration } => (registration, None),
+    let nothing = Noted::default();
+    let (registration, noted) = match registered {
+        Registered::Accepted { registration, noted, .. } => (registration, noted),
+        Registered::Disabled { registration } => (registration, &nothing),
     };
+    let claimed_from = noted.claimed_from.as_ref();
+    let path: Vec<_> = noted.path.iter().map(step).collect();
     let entry = registration.entry.to_string();
     let admitted = |status: &str, assignment: &Assignment, keeps: bool| {
         json!({
@@ -127,6 +152,7 @@ fn describe(registered: &Registered) -> Value {
             "deviceId": assignment.device_id.as_str(),
             "keepsAssignment": keeps,
             "claimedFrom": claimed_from.map(|group| group.as_str()),
+            "path": path,
         })
     };
     match &registration.state {
@@ -149,11 +175,17 @@ fn describe(registered: &Registered) -> Value {
     }
 }
 
-fn describe_fault(fault: &RequestFault) -> Value {
+/// Spec: DPS-EXPLAIN-12, DPS-EXPLAIN-13.
+fn describe_fault(fault: &RequestFault, credential: &Credential) -> Value {
+    let chain = match fault {
+        RequestFault::Refused(Refusal::Unproven(unproven)) => ChainExplanation::of(unproven, credential),
+        _ => None,
+    };
     json!({
         "outcome": "refused",
         "told": fault::of_request(fault, Transport::Mqtt).0.to_string(),
         "reason": fault.to_string(),
         "advice": advice::on_request(fault),
+        "chain": chain.map(|chain| chain.to_json()),
     })
 }

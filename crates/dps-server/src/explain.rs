@@ -11,6 +11,7 @@ use dps_proto::code::TrackingId;
 use dps_proto::ids::{IdScope, RegistrationId};
 use jiff::Timestamp;
 
+use crate::chain_explanation::ChainExplanation;
 use crate::excerpt::excerpt;
 use crate::network::Network;
 
@@ -49,6 +50,8 @@ pub struct Explanation {
     pub reason: String,
     /// What would have worked.
     pub advice: Option<String>,
+    /// What the device presented, where that was certificates. Spec: DPS-EXPLAIN-12.
+    pub chain: Option<Box<ChainExplanation>>,
 }
 
 /// The step at which a device failed.
@@ -191,6 +194,7 @@ mod tests {
             told: "401002".into(),
             reason: "x".into(),
             advice: None,
+            chain: None,
         }
     }
 

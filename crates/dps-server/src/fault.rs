@@ -3,8 +3,9 @@
 
 use bytes::Bytes;
 use dps_core::ports::StoreError;
-use dps_core::refusal::Refusal;
+use dps_core::refusal::{Refusal, Unproven};
 use dps_core::registration::Failure;
+use dps_core::x509::ChainFault;
 use dps_proto::api_version::BadApiVersion;
 use dps_proto::body::{BadRegisterBody, ErrorBody, to_bytes};
 use dps_proto::code::{ErrorCode, TrackingId};
@@ -129,9 +130,10 @@ const UNAVAILABLE: &str = "The service is not available. Try again later.";
 
 fn of_refusal(refusal: &Refusal, transport: Transport) -> (ErrorCode, &'static str) {
     match refusal {
-        Refusal::UnknownIdScope(_) | Refusal::Unproven(_) | Refusal::ClaimedAcrossGroups { .. } => {
+        Refusal::UnknownIdScope(_) | Refusal::ClaimedAcrossGroups { .. } => {
             (ErrorCode::UNAUTHORIZED, UNAUTHORIZED)
         }
+        Refusal::Unproven(unproven) => (ErrorCode::UNAUTHORIZED, of_unproven(unproven)),
         Refusal::TpmWanted => match transport {
             // Azure refuses TPM over MQTT too, without saying so. Spec: DPS-REG-7.
             Transport::Mqtt => {
@@ -147,9 +149,32 @@ fn of_refusal(refusal: &Refusal, transport: Transport) -> (ErrorCode, &'static s
     }
 }
 
+/// Spec: DPS-X509-31.
+fn of_unproven(unproven: &Unproven) -> &'static str {
+    match unproven {
+        Unproven::Chain(broken) => match broken.fault {
+            ChainFault::NoIssuer { .. } | ChainFault::NotEnrolled => "CA certificate not found",
+            _ => "Invalid certificate.",
+        },
+        Unproven::UnverifiedCa { .. } => "CA certificate not found",
+        Unproven::BadChain(_) | Unproven::OtherCertificate(_) => "Invalid certificate.",
+        Unproven::NoCredential
+        | Unproven::Malformed(_)
+        | Unproven::OtherResource { .. }
+        | Unproven::Expired { .. }
+        | Unproven::WrongKey(_)
+        | Unproven::NoEntry(_)
+        | Unproven::GroupKeyUsedDirectly(_)
+        | Unproven::CertificateWanted(_)
+        | Unproven::TokenWanted(_)
+        | Unproven::EnrolledForAnother(_) => UNAUTHORIZED,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use dps_core::refusal::{NoSuchOperation, Unproven};
+    use dps_core::refusal::NoSuchOperation;
+    use dps_core::x509::{BadChain, BrokenChain, Place, Which};
 
     use super::*;
 
@@ -157,7 +182,13 @@ mod tests {
         RequestFault::Refused(refusal)
     }
 
-    /// DPS-BODY-9, DPS-BODY-10, DPS-ID-5, DPS-REG-4, DPS-REG-7
+    fn chain(fault: ChainFault) -> RequestFault {
+        let which = Which { place: Place::Presented(0), subject: "CN=d".into() };
+        let broken = BrokenChain { received: Vec::new(), path: Vec::new(), which, fault };
+        refused(Unproven::Chain(Box::new(broken)).into())
+    }
+
+    /// DPS-BODY-9, DPS-BODY-10, DPS-ID-5, DPS-REG-4, DPS-REG-7, DPS-X509-31
     #[test]
     fn every_refusal_keeps_the_code_that_devices_already_know() {
         let id: dps_proto::ids::EnrollmentGroupId = "g".parse().unwrap();
@@ -175,6 +206,10 @@ mod tests {
             (refused(Unproven::WrongKey(entry.clone()).into()), 401_002, "Unauthorized"),
             (refused(Unproven::CertificateWanted(entry).into()), 401_002, "Unauthorized"),
             (refused(Unproven::GroupKeyUsedDirectly(id.clone()).into()), 401_002, "Unauthorized"),
+            (chain(ChainFault::NotEnrolled), 401_002, "CA certificate not found"),
+            (chain(ChainFault::NoIssuer { issuer: "CN=CA".into() }), 401_002, "CA certificate not found"),
+            (chain(ChainFault::CaLeaf), 401_002, "Invalid certificate."),
+            (refused(Unproven::BadChain(BadChain::Empty).into()), 401_002, "Invalid certificate."),
             (refused(Refusal::ClaimedAcrossGroups { from: id.clone(), to: id }), 401_002, "Unauthorized"),
             (
                 refused(Refusal::TpmWanted),

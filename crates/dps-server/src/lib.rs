@@ -8,6 +8,7 @@ pub mod admin;
 mod admin_listener;
 pub mod admission;
 pub mod advice;
+pub mod chain_explanation;
 pub mod counted_searches;
 pub mod dry_run;
 pub mod enrollment_json;

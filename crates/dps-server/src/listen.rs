@@ -208,6 +208,7 @@ fn explain(front_end: &FrontEnd, peer: Peer, reason: String, advice: &str) {
         told: String::new(),
         reason,
         advice: Some(advice.to_owned()),
+        chain: None,
     };
     front_end.explanations.keep(explanation, false);
 }

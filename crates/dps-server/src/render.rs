@@ -256,7 +256,8 @@ mod tests {
             assignment: assignment("h.x"),
             substatus: Substatus::InitialAssignment,
         });
-        let accepted = Registered::Accepted { operation_id, registration, claimed_from: None };
+        let accepted =
+            Registered::Accepted { operation_id, registration, noted: dps_core::register::Noted::default() };
         let answer = registered(&accepted, &"2019-03-31".parse().unwrap(), 3);
         assert_eq!((answer.status, answer.retry_after_s), (202, Some(3)));
         assert_eq!(String::from_utf8_lossy(&answer.body), format!(r#"{OPERATION}"status":"assigning"}}"#));

@@ -63,6 +63,7 @@ fn instance(scope: &str, has_hub: bool) -> ServiceInstance {
         linked_hubs: has_hub.then(hub).into_iter().collect(),
         default_allocation_policy: AllocationPolicy::Hashed,
         claim_across_groups: ClaimAcrossGroups::Allow,
+        chain_rules: dps_core::x509::ChainRules::default(),
         service_hosts: Vec::new(),
         shared_access_policies: Vec::new(),
     }
@@ -115,7 +116,7 @@ async fn a_device_that_would_be_admitted_is_told_its_hub_and_leaves_no_trace() {
         json!({
             "idScope": SCOPE, "registrationId": "dev-1", "outcome": "admitted", "entry": "enrollment group fleet",
             "status": "assigned", "assignedHub": "hub.example", "deviceId": "dev-1", "keepsAssignment": false,
-            "claimedFrom": null,
+            "claimedFrom": null, "path": [],
         })
     );
     let look_up = service.store.look_up(&SCOPE.parse().unwrap(), &"dev-1".parse().unwrap()).await.unwrap();
@@ -125,9 +126,10 @@ async fn a_device_that_would_be_admitted_is_told_its_hub_and_leaves_no_trace() {
     let real = dps_core::attestation::DeviceClaim {
         id_scope: SCOPE.parse().unwrap(),
         registration_id: "dev-1".parse().unwrap(),
-        credential: dps_core::attestation::Credential::Sas(dps_proto::sas::SasToken::parse(
-            asked["sasToken"].as_str().unwrap().as_bytes(),
-        )),
+        credential: dps_core::attestation::Credential {
+            password: Some(dps_proto::sas::SasToken::parse(asked["sasToken"].as_str().unwrap().as_bytes())),
+            certificates: None,
+        },
         search_turn: dps_core::ports::SearchTurn::InOrder,
     };
     service.front_end.registrar.register(&real, SystemMoments.moment()).await.unwrap();

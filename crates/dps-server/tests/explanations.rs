@@ -12,7 +12,11 @@ use std::time::Duration;
 
 use dps_core::enrollment::EntryRef;
 use dps_core::ports::StoreError;
-use dps_core::refusal::{EntriesTried, NoSuchOperation, Refusal, Unproven};
+use dps_core::refusal::{EntriesTried, NoSuchOperation, OtherCertificate, Refusal, Unproven};
+use dps_core::x509::{
+    BadCertificate, BadChain, BadCommonName, BrokenChain, ChainFault, Place, Sha1Thumbprint,
+    Sha256Thumbprint, ShownCertificate, SignatureFault, Which,
+};
 use dps_proto::api_version::BadApiVersion;
 use dps_proto::body::BadRegisterBody;
 use dps_proto::ids::BadId;
@@ -73,6 +77,33 @@ kinds!(kind_of_request, REQUESTS, RequestFault,
     RequestFault::Refused(Refusal::Unproven(Unproven::NoEntry(_))) => "no entry",
     RequestFault::Refused(Refusal::Unproven(Unproven::GroupKeyUsedDirectly(_))) => "group key",
     RequestFault::Refused(Refusal::Unproven(Unproven::CertificateWanted(_))) => "certificate",
+    RequestFault::Refused(Refusal::Unproven(Unproven::TokenWanted(_))) => "token",
+    RequestFault::Refused(Refusal::Unproven(Unproven::BadChain(_))) => "bad chain",
+    RequestFault::Refused(Refusal::Unproven(Unproven::Chain(_))) => "chain",
+    RequestFault::Refused(Refusal::Unproven(Unproven::OtherCertificate(_))) => "other certificate",
+    RequestFault::Refused(Refusal::Unproven(Unproven::EnrolledForAnother(_))) => "another's certificate",
+    RequestFault::Refused(Refusal::Unproven(Unproven::UnverifiedCa { .. })) => "unverified CA",
+);
+
+kinds!(kind_of_chain_fault, CHAIN_FAULTS, ChainFault,
+    ChainFault::CommonName(_) => "common name",
+    ChainFault::OtherRegistrationId { .. } => "other registration id",
+    ChainFault::Expired { .. } => "expired",
+    ChainFault::NotYetValid { .. } => "not yet valid",
+    ChainFault::Version(_) => "version",
+    ChainFault::CriticalExtension(_) => "critical extension",
+    ChainFault::NameConstraints => "name constraints",
+    ChainFault::NotForClients => "extended key usage",
+    ChainFault::CaLeaf => "CA leaf",
+    ChainFault::NotACa { .. } => "no CA",
+    ChainFault::MayNotSign => "key usage",
+    ChainFault::PathLength { .. } => "path length",
+    ChainFault::Signature { why: SignatureFault::Wrong, .. } => "signature",
+    ChainFault::Signature { .. } => "signature algorithm",
+    ChainFault::NoIssuer { .. } => "no issuer",
+    ChainFault::NotEnrolled => "not enrolled",
+    ChainFault::TooDeep => "too deep",
+    ChainFault::TooManySignatures(_) => "too many signatures",
 );
 
 kinds!(kind_of_end, ENDS, End,
@@ -160,6 +191,23 @@ fn tried(disabled: Option<&str>, groups: usize, named: &[&str], spellings: &[&st
         groups_named: named.iter().map(|id| id.parse().unwrap()).collect(),
         spellings: spellings.iter().map(|spelling| (*spelling).into()).collect(),
     }))
+}
+
+/// The device's own certificate breaks this rule.
+fn broken(fault: ChainFault) -> RequestFault {
+    let which = Which { place: Place::Presented(0), subject: "CN=dev-1".into() };
+    unproven(Unproven::Chain(Box::new(BrokenChain { received: Vec::new(), path: Vec::new(), which, fault })))
+}
+
+fn shown(subject: &str, byte: u8) -> ShownCertificate {
+    ShownCertificate {
+        subject: subject.into(),
+        issuer: subject.into(),
+        sha1_thumbprint: Sha1Thumbprint::of(&[byte]),
+        sha256_thumbprint: Sha256Thumbprint::from_bytes([byte; 32]),
+        not_before: Timestamp::UNIX_EPOCH,
+        not_after: Timestamp::UNIX_EPOCH,
+    }
 }
 
 /// DPS-EXPLAIN-3, DPS-EXPLAIN-8
@@ -344,11 +392,166 @@ fn every_refused_request_says_why_and_what_would_work() {
         ),
         (
             unproven(Unproven::CertificateWanted(EntryRef::Individual("dev-1".parse().unwrap()))),
-            "individual enrollment dev-1 wants an X.509 certificate, not a SAS token",
+            "individual enrollment dev-1 wants an X.509 certificate, and the device presented none",
             "present the enrolled certificate",
+        ),
+        (
+            unproven(Unproven::TokenWanted(EntryRef::Individual("dev-1".parse().unwrap()))),
+            "individual enrollment dev-1 wants a SAS token, and the device presented a certificate and no password",
+            "send a SAS token as the password",
+        ),
+        (
+            unproven(Unproven::BadChain(BadChain::Certificate {
+                number: 2,
+                count: 3,
+                why: BadCertificate::Trailing(1),
+            })),
+            "the device's certificates: certificate 2 of 3: 1 bytes stand behind it",
+            "in DER, the device's own first",
+        ),
+        (
+            broken(ChainFault::NotEnrolled),
+            "the device's certificate, CN=dev-1: it is self-signed, and no entry has it",
+            "enroll it",
+        ),
+        (
+            unproven(Unproven::OtherCertificate(Box::new(OtherCertificate {
+                entry: EntryRef::Individual("dev-1".parse().unwrap()),
+                presented: shown("CN=dev-1", 1),
+                enrolled: vec![shown("CN=dev-1", 2), shown("CN=dev-1, O=Plant", 3)],
+            }))),
+            "the device's certificate (CN=dev-1, SHA-1 bf8b4530d8d246dd74ac53a13471bba17941dff7) is not the one of individual \
+             enrollment dev-1, which has CN=dev-1 (SHA-1 c4ea21bb365bbeeaf5f2c654883e56d11e43c44e) and CN=dev-1, O=Plant \
+             (SHA-1 9842926af7ca0a8cca12604f945414f07b01e13d)",
+            "put this one into the enrollment",
+        ),
+        (
+            unproven(Unproven::EnrolledForAnother(EntryRef::Individual("dev-2".parse().unwrap()))),
+            "the device's certificate is that of individual enrollment dev-2, whose registration id is another",
+            "use that enrollment's registration id",
+        ),
+        (
+            unproven(Unproven::UnverifiedCa {
+                entry: EntryRef::Group("fleet".parse().unwrap()),
+                name: "plant".parse().unwrap(),
+            }),
+            "the chain leads to enrollment group fleet, which refers to the CA certificate plant, and that is not verified",
+            "harbormaster certificate verify",
         ),
     ];
     check(rows, REQUESTS, kind_of_request, advice::on_request);
+}
+
+/// DPS-X509-21, DPS-EXPLAIN-3
+#[test]
+fn every_rule_that_a_chain_breaks_says_why_and_what_would_work() {
+    let at = |text: &str| text.parse::<Timestamp>().unwrap();
+    let signature = |why| ChainFault::Signature {
+        issuer: Box::new(Which {
+            place: Place::Enrolled("enrollment group fleet".into()),
+            subject: "CN=CA".into(),
+        }),
+        why,
+    };
+    let rows = vec![
+        (
+            ChainFault::from(BadCommonName::Several(2)),
+            "its subject has 2 common names, and only one can be the registration id",
+            "one common name",
+        ),
+        (
+            ChainFault::OtherRegistrationId { common_name: "dev-1".into(), registration_id: "dev-2".into() },
+            "its common name \"dev-1\" is not the registration id \"dev-2\"",
+            "connect with the certificate's common name",
+        ),
+        (
+            ChainFault::Expired {
+                not_after: at("2026-01-01T00:00:00Z"),
+                judged_at: at("2026-01-02T00:00:00.5Z"),
+            },
+            "it expired at 2026-01-01T00:00:00Z; it was judged at 2026-01-02T00:00:00Z",
+            "renew that certificate",
+        ),
+        (
+            ChainFault::NotYetValid {
+                not_before: at("2026-01-02T00:00:00Z"),
+                judged_at: at("2026-01-01T00:00:00Z"),
+            },
+            "it is not valid before 2026-01-02T00:00:00Z; it was judged at 2026-01-01T00:00:00Z",
+            "clock",
+        ),
+        (
+            ChainFault::Version(1),
+            "it is of X.509 version 1, which is not accepted at this place of a chain",
+            "allow_v1_leaf",
+        ),
+        (
+            ChainFault::CriticalExtension("1.2.3".into()),
+            "its critical extension 1.2.3 is not understood",
+            "without that extension",
+        ),
+        (
+            ChainFault::NameConstraints,
+            "it has name constraints, which are not evaluated",
+            "without that extension",
+        ),
+        (ChainFault::NotForClients, "its extended key usage does not include clientAuth", "with clientAuth"),
+        (
+            ChainFault::CaLeaf,
+            "it is a CA certificate, and a device's own is not to be one",
+            "without CA:TRUE",
+        ),
+        (
+            ChainFault::NotACa { is_said: true },
+            "it signed a certificate and is no CA certificate (basicConstraints says so)",
+            "CA:TRUE",
+        ),
+        (
+            ChainFault::NotACa { is_said: false },
+            "it signed a certificate and is no CA certificate (it has no basicConstraints)",
+            "CA:TRUE",
+        ),
+        (
+            ChainFault::MayNotSign,
+            "it signed a certificate, which its key usage does not allow (no keyCertSign)",
+            "keyCertSign",
+        ),
+        (
+            ChainFault::PathLength { allowed: 0, below: 1 },
+            "its pathLenConstraint allows 0 CA certificates below it, and there are 1",
+            "pathLenConstraint",
+        ),
+        (
+            signature(SignatureFault::Wrong),
+            "its signature was not made with the issuer's key (the signing certificate of enrollment group fleet, CN=CA)",
+            "another key",
+        ),
+        (
+            signature(SignatureFault::Algorithm("1.2.840.113549.1.1.5".into())),
+            "it is signed with the algorithm 1.2.840.113549.1.1.5, which is not accepted (the signing certificate of \
+             enrollment group fleet, CN=CA)",
+            "SHA-256",
+        ),
+        (
+            signature(SignatureFault::ShortKey(1_024)),
+            "the issuer's RSA key has 1024 bits, fewer than 2048 (the signing certificate of enrollment group fleet, CN=CA)",
+            "2,048 bits",
+        ),
+        (
+            ChainFault::NoIssuer { issuer: "CN=CA".into() },
+            "its issuer CN=CA is neither sent along nor uploaded nor enrolled",
+            "along with the device's own",
+        ),
+        (ChainFault::NotEnrolled, "it is self-signed, and no entry has it", "enroll it"),
+        (
+            ChainFault::TooDeep,
+            "no signing certificate of an entry was reached within 6 certificates above the device's",
+            "enroll a certificate nearer",
+        ),
+        (ChainFault::TooManySignatures(32), "the path was given up after 32 signatures", "key identifiers"),
+    ];
+    let advice = |fault: &ChainFault| advice::on_request(&broken(fault.clone()));
+    check(rows, CHAIN_FAULTS, kind_of_chain_fault, advice);
 }
 
 /// DPS-EXPLAIN-3, DPS-SAS-3

@@ -5,18 +5,24 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use dps_core::ca_certificate::{CA_CERTIFICATES_MAX, CaCertificate, CaName};
 use dps_core::enrollment::{
-    EnrollmentGroup, EntryRef, IndividualEnrollment, OPEN_GROUPS_MAX, PREFIXED_GROUPS_MAX,
+    Attestation, EnrollmentGroup, EntryRef, GROUPS_OF_ONE_SUBJECT_MAX, GroupAttestation,
+    IndividualEnrollment, OPEN_GROUPS_MAX, PREFIXED_GROUPS_MAX, Signers,
 };
 use dps_core::ports::{
-    CandidateGroups, Commit, Condition, HubDevice, HubWrite, LookUp, RegistrationWrite, Store, StoreError,
-    StoredHubDevice, WriteError,
+    CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, HubDevice, HubWrite, LookUp,
+    RegistrationWrite, Store, StoreError, StoredHubDevice, WriteError,
 };
 use dps_core::registration::Registration;
+use dps_core::x509::NameKey;
 use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
 use jiff::Timestamp;
 
 use crate::condition::{permits_deletion, permits_put};
+
+/// Most holders of one certificate that are told.
+const HOLDERS_MAX: usize = 16;
 
 /// Keeps everything in memory behind one lock. It never fails and no future of it ever waits. Spec: DPS-STORE-9.
 #[derive(Debug, Default)]
@@ -33,6 +39,8 @@ struct Content {
     enrollment_groups: BTreeMap<(IdScope, EnrollmentGroupId), Arc<EnrollmentGroup>>,
     registrations: BTreeMap<(IdScope, RegistrationId), Registration>,
     hub_devices: BTreeMap<(IdScope, HubName, DeviceId), StoredHubDevice>,
+    /// By their folded names.
+    ca_certificates: BTreeMap<(IdScope, Box<str>), Arc<CaCertificate>>,
 }
 
 impl MemoryStore {
@@ -91,7 +99,8 @@ impl Store for MemoryStore {
         id: &RegistrationId,
     ) -> Result<CandidateGroups, StoreError> {
         let content = self.content()?;
-        let mut groups: Vec<_> = content.groups(scope).cloned().collect();
+        let mut groups: Vec<_> =
+            content.groups(scope).filter(|group| signers_of(group).is_none()).cloned().collect();
         groups.sort_by_key(|group| (group.settings.created_at, group.id.clone()));
         let (open, mut prefixed): (Vec<_>, Vec<_>) =
             groups.into_iter().partition(|group| group.registration_id_prefix.is_none());
@@ -149,15 +158,18 @@ impl Store for MemoryStore {
         mut enrollment: IndividualEnrollment,
         condition: Condition,
     ) -> Result<(), WriteError> {
-        let enrollments = &mut self.content()?.individual_enrollments;
+        let mut content = self.content()?;
         let key = (scope.clone(), enrollment.registration_id.clone());
-        let stored = enrollments.get(&key);
+        let stored = content.individual_enrollments.get(&key);
         permits_put(&condition, stored.map(|stored| stored.settings.etag.as_str()))?;
+        if let Attestation::Signers(signers) = &enrollment.attestation {
+            content.check_references(scope, signers)?;
+        }
         if let Some(stored) = stored {
             enrollment.registration_id = stored.registration_id.clone();
             enrollment.settings.created_at = stored.settings.created_at;
         }
-        enrollments.insert(key, Arc::new(enrollment));
+        content.individual_enrollments.insert(key, Arc::new(enrollment));
         Ok(())
     }
 
@@ -204,10 +216,12 @@ impl Store for MemoryStore {
         let key = (scope.clone(), group.id.clone());
         let stored = content.enrollment_groups.get(&key);
         permits_put(&condition, stored.map(|stored| stored.settings.etag.as_str()))?;
-        let is_open = group.registration_id_prefix.is_none();
-        let was_open = stored.is_some_and(|stored| stored.registration_id_prefix.is_none());
-        if is_open && !was_open {
-            let open = content.groups(scope).filter(|group| group.registration_id_prefix.is_none()).count();
+        if let GroupAttestation::Signers(signers) = &group.attestation {
+            content.check_references(scope, signers)?;
+            content.check_anchors(scope, &group.id, signers)?;
+        }
+        if is_open(&group) && !stored.is_some_and(|stored| is_open(stored)) {
+            let open = content.groups(scope).filter(|group| is_open(group)).count();
             if open >= OPEN_GROUPS_MAX {
                 return Err(WriteError::TooManyOpenGroups(open));
             }
@@ -300,9 +314,152 @@ impl Store for MemoryStore {
         };
         Ok(devices.filter(of_this_hub).take(limit as usize).cloned().collect())
     }
+
+    async fn chain_entries(&self, scope: &IdScope, wanted: &ChainWanted) -> Result<ChainEntries, StoreError> {
+        let content = self.content()?;
+        let enrollments = content.individual_enrollments.iter().filter(|((of, _), _)| of == scope);
+        let mut individual_enrollments: Vec<_> = enrollments
+            .map(|(_, enrollment)| enrollment)
+            .filter(|enrollment| match &enrollment.attestation {
+                Attestation::ClientCertificates(pair) => {
+                    pair.iter().any(|certificate| certificate.thumbprint() == wanted.leaf)
+                }
+                _ => false,
+            })
+            .cloned()
+            .collect();
+        individual_enrollments
+            .sort_by_key(|enrollment| (enrollment.settings.created_at, enrollment.registration_id.clone()));
+        individual_enrollments.truncate(HOLDERS_MAX);
+        let is_wanted = |signers: &Signers| {
+            anchors(signers).iter().any(|anchor| match anchor {
+                Anchor::Subject(subject) => wanted.subjects.contains(subject),
+                Anchor::Ca(name) => wanted.ca_names.iter().any(|wanted| wanted.folded() == &**name),
+            })
+        };
+        let mut groups: Vec<_> =
+            content.groups(scope).filter(|group| signers_of(group).is_some_and(is_wanted)).cloned().collect();
+        groups.sort_by_key(|group| (group.settings.created_at, group.id.clone()));
+        Ok(ChainEntries { individual_enrollments, groups })
+    }
+
+    async fn ca_certificates(&self, scope: &IdScope) -> Result<Arc<[Arc<CaCertificate>]>, StoreError> {
+        Ok(self.content()?.ca_certificates(scope).cloned().collect())
+    }
+
+    async fn put_ca_certificate(
+        &self,
+        scope: &IdScope,
+        mut certificate: CaCertificate,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        let mut content = self.content()?;
+        let key = (scope.clone(), certificate.name.folded().into());
+        let stored = content.ca_certificates.get(&key);
+        permits_put(&condition, stored.map(|stored| stored.etag.as_str()))?;
+        match stored {
+            Some(stored) => {
+                certificate.name = stored.name.clone();
+                certificate.created_at = stored.created_at;
+            }
+            None if content.ca_certificates(scope).count() >= CA_CERTIFICATES_MAX => {
+                return Err(WriteError::TooManyCaCertificates(CA_CERTIFICATES_MAX));
+            }
+            None => {}
+        }
+        content.ca_certificates.insert(key, Arc::new(certificate));
+        Ok(())
+    }
+
+    async fn delete_ca_certificate(
+        &self,
+        scope: &IdScope,
+        name: &CaName,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        let mut content = self.content()?;
+        let key = (scope.clone(), name.folded().into());
+        permits_deletion(&condition, content.ca_certificates.get(&key).map(|stored| stored.etag.as_str()))?;
+        if let Some(entry) = content.referrer(scope, name) {
+            return Err(WriteError::CaCertificateInUse(entry));
+        }
+        content.ca_certificates.remove(&key);
+        Ok(())
+    }
+}
+
+/// Whether a group is tried for every registration id. Spec: DPS-REG-3.
+fn is_open(group: &EnrollmentGroup) -> bool {
+    group.registration_id_prefix.is_none() && signers_of(group).is_none()
+}
+
+fn signers_of(group: &EnrollmentGroup) -> Option<&Signers> {
+    match &group.attestation {
+        GroupAttestation::SymmetricKey(_) => None,
+        GroupAttestation::Signers(signers) => Some(signers),
+    }
+}
+
+/// What a chain finds signers by.
+#[derive(PartialEq)]
+enum Anchor {
+    Subject(NameKey),
+    Ca(Box<str>),
+}
+
+fn anchors(signers: &Signers) -> Vec<Anchor> {
+    match signers {
+        Signers::Certificates(pair) => {
+            pair.iter().map(|certificate| Anchor::Subject(certificate.subject())).collect()
+        }
+        Signers::CaReferences(names) => names.iter().map(|name| Anchor::Ca(name.folded().into())).collect(),
+    }
 }
 
 impl Content {
+    fn ca_certificates(&self, scope: &IdScope) -> impl Iterator<Item = &Arc<CaCertificate>> {
+        self.ca_certificates.iter().filter(move |((of, _), _)| of == scope).map(|(_, ca)| ca)
+    }
+
+    /// Spec: DPS-X509-25.
+    fn check_references(&self, scope: &IdScope, signers: &Signers) -> Result<(), WriteError> {
+        let Signers::CaReferences(names) = signers else { return Ok(()) };
+        let missing = names.iter().find(|name| !self.ca_certificates(scope).any(|ca| ca.name.is(name)));
+        missing.map_or(Ok(()), |name| Err(WriteError::NoSuchCaCertificate(name.clone())))
+    }
+
+    /// Spec: DPS-X509-30.
+    fn check_anchors(
+        &self,
+        scope: &IdScope,
+        id: &EnrollmentGroupId,
+        signers: &Signers,
+    ) -> Result<(), WriteError> {
+        for anchor in anchors(signers) {
+            let others = self.groups(scope).filter(|group| group.id != *id);
+            let same = others
+                .filter(|group| signers_of(group).is_some_and(|signers| anchors(signers).contains(&anchor)));
+            if same.count() >= GROUPS_OF_ONE_SUBJECT_MAX {
+                return Err(WriteError::TooManyGroupsOfOneSubject(GROUPS_OF_ONE_SUBJECT_MAX));
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry that refers to a CA certificate. Spec: DPS-X509-25.
+    fn referrer(&self, scope: &IdScope, name: &CaName) -> Option<EntryRef> {
+        let refers = |signers: &Signers| anchors(signers).contains(&Anchor::Ca(name.folded().into()));
+        let group = self.groups(scope).find(|group| signers_of(group).is_some_and(refers));
+        let mut enrollments = self.individual_enrollments.iter().filter(|((of, _), _)| of == scope);
+        group.map(|group| EntryRef::Group(group.id.clone())).or_else(|| {
+            let enrollment = enrollments.find(|(_, enrollment)| match &enrollment.attestation {
+                Attestation::Signers(signers) => refers(signers),
+                _ => false,
+            });
+            enrollment.map(|(_, enrollment)| EntryRef::Individual(enrollment.registration_id.clone()))
+        })
+    }
+
     fn groups(&self, scope: &IdScope) -> impl Iterator<Item = &Arc<EnrollmentGroup>> {
         self.enrollment_groups.iter().filter(move |((of, _), _)| of == scope).map(|(_, group)| group)
     }

@@ -35,7 +35,7 @@ pub(crate) fn verify_group(
     group: &Arc<EnrollmentGroup>,
     id: &RegistrationId,
 ) -> Option<GroupMatch> {
-    let GroupAttestation::SymmetricKey(group_keys) = &group.attestation;
+    let group_keys = keys_of(group)?;
     spellings(id).find_map(|spelling| {
         let keys = group_keys.derive(spelling);
         signed_by_either(token, &keys).then(|| GroupMatch {
@@ -99,12 +99,17 @@ fn try_all(
     id: &RegistrationId,
 ) -> Result<GroupMatch, Option<Arc<EnrollmentGroup>>> {
     groups.iter().find_map(|group| verify_group(token, group, id)).ok_or_else(|| {
-        let misused = groups.iter().find(|group| {
-            let GroupAttestation::SymmetricKey(keys) = &group.attestation;
-            signed_by_either(token, keys)
-        });
+        let misused =
+            groups.iter().find(|group| keys_of(group).is_some_and(|keys| signed_by_either(token, keys)));
         misused.cloned()
     })
+}
+
+fn keys_of(group: &EnrollmentGroup) -> Option<&KeyPair> {
+    match &group.attestation {
+        GroupAttestation::SymmetricKey(keys) => Some(keys),
+        GroupAttestation::Signers(_) => None,
+    }
 }
 
 /// As presented, then in lower case if that is another text. Spec: DPS-SAS-7.

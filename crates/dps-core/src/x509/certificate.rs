@@ -10,6 +10,7 @@ use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo, X509Name};
 
 use super::extensions::{Authority, Extensions};
 use super::name::{self, BadCommonName, NameKey};
+use super::signature::{self, SignatureFault};
 use super::thumbprint::{Sha1Thumbprint, Sha256Thumbprint};
 
 /// An X.509 certificate that can be read. Nothing is known of its signature yet.
@@ -205,6 +206,11 @@ impl Certificate {
     /// Whether subject and issuer are one name.
     pub fn is_self_issued(&self) -> bool {
         self.subject == self.issuer
+    }
+
+    /// Whether the key of `issuer` signed it; names, dates and whether `issuer` may sign are not looked at.
+    pub fn verify_signature(&self, issuer: &Self) -> Result<(), SignatureFault> {
+        signature::verify(self, issuer.public_key())
     }
 
     pub(super) fn extensions(&self) -> &Extensions {

@@ -25,12 +25,12 @@ pub struct BrokenChain {
 }
 
 impl BrokenChain {
-    pub(super) fn new(chain: &PresentedChain, path: Vec<Step>, which: Which, fault: ChainFault) -> Self {
-        Self { received: shown(chain), path, which, fault }
+    pub(super) fn new(chain: &PresentedChain, path: Vec<Step>, which: Which, fault: ChainFault) -> Box<Self> {
+        Box::new(Self { received: shown(chain), path, which, fault })
     }
 
     /// That the device's own certificate failed.
-    pub fn at_leaf(chain: &PresentedChain, fault: ChainFault) -> Self {
+    pub fn at_leaf(chain: &PresentedChain, fault: ChainFault) -> Box<Self> {
         let which = Which { place: Place::Presented(0), subject: chain.leaf().subject_text() };
         Self::new(chain, Vec::new(), which, fault)
     }

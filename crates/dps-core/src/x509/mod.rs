@@ -12,6 +12,7 @@ mod rules;
 mod signature;
 mod thumbprint;
 mod walk;
+mod written;
 
 pub use certificate::{BadCertificate, Certificate};
 pub use chain::{BadChain, Presented, PresentedChain};
@@ -22,3 +23,4 @@ pub use rules::{CaLeaf, ChainRules};
 pub use signature::SignatureFault;
 pub use thumbprint::{BadThumbprint, Sha1Thumbprint, Sha256Thumbprint};
 pub use walk::{Anchor, Reached, Uploaded, judge_leaf, walk};
+pub use written::NoCertificate;

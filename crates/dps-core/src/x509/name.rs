@@ -117,7 +117,7 @@ pub(super) fn shown(name: &X509Name<'_>) -> String {
 
 /// The text of the string kinds that names are made of; `None` for other kinds, and for a string that is none of its kind.
 fn text_of(value: &Any<'_>) -> Option<String> {
-    let bytes: &[u8] = value.data.as_ref();
+    let bytes: &[u8] = value.data;
     match value.tag() {
         Tag::Utf8String => std::str::from_utf8(bytes).ok().map(str::to_owned),
         Tag::PrintableString | Tag::Ia5String | Tag::NumericString | Tag::VisibleString => {
@@ -151,7 +151,7 @@ fn folded(text: &str) -> String {
 /// Kind and content, for what has no text.
 fn raw(value: &Any<'_>) -> Vec<u8> {
     let tag = value.tag().0.to_be_bytes();
-    [&b"r"[..], &tag, value.data.as_ref()].concat()
+    [&b"r"[..], &tag, value.data].concat()
 }
 
 fn length(bytes: &[u8]) -> [u8; 8] {

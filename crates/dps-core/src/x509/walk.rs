@@ -73,7 +73,7 @@ pub fn judge_leaf(
     may_be_ca: bool,
     rules: &ChainRules,
     at: Timestamp,
-) -> Result<(), BrokenChain> {
+) -> Result<(), Box<BrokenChain>> {
     let leaf = chain.leaf();
     let judge = || {
         if leaf.version() < 3 && !rules.allow_v1_leaf {
@@ -96,7 +96,7 @@ pub fn walk<'a, T: Copy + fmt::Display>(
     uploaded: &[Uploaded<'a>],
     rules: &ChainRules,
     at: Timestamp,
-) -> Result<Vec<Reached<'a, T>>, BrokenChain> {
+) -> Result<Vec<Reached<'a, T>>, Box<BrokenChain>> {
     let mut walk = Walk { chain, rules, at, nodes: Vec::new(), budget: SIGNATURES_MAX, farthest: None };
     walk.nodes.push(Node {
         certificate: chain.leaf(),
@@ -301,7 +301,7 @@ impl<'a> Walk<'a, '_> {
         self.farthest = Some(Failure { distance, path, which, fault });
     }
 
-    fn broken(self, level: std::ops::Range<usize>) -> BrokenChain {
+    fn broken(self, level: std::ops::Range<usize>) -> Box<BrokenChain> {
         match self.farthest {
             Some(Failure { path, which, fault, .. }) => BrokenChain::new(self.chain, path, which, fault),
             // A level with nothing above it has failed somewhere.
@@ -340,7 +340,7 @@ impl<T: Copy + fmt::Display> Reached<'_, T> {
     }
 
     /// That this certificate admits nobody, and why.
-    pub fn broken(&self, chain: &PresentedChain, fault: ChainFault) -> BrokenChain {
+    pub fn broken(&self, chain: &PresentedChain, fault: ChainFault) -> Box<BrokenChain> {
         BrokenChain::new(chain, self.path(), self.which(), fault)
     }
 }

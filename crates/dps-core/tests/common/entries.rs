@@ -1,11 +1,14 @@
 //! Enrollments and claims for tests. An entry's keys follow from its name.
 
+use std::sync::Arc;
+
 use dps_core::attestation::{Credential, DeviceClaim};
 use dps_core::enrollment::{
-    Attestation, EnrollmentGroup, EntryRef, EntrySettings, GroupAttestation, IndividualEnrollment,
-    ProvisioningStatus,
+    Attestation, CaReferences, CertificatePair, EnrollmentGroup, EntryRef, EntrySettings, GroupAttestation,
+    IndividualEnrollment, ProvisioningStatus, Signers,
 };
 use dps_core::ports::SearchTurn;
+use dps_core::x509::Certificate;
 use dps_proto::ids::ETag;
 use dps_proto::key::{KeyPair, SymmetricKey};
 use dps_proto::sas::{SasToken, sign_device_token};
@@ -38,8 +41,27 @@ pub(crate) fn individual_by(id: &str, attestation: Attestation) -> IndividualEnr
     }
 }
 
-pub(crate) fn x509() -> Attestation {
-    Attestation::X509 { primary: "-----BEGIN CERTIFICATE-----".into(), secondary: None }
+/// Exactly this certificate.
+pub(crate) fn client(certificate: &Arc<Certificate>) -> Attestation {
+    Attestation::ClientCertificates(pair(certificate, None))
+}
+
+pub(crate) fn pair(primary: &Arc<Certificate>, secondary: Option<&Arc<Certificate>>) -> CertificatePair {
+    CertificatePair { primary: Arc::clone(primary), secondary: secondary.map(Arc::clone) }
+}
+
+/// An enabled group with this signing certificate.
+pub(crate) fn signed_by(id: &str, signer: &Arc<Certificate>) -> EnrollmentGroup {
+    by_signers(id, Signers::Certificates(pair(signer, None)))
+}
+
+pub(crate) fn by_signers(id: &str, signers: Signers) -> EnrollmentGroup {
+    EnrollmentGroup { attestation: GroupAttestation::Signers(signers), ..group(id) }
+}
+
+pub(crate) fn ca_references(primary: &str, secondary: Option<&str>) -> Signers {
+    let name = |text: &str| text.parse().unwrap();
+    Signers::CaReferences(CaReferences { primary: name(primary), secondary: secondary.map(name) })
 }
 
 pub(crate) fn tpm() -> Attestation {
@@ -132,7 +154,7 @@ pub(crate) fn with_password(id: &str, password: &str) -> DeviceClaim {
     DeviceClaim {
         id_scope: SCOPE.parse().unwrap(),
         registration_id: id.parse().unwrap(),
-        credential: Credential::Sas(SasToken::parse(password.as_bytes())),
+        credential: Credential { password: Some(SasToken::parse(password.as_bytes())), certificates: None },
         search_turn: SearchTurn::InOrder,
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dps_core::enrollment::AllocationPolicy;
 use dps_core::instance::{ClaimAcrossGroups, LinkedHub, ServiceInstance};
 use dps_core::ports::{Hub, HubDevice, HubWrite, Placement};
+use dps_core::x509::ChainRules;
 use dps_proto::ids::InstanceSecret;
 
 use super::entries::SCOPE;
@@ -49,6 +50,7 @@ pub(crate) fn instance(linked_hubs: Vec<LinkedHub>) -> ServiceInstance {
         linked_hubs,
         default_allocation_policy: AllocationPolicy::Hashed,
         claim_across_groups: ClaimAcrossGroups::Allow,
+        chain_rules: ChainRules::default(),
         service_hosts: Vec::new(),
         shared_access_policies: Vec::new(),
     }

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{
-    EnrollmentGroup, EntryRef, IndividualEnrollment, OPEN_GROUPS_MAX, PREFIXED_GROUPS_MAX, ProvisioningStatus,
+    Attestation, EnrollmentGroup, EntryRef, GroupAttestation, IndividualEnrollment, OPEN_GROUPS_MAX,
+    PREFIXED_GROUPS_MAX, ProvisioningStatus, Signers,
 };
 use dps_core::ports::{
-    CandidateGroups, Commit, Condition, HubWrite, LookUp, RegistrationWrite, StoredHubDevice, WriteError,
+    CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, HubWrite, LookUp, RegistrationWrite,
+    StoredHubDevice, WriteError,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -20,6 +23,8 @@ pub(crate) struct Image {
     pub(crate) groups: BTreeMap<(IdScope, EnrollmentGroupId), Arc<EnrollmentGroup>>,
     pub(crate) registrations: BTreeMap<(IdScope, RegistrationId), Registration>,
     pub(crate) hub_devices: BTreeMap<(IdScope, HubName, DeviceId), KeptDevice>,
+    /// By their folded names.
+    pub(crate) ca_certificates: BTreeMap<(IdScope, String), Arc<CaCertificate>>,
     /// How often the record of an id was deleted: each deletion begins a new life.
     lives: BTreeMap<(IdScope, RegistrationId), u32>,
 }
@@ -74,12 +79,67 @@ impl Image {
         let matches = |group: &EnrollmentGroup| {
             group.registration_id_prefix.as_ref().is_some_and(|prefix| prefix.matches(id))
         };
-        let mut prefixed: Vec<_> = of_scope().filter(|group| matches(group)).cloned().collect();
+        let mut prefixed: Vec<_> =
+            of_scope().filter(|group| has_keys(group) && matches(group)).cloned().collect();
         prefixed.sort_by_key(|group| std::cmp::Reverse(length(group)));
-        let mut open: Vec<_> =
-            of_scope().filter(|group| group.registration_id_prefix.is_none()).cloned().collect();
+        let mut open: Vec<_> = of_scope().filter(|group| is_open(group)).cloned().collect();
         open.sort_by_key(|group| group.settings.created_at);
         CandidateGroups { prefixed, open: open.into() }
+    }
+
+    /// Spec: DPS-X509-6, DPS-X509-7.
+    pub(crate) fn chain_entries(&self, scope: &IdScope, wanted: &ChainWanted) -> ChainEntries {
+        let holds = |enrollment: &IndividualEnrollment| match &enrollment.attestation {
+            Attestation::ClientCertificates(pair) => {
+                pair.iter().any(|certificate| certificate.thumbprint() == wanted.leaf)
+            }
+            _ => false,
+        };
+        let leads = |group: &EnrollmentGroup| match &group.attestation {
+            GroupAttestation::SymmetricKey(_) => false,
+            GroupAttestation::Signers(Signers::Certificates(pair)) => {
+                pair.iter().any(|certificate| wanted.subjects.contains(&certificate.subject()))
+            }
+            GroupAttestation::Signers(Signers::CaReferences(names)) => {
+                names.iter().any(|name| wanted.ca_names.iter().any(|wanted| wanted.is(name)))
+            }
+        };
+        let individuals = self.individuals.iter().filter(|((of, _), it)| of == scope && holds(it));
+        let mut individual_enrollments: Vec<_> = individuals.map(|(_, it)| Arc::clone(it)).collect();
+        individual_enrollments.sort_by_key(|it| it.settings.created_at);
+        let of_scope = self.groups.iter().filter(|((of, _), it)| of == scope && leads(it));
+        let mut groups: Vec<_> = of_scope.map(|(_, it)| Arc::clone(it)).collect();
+        groups.sort_by_key(|it| it.settings.created_at);
+        ChainEntries { individual_enrollments, groups }
+    }
+
+    pub(crate) fn ca_certificates(&self, scope: &IdScope) -> Arc<[Arc<CaCertificate>]> {
+        let of_scope = self.ca_certificates.iter().filter(|((of, _), _)| of == scope);
+        of_scope.map(|(_, ca)| Arc::clone(ca)).collect()
+    }
+
+    pub(crate) fn put_ca_certificate(
+        &mut self,
+        scope: &IdScope,
+        certificate: CaCertificate,
+        condition: &Condition,
+    ) -> Result<(), WriteError> {
+        let key = (scope.clone(), certificate.name.folded().to_owned());
+        may_put(self.ca_certificates.get(&key).map(|known| &known.etag), condition)?;
+        self.ca_certificates.insert(key, Arc::new(certificate));
+        Ok(())
+    }
+
+    pub(crate) fn delete_ca_certificate(
+        &mut self,
+        scope: &IdScope,
+        name: &CaName,
+        condition: &Condition,
+    ) -> Result<(), WriteError> {
+        let key = (scope.clone(), name.folded().to_owned());
+        may_delete(self.ca_certificates.get(&key).map(|known| &known.etag), condition)?;
+        self.ca_certificates.remove(&key);
+        Ok(())
     }
 
     /// Spec: DPS-STORE-4, DPS-STORE-5.
@@ -190,7 +250,6 @@ impl Image {
         if let Some(known) = known {
             group.settings.created_at = known.created_at;
         }
-        let is_open = |group: &EnrollmentGroup| group.registration_id_prefix.is_none();
         let others = self.groups.iter().filter(|(other, _)| other.0 == *scope && **other != key);
         if is_open(&group) && others.filter(|(_, other)| is_open(other)).count() >= OPEN_GROUPS_MAX {
             return Err(WriteError::TooManyOpenGroups(OPEN_GROUPS_MAX));
@@ -217,6 +276,15 @@ impl Image {
         self.groups.remove(&key);
         Ok(())
     }
+}
+
+fn has_keys(group: &EnrollmentGroup) -> bool {
+    matches!(group.attestation, GroupAttestation::SymmetricKey(_))
+}
+
+/// Spec: DPS-REG-3.
+fn is_open(group: &EnrollmentGroup) -> bool {
+    has_keys(group) && group.registration_id_prefix.is_none()
 }
 
 fn may_put(known: Option<&ETag>, condition: &Condition) -> Result<(), WriteError> {

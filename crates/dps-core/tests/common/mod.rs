@@ -4,6 +4,7 @@
 // Two test programs are built from this, and neither uses all of it.
 #![allow(dead_code)]
 
+pub(crate) mod certificates;
 pub(crate) mod desk;
 pub(crate) mod entries;
 pub(crate) mod executor;

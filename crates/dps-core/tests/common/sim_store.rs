@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
 use async_trait::async_trait;
+use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
 use dps_core::ports::{
-    CandidateGroups, Commit, Condition, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice,
-    WriteError,
+    CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, LookUp, RegistrationWrite, Store,
+    StoreError, StoredHubDevice, WriteError,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -80,6 +81,7 @@ pub(crate) enum Point {
 pub(crate) enum Call {
     LookUp,
     CandidateGroups,
+    ChainEntries,
     Commit,
 }
 
@@ -437,5 +439,32 @@ impl Store for SimStore {
             later.take(limit as usize).map(|(_, kept)| kept.stored.clone()).collect()
         })
         .await
+    }
+
+    async fn chain_entries(&self, scope: &IdScope, wanted: &ChainWanted) -> Result<ChainEntries, StoreError> {
+        self.count(Call::ChainEntries)?;
+        self.read(|image| image.chain_entries(scope, wanted)).await
+    }
+
+    async fn ca_certificates(&self, scope: &IdScope) -> Result<Arc<[Arc<CaCertificate>]>, StoreError> {
+        self.read(|image| image.ca_certificates(scope)).await
+    }
+
+    async fn put_ca_certificate(
+        &self,
+        scope: &IdScope,
+        certificate: CaCertificate,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        self.write(|inner| inner.volatile.put_ca_certificate(scope, certificate, &condition)).await?
+    }
+
+    async fn delete_ca_certificate(
+        &self,
+        scope: &IdScope,
+        name: &CaName,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        self.write(|inner| inner.volatile.delete_ca_certificate(scope, name, &condition)).await?
     }
 }

@@ -5,10 +5,11 @@ use dps_core::refusal::{Refusal, Unproven};
 use dps_proto::key::SymmetricKey;
 use dps_proto::sas::MalformedToken;
 
+use crate::common::certificates::Authority;
 use crate::common::desk::{Desk, accepted, groups_tried};
 use crate::common::entries::{
-    AnyEntry, SCOPE, group, group_ref, individual, individual_by, individual_ref, keys, signed, tpm,
-    with_password, x509,
+    AnyEntry, SCOPE, client, group, group_ref, individual, individual_by, individual_ref, keys, signed, tpm,
+    with_password,
 };
 use crate::common::hubs::local;
 
@@ -33,7 +34,7 @@ fn an_individual_enrollment_decides_before_any_group() {
 #[test]
 fn an_individual_enrollment_for_a_certificate_refuses_a_token_that_a_group_would_take() {
     let desk = desk();
-    desk.put_individual(individual_by("press-1", x509()));
+    desk.put_individual(individual_by("press-1", client(&Authority::root("Plant CA").certificate)));
     let by_group = desk.by_group("press-1", "alpha");
     assert_eq!(desk.unproven(&by_group), Unproven::CertificateWanted(individual_ref("press-1")));
 }
@@ -190,5 +191,5 @@ fn a_device_of_a_group_that_gets_its_own_entry_is_judged_by_that() {
 }
 
 fn without_credential(id: &str) -> DeviceClaim {
-    DeviceClaim { credential: Credential::None, ..with_password(id, "") }
+    DeviceClaim { credential: Credential::default(), ..with_password(id, "") }
 }

@@ -91,11 +91,14 @@ fn a_record_written_by_another_before_the_write_is_built_upon() {
     let register = decided(&desk);
     desk.accepted(&desk.by_group("line-1", "beta"));
     let told = register.end();
-    let Ok(Registered::Accepted { registration, claimed_from, .. }) = told else { panic!("{told:?}") };
+    let Ok(Registered::Accepted { registration, noted, .. }) = told else { panic!("{told:?}") };
     let (assignment, substatus) = assigned(&registration.state);
     assert_eq!(assignment.hub.as_str(), "south.example", "it stays where it lives by now");
     assert_eq!(substatus, Substatus::ReprovisionedToInitialAssignment);
-    assert_eq!((&registration.entry, claimed_from), (&group_ref("alpha"), Some("beta".parse().unwrap())));
+    assert_eq!(
+        (&registration.entry, noted.claimed_from),
+        (&group_ref("alpha"), Some("beta".parse().unwrap()))
+    );
     assert!(desk.hub_device("north.example", "line-1").is_none());
 }
 

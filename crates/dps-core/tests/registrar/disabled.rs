@@ -4,9 +4,10 @@ use dps_core::refusal::Unproven;
 use dps_core::register::Finished;
 use dps_core::registration::{State, Substatus};
 
+use crate::common::certificates::self_signed;
 use crate::common::desk::{Desk, assigned, groups_tried, unproven};
 use crate::common::entries::{
-    AnyEntry, group, group_ref, individual, individual_by, individual_ref, keys, signed, tpm, x509,
+    AnyEntry, client, group, group_ref, individual, individual_by, individual_ref, keys, signed, tpm,
 };
 use crate::common::hubs::{local, slow};
 use crate::common::sim_store::Call;
@@ -20,7 +21,11 @@ fn desk() -> Desk {
 /// DPS-REG-5
 #[test]
 fn a_disabled_individual_enrollment_is_told_to_who_proves_by_it_or_by_a_group() {
-    for entry in [individual("press-1"), individual_by("press-1", x509()), individual_by("press-1", tpm())] {
+    for entry in [
+        individual("press-1"),
+        individual_by("press-1", client(&self_signed("press-1"))),
+        individual_by("press-1", tpm()),
+    ] {
         let desk = desk();
         let is_symmetric = desk_takes_own_key(&entry);
         desk.put_individual(entry.disabled());
@@ -44,7 +49,11 @@ fn desk_takes_own_key(entry: &dps_core::enrollment::IndividualEnrollment) -> boo
 /// DPS-REG-5
 #[test]
 fn nobody_else_learns_that_an_individual_enrollment_is_disabled() {
-    for entry in [individual("press-1"), individual_by("press-1", x509()), individual_by("press-1", tpm())] {
+    for entry in [
+        individual("press-1"),
+        individual_by("press-1", client(&self_signed("press-1"))),
+        individual_by("press-1", tpm()),
+    ] {
         let desk = desk();
         desk.put_individual(entry.disabled());
         assert_eq!(groups_tried(desk.unproven(&desk.by_group("press-1", "beta"))), Some(1));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dps_core::enrollment::EnrollmentGroup;
 use dps_core::instance::{ClaimAcrossGroups, ServiceInstance};
 use dps_core::refusal::Refusal;
-use dps_core::register::Registered;
+use dps_core::register::{Noted, Registered};
 use dps_core::registration::State;
 
 use crate::common::desk::{Desk, assigned, groups_tried};
@@ -167,7 +167,8 @@ fn a_device_may_move_to_another_group_and_the_move_is_told() {
     let before = assigned(&record.state).0.clone();
 
     let moved = desk.register(&desk.by_group("line-1", "beta"));
-    let Ok(Registered::Accepted { registration, claimed_from: Some(from), .. }) = moved else {
+    let Ok(Registered::Accepted { registration, noted: Noted { claimed_from: Some(from), .. }, .. }) = moved
+    else {
         panic!("{moved:?}")
     };
     assert_eq!(from, "alpha".parse().unwrap());
@@ -175,7 +176,10 @@ fn a_device_may_move_to_another_group_and_the_move_is_told() {
     assert_eq!(assigned(&registration.state).0.hub, before.hub, "it stays where it lives");
 
     let again = desk.register(&desk.by_group("line-1", "beta"));
-    assert!(matches!(&again, Ok(Registered::Accepted { claimed_from: None, .. })), "{again:?}");
+    assert!(
+        matches!(&again, Ok(Registered::Accepted { noted: Noted { claimed_from: None, .. }, .. })),
+        "{again:?}"
+    );
 }
 
 /// DPS-REG-8

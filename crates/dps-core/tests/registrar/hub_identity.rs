@@ -1,6 +1,7 @@
 //! What a hub is given. Spec: DPS-REG-17, DPS-STORE-5.
 
 use dps_core::enrollment::{Attestation, IndividualEnrollment, TwinDocument};
+use dps_core::ports::HubAuthentication;
 use dps_core::registration::HubCredential;
 use dps_proto::key::KeyPair;
 
@@ -98,7 +99,10 @@ fn a_device_that_is_not_assigned_has_no_identity() {
 
 #[track_caller]
 fn check_keys(desk: &Desk, device_id: &str, expected: &KeyPair) {
-    let given = desk.hub_device(NORTH, device_id).unwrap().device.keys;
+    let HubAuthentication::Keys(given) = desk.hub_device(NORTH, device_id).unwrap().device.authentication
+    else {
+        panic!("a certificate")
+    };
     assert_eq!(given.primary.expose(), expected.primary.expose());
     assert_eq!(given.secondary.expose(), expected.secondary.expose());
 }

@@ -1,7 +1,7 @@
 //! What a register does to the record. Spec: DPS-REG-10, DPS-REG-11, DPS-REG-15, DPS-REG-16, DPS-REG-18, DPS-REG-19.
 
 use dps_core::enrollment::IndividualEnrollment;
-use dps_core::register::Registered;
+use dps_core::register::{Noted, Registered};
 use dps_core::registration::{Failure, HubCredential, State, Substatus};
 
 use crate::common::desk::{Desk, accepted, assigned};
@@ -72,7 +72,10 @@ fn a_register_while_assigning_joins_the_operation_and_writes_nothing() {
 
     for group in ["alpha", "beta"] {
         let joined = desk.register(&desk.by_group("line-1", group));
-        assert!(matches!(&joined, Ok(Registered::Accepted { claimed_from: None, .. })), "{joined:?}");
+        assert!(
+            matches!(&joined, Ok(Registered::Accepted { noted: Noted { claimed_from: None, .. }, .. })),
+            "{joined:?}"
+        );
         assert_eq!(accepted(joined), (operation, record.clone()));
     }
     assert_eq!(desk.store.calls(Call::Commit), commits);

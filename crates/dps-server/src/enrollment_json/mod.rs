@@ -1,10 +1,10 @@
 //! Enrollments and groups in the service API's JSON shapes. Spec: DPS-DEV-9, DPS-SERVICE-9 to DPS-SERVICE-12.
 
-mod certificate;
 mod members;
 mod read;
 mod vocabulary;
 mod write;
+mod x509;
 
 use dps_core::enrollment::{
     Attestation, EnrollmentGroup, EntryRef, EntrySettings, GroupAttestation, IndividualEnrollment,
@@ -15,6 +15,7 @@ pub use members::BadMember;
 pub use read::read;
 pub use vocabulary::{UnknownMember, unknown_members};
 pub use write::{attestation, entry};
+pub use x509::info;
 
 /// An entry of either kind.
 #[derive(Debug, Clone)]
@@ -55,10 +56,13 @@ impl EnrollmentEntry {
         match self {
             Self::Individual(enrollment) => match &enrollment.attestation {
                 Attestation::SymmetricKey(keys) => Some(keys),
-                Attestation::X509 { .. } | Attestation::Tpm { .. } => None,
+                Attestation::ClientCertificates(_) | Attestation::Signers(_) | Attestation::Tpm { .. } => {
+                    None
+                }
             },
             Self::Group(group) => match &group.attestation {
                 GroupAttestation::SymmetricKey(keys) => Some(keys),
+                GroupAttestation::Signers(_) => None,
             },
         }
     }

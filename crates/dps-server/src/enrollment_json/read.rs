@@ -12,8 +12,8 @@ use dps_proto::key::{KeyPair, SymmetricKey};
 use serde_json::{Map, Value};
 
 use super::EnrollmentEntry;
-use super::certificate;
 use super::members::{BadMember, Members, bad};
+use super::x509::{self, X509};
 
 /// What this service reads of both kinds, or writes itself; everything else is kept as it came. Spec: DPS-SERVICE-16.
 pub(super) const KNOWN: [&str; 12] = [
@@ -41,9 +41,13 @@ pub(super) const KNOWN_OF_GROUPS: [&str; 1] = ["registrationIdPrefix"];
 /// meaning here.
 pub(super) const LEGACY_HUB: &str = "iotHubHostName";
 
-/// Reads one entry: keys that it leaves out are those of `kept`, else new ones; dates and etag are new; read-only members
-/// are ignored.
-pub fn read(json: &Value, kept: Option<&KeyPair>, moment: Moment) -> Result<EnrollmentEntry, BadMember> {
+/// Reads one entry: keys and certificates that it leaves out are those of `kept`, the entry as it stands; other keys are made.
+/// Dates and etag are new; read-only members are ignored.
+pub fn read(
+    json: &Value,
+    kept: Option<&EnrollmentEntry>,
+    moment: Moment,
+) -> Result<EnrollmentEntry, BadMember> {
     let object = json.as_object().ok_or_else(|| bad("entry", "must be a JSON object"))?;
     let entry = Members { object, path: String::new() };
     match (entry.present("registrationId"), entry.present("enrollmentGroupId")) {
@@ -58,14 +62,19 @@ pub fn read(json: &Value, kept: Option<&KeyPair>, moment: Moment) -> Result<Enro
 
 fn individual(
     entry: &Members<'_>,
-    kept: Option<&KeyPair>,
+    kept: Option<&EnrollmentEntry>,
     moment: Moment,
 ) -> Result<IndividualEnrollment, BadMember> {
     let attestation = entry.object("attestation")?.ok_or_else(|| entry.missing("attestation"))?;
     let mechanism = one_mechanism(&attestation)?;
     let attestation = match mechanism {
-        "symmetricKey" => Attestation::SymmetricKey(key_pair(&attestation, kept)?),
-        "x509" => x509(&attestation)?,
+        "symmetricKey" => {
+            Attestation::SymmetricKey(key_pair(&attestation, kept.and_then(EnrollmentEntry::keys))?)
+        }
+        "x509" => match x509::read(&attestation, kept)? {
+            X509::Client(pair) => Attestation::ClientCertificates(pair),
+            X509::Signers(signers) => Attestation::Signers(signers),
+        },
         "tpm" => tpm(&attestation)?,
         other => {
             return Err(attestation.wrong("type", format!("{other:?} is none of symmetricKey, x509, tpm")));
@@ -79,18 +88,35 @@ fn individual(
     })
 }
 
-fn group(entry: &Members<'_>, kept: Option<&KeyPair>, moment: Moment) -> Result<EnrollmentGroup, BadMember> {
+fn group(
+    entry: &Members<'_>,
+    kept: Option<&EnrollmentEntry>,
+    moment: Moment,
+) -> Result<EnrollmentGroup, BadMember> {
     let attestation = entry.object("attestation")?.ok_or_else(|| entry.missing("attestation"))?;
     let mechanism = one_mechanism(&attestation)?;
     let attestation = match mechanism {
-        "symmetricKey" => GroupAttestation::SymmetricKey(key_pair(&attestation, kept)?),
+        "symmetricKey" => {
+            GroupAttestation::SymmetricKey(key_pair(&attestation, kept.and_then(EnrollmentEntry::keys))?)
+        }
         "tpm" => return Err(attestation.wrong("type", "a group cannot have TPM attestation")),
-        "x509" => return Err(attestation.wrong("type", "X.509 groups are not supported yet")),
+        "x509" => match x509::read(&attestation, kept)? {
+            X509::Signers(signers) => GroupAttestation::Signers(signers),
+            X509::Client(_) => {
+                let why = "a group has no clientCertificates; use signingCertificates or caReferences";
+                return Err(attestation.wrong("x509", why));
+            }
+        },
         other => return Err(attestation.wrong("type", format!("{other:?} is none of symmetricKey, x509"))),
     };
+    let registration_id_prefix = entry.parsed("registrationIdPrefix")?;
+    if registration_id_prefix.is_some() && matches!(attestation, GroupAttestation::Signers(_)) {
+        // It would promise to keep devices out that the certificate lets in.
+        return Err(entry.wrong("registrationIdPrefix", "is for groups with symmetric keys"));
+    }
     Ok(EnrollmentGroup {
         id: entry.required("enrollmentGroupId")?,
-        registration_id_prefix: entry.parsed("registrationIdPrefix")?,
+        registration_id_prefix,
         attestation,
         settings: settings(entry, &KNOWN_OF_GROUPS, moment)?,
     })
@@ -196,20 +222,6 @@ fn generated_key() -> Result<SymmetricKey, BadMember> {
     SymmetricKey::from_bytes(bytes).map_err(|why| bad("attestation.symmetricKey", why.to_string()))
 }
 
-fn x509(attestation: &Members<'_>) -> Result<Attestation, BadMember> {
-    let x509 = attestation.object("x509")?.ok_or_else(|| attestation.missing("x509"))?;
-    let certificates =
-        x509.object("clientCertificates")?.ok_or_else(|| x509.missing("clientCertificates"))?;
-    let read = |name| -> Result<Option<Box<str>>, BadMember> {
-        let Some(holder) = certificates.object(name)? else { return Ok(None) };
-        let text = holder.required_text("certificate")?;
-        certificate::check(text).map_err(|why| holder.wrong("certificate", why.to_string()))?;
-        Ok(Some(text.into()))
-    };
-    let primary = read("primary")?.ok_or_else(|| certificates.missing("primary"))?;
-    Ok(Attestation::X509 { primary, secondary: read("secondary")? })
-}
-
 fn tpm(attestation: &Members<'_>) -> Result<Attestation, BadMember> {
     use base64::Engine as _;
     let tpm = attestation.object("tpm")?.ok_or_else(|| attestation.missing("tpm"))?;
@@ -269,7 +281,7 @@ mod tests {
         let EnrollmentEntry::Group(group) = read(&json, None, moment()).unwrap() else {
             panic!("an individual enrollment")
         };
-        let GroupAttestation::SymmetricKey(keys) = group.attestation;
+        let GroupAttestation::SymmetricKey(keys) = group.attestation else { panic!("certificates") };
         assert_eq!(keys.primary.expose().len(), 64);
         assert_ne!(keys.primary.expose(), keys.secondary.expose());
         assert_eq!(group.registration_id_prefix.unwrap().as_str(), "line-");

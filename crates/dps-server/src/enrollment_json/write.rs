@@ -11,7 +11,7 @@ use dps_proto::key::KeyPair;
 use serde_json::{Map, Value, json};
 
 use super::read::LEGACY_HUB;
-use super::{EnrollmentEntry, Secrets};
+use super::{EnrollmentEntry, Secrets, x509};
 
 /// One entry as a JSON object; `default_policy` is that of its instance.
 pub fn entry(entry: &EnrollmentEntry, default_policy: AllocationPolicy, secrets: Secrets) -> Value {
@@ -41,20 +41,15 @@ pub fn attestation(entry: &EnrollmentEntry, secrets: Secrets) -> Value {
     match entry {
         EnrollmentEntry::Individual(enrollment) => match &enrollment.attestation {
             Attestation::SymmetricKey(keys) => symmetric_key(keys, secrets),
-            Attestation::X509 { primary, secondary } => {
-                let mut certificates = Map::new();
-                put(&mut certificates, "primary", json!({"certificate": primary}));
-                if let Some(secondary) = secondary {
-                    put(&mut certificates, "secondary", json!({"certificate": secondary}));
-                }
-                json!({"type": "x509", "x509": {"clientCertificates": certificates}})
-            }
+            Attestation::ClientCertificates(pair) => x509::client(pair),
+            Attestation::Signers(signers) => x509::signers(signers),
             Attestation::Tpm { endorsement_key } => {
                 json!({"type": "tpm", "tpm": {"endorsementKey": STANDARD.encode(endorsement_key)}})
             }
         },
         EnrollmentEntry::Group(group) => match &group.attestation {
             GroupAttestation::SymmetricKey(keys) => symmetric_key(keys, secrets),
+            GroupAttestation::Signers(signers) => x509::signers(signers),
         },
     }
 }
@@ -199,7 +194,7 @@ mod tests {
     fn other_attestations_are_written_as_they_are_read() {
         for attestation in [
             json!({"type": "tpm", "tpm": {"endorsementKey": "AAEC"}}),
-            json!({"type": "x509", "x509": {"clientCertificates": {"primary": {"certificate": "MAUwAwECAw=="}}}}),
+            json!({"type": "x509", "x509": {"caReferences": {"primary": "Plant-CA", "secondary": "next"}}}),
         ] {
             let json = json!({"registrationId": "a", "attestation": attestation});
             assert_eq!(written(&json, Secrets::Hidden)["attestation"], attestation);

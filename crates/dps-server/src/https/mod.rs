@@ -151,6 +151,7 @@ fn note(front_end: &FrontEnd, peer: Peer, end: &End) {
         told: String::new(),
         reason: end.to_string(),
         advice: end.advice().map(str::to_owned),
+        chain: None,
     };
     front_end.explanations.keep(explanation, false);
 }

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::admission::Admitted;
 use crate::advice;
+use crate::chain_explanation::ChainExplanation;
 use crate::explain::{Explanation, Step};
 use crate::fault::{self, RequestFault, Transport};
 use crate::front_end::{FrontEnd, Peer};
@@ -155,10 +156,8 @@ impl Connection<'_> {
     fn log_in(&mut self, login: Login) -> ConnectVerdict {
         let Login { user, password, .. } = login;
         let known = self.front_end.registrar.knows(&user.id_scope);
-        let credential = match password {
-            Some(password) => Credential::Sas(SasToken::parse(password.expose())),
-            None => Credential::None,
-        };
+        let password = password.map(|password| SasToken::parse(password.expose()));
+        let credential = Credential { password, certificates: None };
         let claim = DeviceClaim {
             id_scope: user.id_scope,
             registration_id: user.registration_id,
@@ -192,6 +191,7 @@ impl Connection<'_> {
                 let tracking_id = self.front_end.moments.tracking_id();
                 let (code, _) = fault::of_request(&fault, Transport::Mqtt);
                 let claim = self.device.as_ref().map(|device| &device.claim);
+                let chain = claim.and_then(|claim| chain_of(&fault, claim));
                 tracing::warn!(
                     %tracking_id,
                     error_code = %code,
@@ -200,6 +200,7 @@ impl Connection<'_> {
                     id_scope = claim.map(|claim| claim.id_scope.as_str()),
                     registration_id = claim.map(|claim| claim.registration_id.as_str()),
                     transport = Transport::Mqtt.as_str(),
+                    chain = chain.as_ref().map(|chain| chain.line()),
                     reason = %fault,
                     "request refused"
                 );
@@ -207,6 +208,7 @@ impl Connection<'_> {
                     tracking_id: Some(tracking_id),
                     told: code.to_string(),
                     advice: advice::on_request(&fault),
+                    chain: chain.map(Box::new),
                     ..self.explanation(Step::Request, fault.to_string())
                 });
                 if is_guessing {
@@ -289,7 +291,7 @@ impl Connection<'_> {
 
     fn log_registered(&self, registered: &Registered) {
         let (registration, claimed_from) = match registered {
-            Registered::Accepted { registration, claimed_from, .. } => (registration, claimed_from.as_ref()),
+            Registered::Accepted { registration, noted, .. } => (registration, noted.claimed_from.as_ref()),
             Registered::Disabled { registration } => (registration, None),
         };
         let assignment = match &registration.state {
@@ -387,12 +389,23 @@ impl Connection<'_> {
             told: String::new(),
             reason,
             advice: None,
+            chain: None,
         }
     }
 
     fn explain(&self, explanation: Explanation) {
         let known = explanation.id_scope.as_ref().is_some_and(|scope| self.front_end.registrar.knows(scope));
         self.front_end.explanations.keep(explanation, known);
+    }
+}
+
+/// What the device presented, where its certificates were judged. Spec: DPS-EXPLAIN-12.
+fn chain_of(fault: &RequestFault, claim: &DeviceClaim) -> Option<ChainExplanation> {
+    match fault {
+        RequestFault::Refused(Refusal::Unproven(unproven)) => {
+            ChainExplanation::of(unproven, &claim.credential)
+        }
+        _ => None,
     }
 }
 

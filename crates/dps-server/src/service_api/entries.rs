@@ -63,8 +63,7 @@ impl Entries<'_> {
                 (_, Some(current)) => Condition::IfMatches(current.settings().etag.clone()),
             };
             name_in_body(&mut body, name, current.as_ref())?;
-            let kept = current.as_ref().and_then(EnrollmentEntry::keys);
-            let mut entry = enrollment_json::read(&body, kept, self.moments.moment())?;
+            let mut entry = enrollment_json::read(&body, current.as_ref(), self.moments.moment())?;
             if let Some(current) = &current {
                 entry.settings_mut().created_at = current.settings().created_at;
             }
@@ -74,9 +73,14 @@ impl Entries<'_> {
                 // Someone else was faster: what they wrote decides now.
                 Err(WriteError::Exists | WriteError::Missing | WriteError::Changed) => {}
                 Err(WriteError::Store(why)) => return Err(why.into()),
-                Err(why @ (WriteError::TooManyOpenGroups(_) | WriteError::TooManyPrefixedGroups(_))) => {
-                    return Err(ServiceFault::TooManyOpenGroups(why));
-                }
+                Err(
+                    why @ (WriteError::TooManyOpenGroups(_)
+                    | WriteError::TooManyPrefixedGroups(_)
+                    | WriteError::TooManyGroupsOfOneSubject(_)
+                    | WriteError::TooManyCaCertificates(_)
+                    | WriteError::NoSuchCaCertificate(_)
+                    | WriteError::CaCertificateInUse(_)),
+                ) => return Err(ServiceFault::NotTaken(why)),
             }
         }
         Err(ServiceFault::Contended)
@@ -161,7 +165,11 @@ pub(super) fn delete_fault(why: WriteError, missing: ServiceFault) -> ServiceFau
         WriteError::Exists
         | WriteError::Changed
         | WriteError::TooManyOpenGroups(_)
-        | WriteError::TooManyPrefixedGroups(_) => {
+        | WriteError::TooManyPrefixedGroups(_)
+        | WriteError::TooManyGroupsOfOneSubject(_)
+        | WriteError::TooManyCaCertificates(_)
+        | WriteError::NoSuchCaCertificate(_)
+        | WriteError::CaCertificateInUse(_) => {
             ServiceFault::ETagMismatch("it changed while it was being deleted")
         }
     }

@@ -64,9 +64,9 @@ pub enum ServiceFault {
     /// Spec: DPS-SERVICE-7.
     #[error("{0}")]
     ETagMismatch(&'static str),
-    /// Spec: DPS-REG-3.
+    /// The entry would go beyond a limit, or refers to nothing. Spec: DPS-REG-3, DPS-REG-21, DPS-X509-25, DPS-X509-30.
     #[error("{0}")]
-    TooManyOpenGroups(WriteError),
+    NotTaken(WriteError),
     /// Spec: DPS-LIMIT-4.
     #[error(transparent)]
     Throttled(#[from] Throttled),
@@ -121,7 +121,7 @@ impl ServiceFault {
                 (ErrorCode::ALREADY_EXISTS, "Enrollment group already exists.".into())
             }
             Self::ETagMismatch(_) => (ErrorCode::PRECONDITION_FAILED, "ETag mismatch.".into()),
-            Self::TooManyOpenGroups(why) => (ErrorCode::INVALID_ARGUMENT, why.to_string().into()),
+            Self::NotTaken(why) => (ErrorCode::INVALID_ARGUMENT, why.to_string().into()),
             Self::Throttled(_) => {
                 (ErrorCode::THROTTLED, "Operations are being throttled for this tenant.".into())
             }
@@ -173,9 +173,13 @@ impl ServiceFault {
             Self::ETagMismatch(_) => {
                 "read the entry again and send its etag, or * to replace whatever is there"
             }
-            Self::TooManyOpenGroups(_) => {
-                "give the group a registrationIdPrefix, or delete groups without one"
+            Self::NotTaken(WriteError::NoSuchCaCertificate(_)) => {
+                "upload the CA certificate first, or correct its name; `harbormaster certificate list` shows what there is"
             }
+            Self::NotTaken(WriteError::TooManyGroupsOfOneSubject(_)) => {
+                "give each signing certificate a subject of its own, or let one group have the devices of several"
+            }
+            Self::NotTaken(_) => "give the group a registrationIdPrefix, or delete groups without one",
             Self::Throttled(throttled) => advice::on_throttle(*throttled),
             Self::Contended => "ask again, and let one client at a time write this entry",
             Self::TimedOut => {

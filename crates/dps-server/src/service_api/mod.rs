@@ -290,6 +290,7 @@ impl ServiceApi {
             told: code.to_string(),
             reason: format!("{} {path}: {fault}", head.method),
             advice: Some(fault.advice().to_owned()),
+            chain: None,
         };
         self.front_end.explanations.keep(explanation, progress.instance.is_some());
     }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
+use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{EnrollmentGroup, IndividualEnrollment};
 use dps_core::ports::{
-    CandidateGroups, Commit, Condition, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice,
-    WriteError,
+    CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, LookUp, RegistrationWrite, Store,
+    StoreError, StoredHubDevice, WriteError,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -151,5 +152,31 @@ impl Store for FailingStore {
         limit: u32,
     ) -> Result<Vec<StoredHubDevice>, StoreError> {
         self.inner.hub_devices(scope, hub, after, limit).await
+    }
+
+    async fn chain_entries(&self, scope: &IdScope, wanted: &ChainWanted) -> Result<ChainEntries, StoreError> {
+        self.inner.chain_entries(scope, wanted).await
+    }
+
+    async fn ca_certificates(&self, scope: &IdScope) -> Result<Arc<[Arc<CaCertificate>]>, StoreError> {
+        self.inner.ca_certificates(scope).await
+    }
+
+    async fn put_ca_certificate(
+        &self,
+        scope: &IdScope,
+        certificate: CaCertificate,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        self.inner.put_ca_certificate(scope, certificate, condition).await
+    }
+
+    async fn delete_ca_certificate(
+        &self,
+        scope: &IdScope,
+        name: &CaName,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        self.inner.delete_ca_certificate(scope, name, condition).await
     }
 }

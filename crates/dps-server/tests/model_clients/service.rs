@@ -147,6 +147,7 @@ impl Service {
             linked_hubs: hub.map(linked).into_iter().collect(),
             default_allocation_policy: AllocationPolicy::Hashed,
             claim_across_groups: ClaimAcrossGroups::Allow,
+            chain_rules: dps_core::x509::ChainRules::default(),
             service_hosts: Vec::new(),
             shared_access_policies: Vec::new(),
         };

@@ -105,6 +105,7 @@ impl Client {
             linked_hubs: vec![link("hub.localhost"), link("other.localhost")],
             default_allocation_policy: AllocationPolicy::Hashed,
             claim_across_groups: ClaimAcrossGroups::Allow,
+            chain_rules: dps_core::x509::ChainRules::default(),
             service_hosts: vec![host.parse().unwrap(), "127.0.0.1".parse().unwrap()],
             shared_access_policies: policies,
         };

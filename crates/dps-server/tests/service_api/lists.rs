@@ -102,7 +102,8 @@ async fn the_records_of_a_group_are_listed_and_outlive_it() {
             let (scope, device_id) = (SCOPE.parse().unwrap(), device.parse().unwrap());
             let expiry = Timestamp::now() + jiff::SignedDuration::from_mins(9);
             let token = sign_device_token(&scope, &device_id, &key.derive(&device), expiry);
-            let credential = Credential::Sas(SasToken::parse(token.as_bytes()));
+            let credential =
+                Credential { password: Some(SasToken::parse(token.as_bytes())), ..Credential::default() };
             let claim = DeviceClaim {
                 id_scope: scope,
                 registration_id: device_id,

@@ -1,13 +1,19 @@
 //! Things to store, and a form in which they can be compared: keys have no equality and no text, on purpose.
 
+use std::sync::Arc;
+
+use dps_core::ca_certificate::{CaCertificate, Possession};
 use dps_core::enrollment::{
-    AllocationPolicy, Attestation, EnrollmentGroup, EntryRef, EntrySettings, GroupAttestation,
-    IndividualEnrollment, OtherMembers, ProvisioningStatus, ReprovisionPolicy, TwinDocument,
+    AllocationPolicy, Attestation, CaReferences, CertificatePair, EnrollmentGroup, EntryRef, EntrySettings,
+    GroupAttestation, IndividualEnrollment, OtherMembers, ProvisioningStatus, ReprovisionPolicy, Signers,
+    TwinDocument,
 };
 use dps_core::ports::{
-    Commit, Condition, HubDevice, HubWrite, RegistrationWrite, Store, StoredHubDevice, WriteError,
+    Commit, Condition, HubAuthentication, HubDevice, HubWrite, RegistrationWrite, Store, StoredHubDevice,
+    WriteError,
 };
 use dps_core::registration::{Assignment, HubCredential, Operation, Registration, State, Substatus};
+use dps_core::x509::Certificate;
 use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, RegistrationId};
 use dps_proto::key::{KeyPair, SymmetricKey};
 use jiff::Timestamp;
@@ -101,6 +107,45 @@ pub(crate) fn enrollment(id: &str, number: u32) -> IndividualEnrollment {
     }
 }
 
+/// A new certificate with this common name: each has a key of its own.
+pub(crate) fn certificate(common_name: &str) -> Arc<Certificate> {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, common_name);
+    let key = rcgen::KeyPair::generate().unwrap();
+    Arc::new(Certificate::from_der(params.self_signed(&key).unwrap().der()).unwrap())
+}
+
+pub(crate) fn pair(primary: &Arc<Certificate>, secondary: Option<&Arc<Certificate>>) -> CertificatePair {
+    CertificatePair { primary: Arc::clone(primary), secondary: secondary.map(Arc::clone) }
+}
+
+/// A group with these signing certificates.
+pub(crate) fn signed_group(id: &str, signers: Signers, number: u32) -> EnrollmentGroup {
+    EnrollmentGroup { attestation: GroupAttestation::Signers(signers), ..group(id, number) }
+}
+
+pub(crate) fn ca_references(primary: &str, secondary: Option<&str>) -> Signers {
+    let name = |text: &str| text.parse().unwrap();
+    Signers::CaReferences(CaReferences { primary: name(primary), secondary: secondary.map(name) })
+}
+
+/// A verified CA certificate with the etag `c{number}`.
+pub(crate) fn ca(name: &str, certificate: &Arc<Certificate>, number: u32) -> CaCertificate {
+    CaCertificate {
+        name: name.parse().unwrap(),
+        certificate: Arc::clone(certificate),
+        possession: Possession::Verified,
+        etag: etag(&format!("c{number}")),
+        created_at: time(number),
+        updated_at: time(number),
+    }
+}
+
+pub(crate) async fn put_ca(store: &dyn Store, ca: CaCertificate) {
+    store.put_ca_certificate(&scope(), ca, Condition::Always).await.unwrap();
+}
+
 /// A group without a prefix.
 pub(crate) fn group(id: &str, number: u32) -> EnrollmentGroup {
     EnrollmentGroup {
@@ -154,7 +199,7 @@ pub(crate) fn hub_device(id: &str, number: u32) -> HubDevice {
         hub: hub("Hub.Localhost"),
         device_id: device_id(id),
         registration_id: device("Device-1"),
-        keys: keys(number as u8),
+        authentication: HubAuthentication::Keys(keys(number as u8)),
         iot_edge: false,
         initial_twin: None,
     }
@@ -191,7 +236,14 @@ pub(crate) fn outcome(written: &Result<(), WriteError>) -> &'static str {
         Err(WriteError::Exists) => "exists",
         Err(WriteError::Missing) => "missing",
         Err(WriteError::Changed) => "changed",
-        Err(WriteError::TooManyOpenGroups(_) | WriteError::TooManyPrefixedGroups(_)) => "too many",
+        Err(
+            WriteError::TooManyOpenGroups(_)
+            | WriteError::TooManyPrefixedGroups(_)
+            | WriteError::TooManyGroupsOfOneSubject(_)
+            | WriteError::TooManyCaCertificates(_),
+        ) => "too many",
+        Err(WriteError::NoSuchCaCertificate(_)) => "no such CA",
+        Err(WriteError::CaCertificateInUse(_)) => "in use",
         Err(WriteError::Store(error)) => panic!("{error}"),
     }
 }
@@ -210,20 +262,29 @@ pub(crate) fn conditions(stored: &str) -> [(Condition, &'static str, &'static st
 pub(crate) fn shown_enrollment(enrollment: &IndividualEnrollment) -> String {
     let keys = match &enrollment.attestation {
         Attestation::SymmetricKey(keys) => shown_keys(keys),
-        Attestation::X509 { .. } | Attestation::Tpm { .. } => String::new(),
+        Attestation::ClientCertificates(_) | Attestation::Signers(_) | Attestation::Tpm { .. } => {
+            String::new()
+        }
     };
     format!("{enrollment:?} {keys}")
 }
 
 /// Everything in a group, spellings and keys included.
 pub(crate) fn shown_group(group: &EnrollmentGroup) -> String {
-    let GroupAttestation::SymmetricKey(keys) = &group.attestation;
-    format!("{group:?} {}", shown_keys(keys))
+    let keys = match &group.attestation {
+        GroupAttestation::SymmetricKey(keys) => shown_keys(keys),
+        GroupAttestation::Signers(_) => String::new(),
+    };
+    format!("{group:?} {keys}")
 }
 
 /// Everything in a hub's device, spellings and keys included; the ID scope's spelling is the caller's.
 pub(crate) fn shown_device(stored: &StoredHubDevice) -> String {
-    format!("{stored:?} {}", shown_keys(&stored.device.keys))
+    let keys = match &stored.device.authentication {
+        HubAuthentication::Keys(keys) => shown_keys(keys),
+        HubAuthentication::SelfSigned { .. } => String::new(),
+    };
+    format!("{stored:?} {keys}")
 }
 
 fn shown_keys(keys: &KeyPair) -> String {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dps_core::enrollment::{AllocationPolicy, Attestation, IndividualEnrollment, ReprovisionPolicy};
+use dps_core::enrollment::{AllocationPolicy, Attestation, IndividualEnrollment, ReprovisionPolicy, Signers};
 use dps_core::ports::{Condition, Store};
 
 use super::fixtures::*;
@@ -31,14 +31,17 @@ fn same(found: Option<Arc<IndividualEnrollment>>, expected: &IndividualEnrollmen
 
 /// DPS-STORE-9
 async fn every_attestation_and_setting_comes_back_as_it_was_written(store: Arc<dyn Store>) {
-    let x509 = |secondary: Option<&str>| Attestation::X509 {
-        primary: "-----BEGIN CERTIFICATE-----\r\nQQ==\r\n".into(),
-        secondary: secondary.map(Into::into),
-    };
+    let (one, other) = (certificate("one"), certificate("other"));
+    put_ca(&*store, ca("Plant", &one, 1)).await;
+    put_ca(&*store, ca("plant-2", &other, 1)).await;
     let attestations = [
         Attestation::SymmetricKey(keys(7)),
-        x509(None),
-        x509(Some("Qg==")),
+        Attestation::ClientCertificates(pair(&one, None)),
+        Attestation::ClientCertificates(pair(&other, Some(&one))),
+        Attestation::Signers(Signers::Certificates(pair(&one, None))),
+        Attestation::Signers(Signers::Certificates(pair(&one, Some(&other)))),
+        Attestation::Signers(ca_references("PLANT", None)),
+        Attestation::Signers(ca_references("Plant", Some("Plant-2"))),
         Attestation::Tpm { endorsement_key: [0, 1, 0xFF, 0].into() },
     ];
     for attestation in attestations {

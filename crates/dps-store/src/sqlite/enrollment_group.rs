@@ -1,18 +1,24 @@
 //! Rows of `enrollment_group`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use dps_core::ca_certificate::CaName;
 use dps_core::enrollment::{
-    EnrollmentGroup, GroupAttestation, OPEN_GROUPS_MAX, PREFIXED_GROUPS_MAX, RegistrationIdPrefix,
+    EnrollmentGroup, GROUPS_OF_ONE_SUBJECT_MAX, GroupAttestation, OPEN_GROUPS_MAX, PREFIXED_GROUPS_MAX,
+    RegistrationIdPrefix, Signers,
 };
-use dps_core::ports::{Condition, StoreError, WriteError};
+use dps_core::ports::{ChainWanted, Condition, StoreError, WriteError};
+use dps_core::x509::NameKey;
 use dps_proto::ids::{EnrollmentGroupId, IdScope, RegistrationId};
-use rusqlite::{Connection, OptionalExtension as _, Params, params};
+use rusqlite::{Connection, Params, params};
 
 use super::columns::{Columns, open_keys, seal_keys};
 use super::conditional::Conditional;
 use super::fault::Fault;
+use super::remembered::Versioned;
 use super::settings::{self, SettingsColumns};
+use super::signers::{self, SignerColumns};
 use crate::condition::permits_put;
 use crate::sealing::Sealer;
 
@@ -21,12 +27,47 @@ const TABLE: Conditional = Conditional {
     delete: "DELETE FROM enrollment_group WHERE id_scope = ?1 AND enrollment_group_id = ?2",
 };
 
+/// The columns that [`read`] reads.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT g.etag, g.created_at, g.updated_at, g.enrollment_group_id_spelling, g.registration_id_prefix,
+                    g.attestation, g.sealed_keys, g.provisioning_status, g.allocation_policy, g.hubs,
+                    g.initial_twin, g.iot_edge, g.update_hub_assignment, g.migrate_device_data,
+                    g.other_members, g.primary_certificate, g.secondary_certificate, g.primary_ca_spelling,
+                    g.secondary_ca_spelling ",
+            $rest
+        )
+    };
+}
+
+/// The groups without a prefix, remembered. Spec: DPS-REG-2, DPS-REG-3.
+pub(super) struct OpenGroups;
+
+impl Versioned for OpenGroups {
+    type Item = EnrollmentGroup;
+    const SELECT_VERSION: &'static str = "SELECT version FROM enrollment_group_version WHERE id_scope = ?1";
+
+    fn read(
+        connection: &Connection,
+        sealer: &Sealer,
+        scope: &IdScope,
+    ) -> Result<Vec<Arc<EnrollmentGroup>>, Fault> {
+        let query = select!(
+            "FROM enrollment_group g
+             WHERE g.id_scope = ?1 AND g.registration_id_prefix IS NULL AND g.attestation = 'symmetric_key'
+             ORDER BY g.created_at, g.enrollment_group_id"
+        );
+        query_all(connection, sealer, scope, query, [scope.folded()])
+    }
+}
+
 /// `sealed_keys` is what [`seal`] gave for this group.
 pub(super) fn put(
     connection: &Connection,
     scope: &IdScope,
     group: &EnrollmentGroup,
-    sealed_keys: &[u8],
+    sealed_keys: Option<&[u8]>,
     condition: &Condition,
 ) -> Result<Result<(), WriteError>, Fault> {
     let (scope, id) = (scope.folded(), &group.id);
@@ -35,7 +76,15 @@ pub(super) fn put(
     }
     let prefix = group.registration_id_prefix.as_ref().map(RegistrationIdPrefix::as_str);
     let stored = stored_prefix(connection, scope, id)?;
+    let (attestation, signers) = match &group.attestation {
+        GroupAttestation::SymmetricKey(_) => ("symmetric_key", SignerColumns::default()),
+        GroupAttestation::Signers(signers) => SignerColumns::of(signers),
+    };
+    if let Err(refused) = signers.check(connection, scope)? {
+        return Ok(Err(refused));
+    }
     match &group.registration_id_prefix {
+        None if matches!(group.attestation, GroupAttestation::Signers(_)) => {}
         None => {
             let others = other_open_groups(connection, scope, id)?;
             if others >= OPEN_GROUPS_MAX {
@@ -50,15 +99,22 @@ pub(super) fn put(
         }
         Some(_) => {}
     }
-    let GroupAttestation::SymmetricKey(_) = group.attestation;
+    let anchors = anchors(group);
+    if let Err(refused) = check_anchors(connection, scope, group, &anchors)? {
+        return Ok(Err(refused));
+    }
+    put_anchors(connection, scope, group, &anchors)?;
     let settings = SettingsColumns::of(&group.settings)?;
     connection
         .prepare_cached(
             "INSERT INTO enrollment_group (
                  id_scope, enrollment_group_id, enrollment_group_id_spelling, etag, created_at, updated_at,
                  registration_id_prefix, attestation, sealed_keys, provisioning_status, allocation_policy, hubs,
-                 initial_twin, iot_edge, update_hub_assignment, migrate_device_data, other_members)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'symmetric_key', ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+                 initial_twin, iot_edge, update_hub_assignment, migrate_device_data, other_members,
+                 primary_certificate, secondary_certificate, primary_ca, primary_ca_spelling, secondary_ca,
+                 secondary_ca_spelling)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+                 ?21, ?22, ?23)
              ON CONFLICT (id_scope, enrollment_group_id) DO UPDATE SET
                  etag = excluded.etag, updated_at = excluded.updated_at,
                  registration_id_prefix = excluded.registration_id_prefix, attestation = excluded.attestation,
@@ -66,7 +122,11 @@ pub(super) fn put(
                  allocation_policy = excluded.allocation_policy, hubs = excluded.hubs,
                  initial_twin = excluded.initial_twin, iot_edge = excluded.iot_edge,
                  update_hub_assignment = excluded.update_hub_assignment,
-                 migrate_device_data = excluded.migrate_device_data, other_members = excluded.other_members",
+                 migrate_device_data = excluded.migrate_device_data, other_members = excluded.other_members,
+                 primary_certificate = excluded.primary_certificate,
+                 secondary_certificate = excluded.secondary_certificate,
+                 primary_ca = excluded.primary_ca, primary_ca_spelling = excluded.primary_ca_spelling,
+                 secondary_ca = excluded.secondary_ca, secondary_ca_spelling = excluded.secondary_ca_spelling",
         )?
         .execute(params![
             scope,
@@ -76,6 +136,7 @@ pub(super) fn put(
             settings.created_at,
             settings.updated_at,
             prefix,
+            attestation,
             sealed_keys,
             settings.provisioning_status,
             settings.allocation_policy,
@@ -85,6 +146,12 @@ pub(super) fn put(
             settings.update_hub_assignment,
             settings.migrate_device_data,
             settings.other_members,
+            signers.primary_certificate,
+            signers.secondary_certificate,
+            signers.primary_ca.map(CaName::folded),
+            signers.primary_ca.map(CaName::as_str),
+            signers.secondary_ca.map(CaName::folded),
+            signers.secondary_ca.map(CaName::as_str),
         ])?;
     if prefix.is_none() || stored == Some(Prefix::None) {
         count_open_write(connection, scope)?;
@@ -100,23 +167,13 @@ pub(super) fn delete(
 ) -> Result<Result<(), WriteError>, Fault> {
     let stored = stored_prefix(connection, scope.folded(), id)?;
     let deleted = TABLE.delete(connection, scope.folded(), id.folded(), condition)?;
-    if deleted.is_ok() && stored == Some(Prefix::None) {
-        count_open_write(connection, scope.folded())?;
+    if deleted.is_ok() {
+        delete_anchors(connection, scope.folded(), id)?;
+        if stored == Some(Prefix::None) {
+            count_open_write(connection, scope.folded())?;
+        }
     }
     Ok(deleted)
-}
-
-/// The columns that [`read`] reads.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT g.etag, g.created_at, g.updated_at, g.enrollment_group_id_spelling, g.registration_id_prefix,
-                    g.attestation, g.sealed_keys, g.provisioning_status, g.allocation_policy, g.hubs,
-                    g.initial_twin, g.iot_edge, g.update_hub_assignment, g.migrate_device_data,
-                    g.other_members ",
-            $rest
-        )
-    };
 }
 
 pub(super) fn find(
@@ -165,19 +222,6 @@ pub(super) fn with_prefix_of(
     query_all(connection, sealer, scope, SELECT_WITH_PREFIX_OF, [scope.folded(), id.folded()])
 }
 
-/// The groups without a prefix, oldest first. Spec: DPS-REG-2, DPS-REG-3.
-pub(super) fn open_groups(
-    connection: &Connection,
-    sealer: &Sealer,
-    scope: &IdScope,
-) -> Result<Vec<Arc<EnrollmentGroup>>, Fault> {
-    let query = select!(
-        "FROM enrollment_group g WHERE g.id_scope = ?1 AND g.registration_id_prefix IS NULL
-         ORDER BY g.created_at, g.enrollment_group_id"
-    );
-    query_all(connection, sealer, scope, query, [scope.folded()])
-}
-
 /// The etag of a group, if there is one.
 pub(super) fn etag(
     connection: &Connection,
@@ -187,22 +231,112 @@ pub(super) fn etag(
     TABLE.etag(connection, scope.folded(), id.folded())
 }
 
-/// A number that changes with every write that a group without a prefix takes part in; `None` as long as there was none.
-pub(super) fn version(connection: &Connection, scope: &IdScope) -> Result<Option<i64>, Fault> {
-    let select = "SELECT version FROM enrollment_group_version WHERE id_scope = ?1";
-    Ok(connection.prepare_cached(select)?.query_row([scope.folded()], |row| row.get(0)).optional()?)
+/// The sealed keys of a group that has keys.
+pub(super) fn seal(
+    sealer: &Sealer,
+    scope: &IdScope,
+    group: &EnrollmentGroup,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    match &group.attestation {
+        GroupAttestation::SymmetricKey(keys) => seal_keys(sealer, &row_key(scope, &group.id), keys).map(Some),
+        GroupAttestation::Signers(_) => Ok(None),
+    }
 }
 
-/// The sealed keys of a group.
-pub(super) fn seal(sealer: &Sealer, scope: &IdScope, group: &EnrollmentGroup) -> Result<Vec<u8>, StoreError> {
-    let GroupAttestation::SymmetricKey(keys) = &group.attestation;
-    seal_keys(sealer, &row_key(scope, &group.id), keys)
+/// One step in the index of anchors, then one for each group.
+pub(super) const SELECT_OF_ANCHOR: &str = select!(
+    "FROM enrollment_group_anchor a
+     CROSS JOIN enrollment_group g
+         ON g.id_scope = a.id_scope AND g.enrollment_group_id = a.enrollment_group_id
+     WHERE a.id_scope = ?1 AND a.anchor = ?2"
+);
+
+/// The groups that have a signing certificate of one of these subjects, or refer to one of these CA certificates, each once,
+/// oldest first. Spec: DPS-X509-7.
+pub(super) fn of_anchors(
+    connection: &Connection,
+    sealer: &Sealer,
+    scope: &IdScope,
+    wanted: &ChainWanted,
+) -> Result<Vec<Arc<EnrollmentGroup>>, Fault> {
+    let anchors = wanted.subjects.iter().map(subject_anchor).chain(wanted.ca_names.iter().map(ca_anchor));
+    let mut groups = Vec::new();
+    for anchor in anchors {
+        let params = [scope.folded(), &anchor];
+        groups.extend(query_all(connection, sealer, scope, SELECT_OF_ANCHOR, params)?);
+    }
+    groups.sort_by(|a, b| (a.settings.created_at, &a.id).cmp(&(b.settings.created_at, &b.id)));
+    groups.dedup_by(|a, b| a.id == b.id);
+    Ok(groups)
+}
+
+/// Whether there is room for the anchors of a group, beside those of others. Spec: DPS-X509-30.
+fn check_anchors(
+    connection: &Connection,
+    scope: &str,
+    group: &EnrollmentGroup,
+    anchors: &BTreeSet<String>,
+) -> Result<Result<(), WriteError>, Fault> {
+    let count = "SELECT count(*) FROM enrollment_group_anchor
+                 WHERE id_scope = ?1 AND anchor = ?2 AND enrollment_group_id <> ?3";
+    for anchor in anchors {
+        let others: i64 = connection
+            .prepare_cached(count)?
+            .query_row([scope, anchor, group.id.folded()], |row| row.get(0))?;
+        if others >= GROUPS_OF_ONE_SUBJECT_MAX as i64 {
+            return Ok(Err(WriteError::TooManyGroupsOfOneSubject(GROUPS_OF_ONE_SUBJECT_MAX)));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Puts the anchors of a group in place of those that it had.
+fn put_anchors(
+    connection: &Connection,
+    scope: &str,
+    group: &EnrollmentGroup,
+    anchors: &BTreeSet<String>,
+) -> Result<(), Fault> {
+    delete_anchors(connection, scope, &group.id)?;
+    let insert =
+        "INSERT INTO enrollment_group_anchor (id_scope, anchor, enrollment_group_id) VALUES (?1, ?2, ?3)";
+    for anchor in anchors {
+        connection.prepare_cached(insert)?.execute([scope, anchor, group.id.folded()])?;
+    }
+    Ok(())
+}
+
+/// What chains find a group by.
+fn anchors(group: &EnrollmentGroup) -> BTreeSet<String> {
+    match &group.attestation {
+        GroupAttestation::SymmetricKey(_) => BTreeSet::new(),
+        GroupAttestation::Signers(Signers::Certificates(pair)) => {
+            pair.iter().map(|certificate| subject_anchor(&certificate.subject())).collect()
+        }
+        GroupAttestation::Signers(Signers::CaReferences(names)) => names.iter().map(ca_anchor).collect(),
+    }
+}
+
+fn delete_anchors(connection: &Connection, scope: &str, id: &EnrollmentGroupId) -> Result<(), Fault> {
+    let delete = "DELETE FROM enrollment_group_anchor WHERE id_scope = ?1 AND enrollment_group_id = ?2";
+    connection.prepare_cached(delete)?.execute([scope, id.folded()])?;
+    Ok(())
+}
+
+fn subject_anchor(subject: &NameKey) -> String {
+    let digits = subject.as_bytes().iter().map(|byte| format!("{byte:02x}"));
+    format!("subject/{}", digits.collect::<String>())
+}
+
+fn ca_anchor(name: &CaName) -> String {
+    format!("ca/{}", name.folded())
 }
 
 /// Spec: DPS-REG-3.
 fn other_open_groups(connection: &Connection, scope: &str, id: &EnrollmentGroupId) -> Result<usize, Fault> {
     let select = "SELECT count(*) FROM enrollment_group
-                  WHERE id_scope = ?1 AND registration_id_prefix IS NULL AND enrollment_group_id <> ?2";
+                  WHERE id_scope = ?1 AND registration_id_prefix IS NULL AND attestation = 'symmetric_key'
+                    AND enrollment_group_id <> ?2";
     let count: i64 = connection.prepare_cached(select)?.query_row([scope, id.folded()], |row| row.get(0))?;
     // A count is never negative, and too many for the type are too many.
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
@@ -288,22 +422,20 @@ fn read(columns: &mut Columns<'_>, sealer: &Sealer, scope: &IdScope) -> Result<E
     let row_key = row_key(scope, &id);
     let attestation: String = columns.value()?;
     let sealed: Option<Vec<u8>> = columns.value()?;
-    let attestation = match (attestation.as_str(), sealed) {
-        ("symmetric_key", Some(sealed)) => {
+    let settings = settings::read(columns, version)?;
+    let signers = signers::Read::next(columns)?;
+    let attestation = match (attestation.as_str(), sealed, signers.signers(&attestation)) {
+        ("symmetric_key", Some(sealed), None) => {
             GroupAttestation::SymmetricKey(open_keys(sealer, &row_key, &sealed)?)
         }
+        (_, None, Some(signers)) => GroupAttestation::Signers(signers),
         _ => {
             let why =
                 format!("{row_key} has an attestation {attestation:?} that its columns do not bear out");
             return Err(Fault::unreadable(why));
         }
     };
-    Ok(EnrollmentGroup {
-        id,
-        registration_id_prefix,
-        attestation,
-        settings: settings::read(columns, version)?,
-    })
+    Ok(EnrollmentGroup { id, registration_id_prefix, attestation, settings })
 }
 
 fn row_key(scope: &IdScope, id: &EnrollmentGroupId) -> String {

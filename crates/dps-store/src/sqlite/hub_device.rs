@@ -1,12 +1,13 @@
 //! Rows of `hub_device`. Spec: DPS-REG-17.
 
 use dps_core::enrollment::TwinDocument;
-use dps_core::ports::{HubDevice, HubWrite, StoreError, StoredHubDevice};
+use dps_core::ports::{HubAuthentication, HubDevice, HubWrite, StoreError, StoredHubDevice};
 use dps_proto::ids::{DeviceId, HubName, IdScope};
 use rusqlite::{Connection, Params, params};
 
 use super::columns::{Columns, open_keys, seal_keys};
 use super::fault::Fault;
+use super::signers;
 use crate::sealing::Sealer;
 
 /// Does what a hub wants; `at` in nanoseconds. `sealed_keys` is what [`seal`] gave for it.
@@ -17,15 +18,21 @@ pub(super) fn write(
     at: i64,
 ) -> Result<(), Fault> {
     let HubWrite::PutDevice(device) = write;
+    let thumbprints = match &device.authentication {
+        HubAuthentication::Keys(_) => None,
+        HubAuthentication::SelfSigned { primary, secondary } => Some((primary, secondary)),
+    };
     connection
         .prepare_cached(
             "INSERT INTO hub_device (
                  id_scope, hub, device_id, hub_spelling, registration_id, sealed_keys, iot_edge, twin,
-                 created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)
+                 created_at, updated_at, primary_thumbprint, secondary_thumbprint)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10, ?11)
              ON CONFLICT (id_scope, hub, device_id) DO UPDATE SET
                  registration_id = excluded.registration_id, sealed_keys = excluded.sealed_keys,
-                 iot_edge = excluded.iot_edge, updated_at = excluded.updated_at",
+                 iot_edge = excluded.iot_edge, updated_at = excluded.updated_at,
+                 primary_thumbprint = excluded.primary_thumbprint,
+                 secondary_thumbprint = excluded.secondary_thumbprint",
         )?
         .execute(params![
             device.id_scope.folded(),
@@ -37,6 +44,8 @@ pub(super) fn write(
             device.iot_edge,
             device.initial_twin.as_ref().map(|twin| &*twin.0),
             at,
+            thumbprints.map(|(primary, _)| primary.as_bytes()),
+            thumbprints.map(|(_, secondary)| secondary.as_bytes()),
         ])?;
     Ok(())
 }
@@ -49,7 +58,8 @@ pub(super) fn find(
     device_id: &DeviceId,
 ) -> Result<Option<StoredHubDevice>, Fault> {
     let query =
-        "SELECT hub_spelling, device_id, registration_id, sealed_keys, iot_edge, twin, created_at, updated_at
+        "SELECT hub_spelling, device_id, registration_id, sealed_keys, primary_thumbprint, secondary_thumbprint,
+                        iot_edge, twin, created_at, updated_at
                  FROM hub_device WHERE id_scope = ?1 AND hub = ?2 AND device_id = ?3";
     let params = params![scope.folded(), hub.folded(), device_id.as_str()];
     Ok(query_all(connection, sealer, scope, query, params)?.pop())
@@ -64,17 +74,23 @@ pub(super) fn list(
     after: Option<&DeviceId>,
     limit: u32,
 ) -> Result<Vec<StoredHubDevice>, Fault> {
-    let query = "SELECT hub_spelling, device_id, registration_id, sealed_keys, iot_edge, twin, created_at, updated_at
+    let query = "SELECT hub_spelling, device_id, registration_id, sealed_keys, primary_thumbprint, secondary_thumbprint,
+                        iot_edge, twin, created_at, updated_at
                  FROM hub_device WHERE id_scope = ?1 AND hub = ?2 AND device_id > ?3 ORDER BY device_id LIMIT ?4";
     // No device id is empty, so all come after the empty text.
     let after = after.map_or("", DeviceId::as_str);
     query_all(connection, sealer, scope, query, params![scope.folded(), hub.folded(), after, limit])
 }
 
-/// The sealed keys of a hub's write.
+/// The sealed keys of a hub's write; empty for a device that has none.
 pub(super) fn seal(sealer: &Sealer, write: &HubWrite) -> Result<Vec<u8>, StoreError> {
     let HubWrite::PutDevice(device) = write;
-    seal_keys(sealer, &row_key(&device.id_scope, &device.hub, &device.device_id), &device.keys)
+    match &device.authentication {
+        HubAuthentication::Keys(keys) => {
+            seal_keys(sealer, &row_key(&device.id_scope, &device.hub, &device.device_id), keys)
+        }
+        HubAuthentication::SelfSigned { .. } => Ok(Vec::new()),
+    }
 }
 
 fn query_all(
@@ -97,14 +113,18 @@ fn read(columns: &mut Columns<'_>, sealer: &Sealer, scope: &IdScope) -> Result<S
     let (hub, device_id) = (columns.parsed()?, columns.parsed()?);
     let registration_id = columns.parsed()?;
     let sealed: Vec<u8> = columns.value()?;
-    let keys = open_keys(sealer, &row_key(scope, &hub, &device_id), &sealed)?;
+    let (primary, secondary) = (signers::thumbprint(columns)?, signers::thumbprint(columns)?);
+    let authentication = match (primary, secondary) {
+        (Some(primary), Some(secondary)) => HubAuthentication::SelfSigned { primary, secondary },
+        _ => HubAuthentication::Keys(open_keys(sealer, &row_key(scope, &hub, &device_id), &sealed)?),
+    };
     Ok(StoredHubDevice {
         device: HubDevice {
             id_scope: scope.clone(),
             hub,
             device_id,
             registration_id,
-            keys,
+            authentication,
             iot_edge: columns.value()?,
             initial_twin: columns.value::<Option<Box<str>>>()?.map(TwinDocument),
         },

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use dps_core::ca_certificate::CaName;
 use dps_core::enrollment::{Attestation, IndividualEnrollment};
 use dps_core::ports::{Condition, StoreError, WriteError};
+use dps_core::x509::Sha256Thumbprint;
 use dps_proto::ids::{IdScope, RegistrationId};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Params, params};
 
 use super::columns::{Columns, open_keys, seal_keys};
 use super::conditional::Conditional;
 use super::fault::Fault;
 use super::settings::{self, SettingsColumns};
+use super::signers::{self, SignerColumns};
 use crate::condition::permits_put;
 use crate::sealing::Sealer;
 
@@ -31,29 +34,49 @@ pub(super) fn put(
     if let Err(refused) = permits_put(condition, TABLE.etag(connection, scope, id.folded())?.as_deref()) {
         return Ok(Err(refused));
     }
-    let (word, primary, secondary, endorsement_key) = match &enrollment.attestation {
-        Attestation::SymmetricKey(_) => ("symmetric_key", None, None, None),
-        Attestation::X509 { primary, secondary } => ("x509", Some(primary), secondary.as_ref(), None),
-        Attestation::Tpm { endorsement_key } => ("tpm", None, None, Some(endorsement_key)),
+    let (mut endorsement_key, mut thumbprints) = (None, [None, None]);
+    let (word, signers) = match &enrollment.attestation {
+        Attestation::SymmetricKey(_) => ("symmetric_key", SignerColumns::default()),
+        Attestation::ClientCertificates(pair) => {
+            thumbprints =
+                [Some(pair.primary.thumbprint()), pair.secondary.as_ref().map(|it| it.thumbprint())];
+            (signers::CLIENT_CERTIFICATES, SignerColumns::of_pair(pair))
+        }
+        Attestation::Signers(signers) => SignerColumns::of(signers),
+        Attestation::Tpm { endorsement_key: key } => {
+            endorsement_key = Some(key);
+            ("tpm", SignerColumns::default())
+        }
     };
+    if let Err(refused) = signers.check(connection, scope)? {
+        return Ok(Err(refused));
+    }
     let settings = SettingsColumns::of(&enrollment.settings)?;
     connection
         .prepare_cached(
             "INSERT INTO individual_enrollment (
                  id_scope, registration_id, registration_id_spelling, etag, created_at, updated_at, device_id,
-                 attestation, sealed_keys, x509_primary, x509_secondary, endorsement_key,
+                 attestation, sealed_keys, endorsement_key,
                  provisioning_status, allocation_policy, hubs, initial_twin, iot_edge,
-                 update_hub_assignment, migrate_device_data, other_members)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+                 update_hub_assignment, migrate_device_data, other_members,
+                 primary_certificate, secondary_certificate, primary_ca, primary_ca_spelling, secondary_ca,
+                 secondary_ca_spelling, primary_thumbprint, secondary_thumbprint)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+                 ?21, ?22, ?23, ?24, ?25, ?26)
              ON CONFLICT (id_scope, registration_id) DO UPDATE SET
                  etag = excluded.etag, updated_at = excluded.updated_at, device_id = excluded.device_id,
                  attestation = excluded.attestation, sealed_keys = excluded.sealed_keys,
-                 x509_primary = excluded.x509_primary, x509_secondary = excluded.x509_secondary,
                  endorsement_key = excluded.endorsement_key, provisioning_status = excluded.provisioning_status,
                  allocation_policy = excluded.allocation_policy, hubs = excluded.hubs,
                  initial_twin = excluded.initial_twin, iot_edge = excluded.iot_edge,
                  update_hub_assignment = excluded.update_hub_assignment,
-                 migrate_device_data = excluded.migrate_device_data, other_members = excluded.other_members",
+                 migrate_device_data = excluded.migrate_device_data, other_members = excluded.other_members,
+                 primary_certificate = excluded.primary_certificate,
+                 secondary_certificate = excluded.secondary_certificate,
+                 primary_ca = excluded.primary_ca, primary_ca_spelling = excluded.primary_ca_spelling,
+                 secondary_ca = excluded.secondary_ca, secondary_ca_spelling = excluded.secondary_ca_spelling,
+                 primary_thumbprint = excluded.primary_thumbprint,
+                 secondary_thumbprint = excluded.secondary_thumbprint",
         )?
         .execute(params![
             scope,
@@ -65,8 +88,6 @@ pub(super) fn put(
             enrollment.device_id.as_ref().map(|device_id| device_id.as_str()),
             word,
             sealed_keys,
-            primary,
-            secondary,
             endorsement_key,
             settings.provisioning_status,
             settings.allocation_policy,
@@ -76,6 +97,14 @@ pub(super) fn put(
             settings.update_hub_assignment,
             settings.migrate_device_data,
             settings.other_members,
+            signers.primary_certificate,
+            signers.secondary_certificate,
+            signers.primary_ca.map(CaName::folded),
+            signers.primary_ca.map(CaName::as_str),
+            signers.secondary_ca.map(CaName::folded),
+            signers.secondary_ca.map(CaName::as_str),
+            thumbprints[0].as_ref().map(|thumbprint| thumbprint.as_bytes()),
+            thumbprints[1].as_ref().map(|thumbprint| thumbprint.as_bytes()),
         ])?;
     Ok(Ok(()))
 }
@@ -85,9 +114,10 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT etag, created_at, updated_at, registration_id_spelling, device_id,
-                    attestation, sealed_keys, x509_primary, x509_secondary, endorsement_key,
+                    attestation, sealed_keys, endorsement_key,
                     provisioning_status, allocation_policy, hubs, initial_twin, iot_edge,
-                    update_hub_assignment, migrate_device_data, other_members
+                    update_hub_assignment, migrate_device_data, other_members,
+                    primary_certificate, secondary_certificate, primary_ca_spelling, secondary_ca_spelling
              FROM individual_enrollment ",
             $rest
         )
@@ -106,6 +136,25 @@ pub(super) fn find(
     rows.next()?.map(|row| read(&mut Columns::of(row), sealer, scope)).transpose()
 }
 
+/// One step in each of the two indexes.
+pub(super) const SELECT_OF_THUMBPRINT: &str = select!(
+    "WHERE rowid IN (
+         SELECT rowid FROM individual_enrollment WHERE id_scope = ?1 AND primary_thumbprint = ?2
+         UNION
+         SELECT rowid FROM individual_enrollment WHERE id_scope = ?1 AND secondary_thumbprint = ?2)
+     ORDER BY created_at, registration_id LIMIT 16"
+);
+
+/// The first that have exactly this client certificate, oldest first. Spec: DPS-X509-6.
+pub(super) fn of_thumbprint(
+    connection: &Connection,
+    sealer: &Sealer,
+    scope: &IdScope,
+    thumbprint: &Sha256Thumbprint,
+) -> Result<Vec<Arc<IndividualEnrollment>>, Fault> {
+    query_all(connection, sealer, scope, SELECT_OF_THUMBPRINT, params![scope.folded(), thumbprint.as_bytes()])
+}
+
 /// Those after `after`, in the order of their ids. Spec: DPS-STORE-11.
 pub(super) fn list(
     connection: &Connection,
@@ -115,10 +164,20 @@ pub(super) fn list(
     limit: u32,
 ) -> Result<Vec<Arc<IndividualEnrollment>>, Fault> {
     let query = select!("WHERE id_scope = ?1 AND registration_id > ?2 ORDER BY registration_id LIMIT ?3");
-    let mut statement = connection.prepare_cached(query)?;
     // No id is empty, so all come after the empty text.
     let after = after.map_or("", RegistrationId::folded);
-    let mut rows = statement.query(params![scope.folded(), after, limit])?;
+    query_all(connection, sealer, scope, query, params![scope.folded(), after, limit])
+}
+
+fn query_all(
+    connection: &Connection,
+    sealer: &Sealer,
+    scope: &IdScope,
+    query: &str,
+    params: impl Params,
+) -> Result<Vec<Arc<IndividualEnrollment>>, Fault> {
+    let mut statement = connection.prepare_cached(query)?;
+    let mut rows = statement.query(params)?;
     let mut enrollments = Vec::new();
     while let Some(row) = rows.next()? {
         enrollments.push(Arc::new(read(&mut Columns::of(row), sealer, scope)?));
@@ -130,8 +189,10 @@ fn read(columns: &mut Columns<'_>, sealer: &Sealer, scope: &IdScope) -> Result<I
     let version = settings::read_version(columns)?;
     let registration_id = columns.parsed()?;
     let device_id = columns.optional()?;
-    let attestation = read_attestation(columns, sealer, &row_key(scope, &registration_id))?;
+    let kept = Kept::next(columns)?;
     let settings = settings::read(columns, version)?;
+    let signers = signers::Read::next(columns)?;
+    let attestation = kept.attestation(signers, sealer, &row_key(scope, &registration_id))?;
     Ok(IndividualEnrollment { registration_id, device_id, attestation, settings })
 }
 
@@ -145,25 +206,40 @@ pub(super) fn seal(
         Attestation::SymmetricKey(keys) => {
             seal_keys(sealer, &row_key(scope, &enrollment.registration_id), keys).map(Some)
         }
-        Attestation::X509 { .. } | Attestation::Tpm { .. } => Ok(None),
+        Attestation::ClientCertificates(_) | Attestation::Signers(_) | Attestation::Tpm { .. } => Ok(None),
     }
 }
 
-fn read_attestation(columns: &mut Columns<'_>, sealer: &Sealer, row_key: &str) -> Result<Attestation, Fault> {
-    let word: String = columns.value()?;
-    let sealed_keys: Option<Vec<u8>> = columns.value()?;
-    let primary: Option<Box<str>> = columns.value()?;
-    let secondary: Option<Box<str>> = columns.value()?;
-    let endorsement_key: Option<Vec<u8>> = columns.value()?;
-    match (word.as_str(), sealed_keys, primary, endorsement_key) {
-        ("symmetric_key", Some(sealed), None, None) => {
-            Ok(Attestation::SymmetricKey(open_keys(sealer, row_key, &sealed)?))
+/// The columns that say how a device proves itself, but for certificates.
+struct Kept {
+    word: String,
+    sealed_keys: Option<Vec<u8>>,
+    endorsement_key: Option<Vec<u8>>,
+}
+
+impl Kept {
+    fn next(columns: &mut Columns<'_>) -> Result<Self, Fault> {
+        Ok(Self { word: columns.value()?, sealed_keys: columns.value()?, endorsement_key: columns.value()? })
+    }
+
+    fn attestation(
+        self,
+        certificates: signers::Read,
+        sealer: &Sealer,
+        row_key: &str,
+    ) -> Result<Attestation, Fault> {
+        let Self { word, sealed_keys, endorsement_key } = self;
+        let signers = certificates.into_attestation(&word);
+        match (word.as_str(), sealed_keys, endorsement_key, signers) {
+            ("symmetric_key", Some(sealed), None, None) => {
+                Ok(Attestation::SymmetricKey(open_keys(sealer, row_key, &sealed)?))
+            }
+            ("tpm", None, Some(key), None) => Ok(Attestation::Tpm { endorsement_key: key.into() }),
+            (_, None, None, Some(attestation)) => Ok(attestation),
+            _ => Err(Fault::unreadable(format!(
+                "{row_key} has an attestation {word:?} that its columns do not bear out"
+            ))),
         }
-        ("x509", None, Some(primary), None) => Ok(Attestation::X509 { primary, secondary }),
-        ("tpm", None, None, Some(key)) => Ok(Attestation::Tpm { endorsement_key: key.into() }),
-        _ => Err(Fault::unreadable(format!(
-            "{row_key} has an attestation {word:?} that its columns do not bear out"
-        ))),
     }
 }
 

@@ -4,21 +4,24 @@
 //! thread keeps the write-ahead log short ([`checkpoint`]). The shape of the tables is in `migrations/`, the rows of each table in a
 //! file of its name.
 
+mod ca_certificate;
 mod checkpoint;
 mod columns;
 mod conditional;
+mod converted;
 mod enrollment_group;
 mod fault;
 mod hub_device;
 mod individual_enrollment;
 mod instance;
 mod open;
-mod open_groups;
 mod queue;
 mod reader;
 mod registration;
+mod remembered;
 mod schema;
 mod settings;
+mod signers;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -27,10 +30,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
 use dps_core::ports::{
-    CandidateGroups, Commit, Condition, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice,
-    WriteError, WriteObserver,
+    CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, LookUp, RegistrationWrite, Store,
+    StoreError, StoredHubDevice, WriteError, WriteObserver,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -38,9 +42,11 @@ use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecr
 pub use self::open::{OpenError, SqliteOptions, Synchronous};
 pub use self::writer::WriteStatistics;
 
+use self::ca_certificate::CaCertificates;
 use self::checkpoint::Checkpointer;
-use self::open_groups::OpenGroups;
+use self::enrollment_group::OpenGroups;
 use self::reader::Readers;
+use self::remembered::Remembered;
 use self::writer::Writer;
 use crate::sealing::Sealer;
 
@@ -53,7 +59,8 @@ pub struct SqliteStore {
     readers: Readers,
     writer: Writer,
     sealer: Arc<Sealer>,
-    open_groups: Arc<OpenGroups>,
+    open_groups: Arc<Remembered<OpenGroups>>,
+    ca_certificates: Arc<Remembered<CaCertificates>>,
 }
 
 impl SqliteStore {
@@ -73,6 +80,7 @@ impl SqliteStore {
             writer,
             sealer: Arc::new(sealer),
             open_groups: Arc::default(),
+            ca_certificates: Arc::default(),
         })
     }
 
@@ -220,7 +228,9 @@ impl Store for SqliteStore {
         let sealed = enrollment_group::seal(&self.sealer, scope, &group)?;
         let scope = scope.clone();
         self.writer
-            .write(move |connection| enrollment_group::put(connection, &scope, &group, &sealed, &condition))
+            .write(move |connection| {
+                enrollment_group::put(connection, &scope, &group, sealed.as_deref(), &condition)
+            })
             .await?
     }
 
@@ -290,6 +300,53 @@ impl Store for SqliteStore {
                 hub_device::list(connection, &sealer, &scope, &hub, after.as_ref(), limit)
             })
             .await
+    }
+
+    async fn chain_entries(&self, scope: &IdScope, wanted: &ChainWanted) -> Result<ChainEntries, StoreError> {
+        let (sealer, scope, wanted) = (Arc::clone(&self.sealer), scope.clone(), wanted.clone());
+        self.readers
+            .read_here(move |connection| {
+                Ok(ChainEntries {
+                    individual_enrollments: individual_enrollment::of_thumbprint(
+                        connection,
+                        &sealer,
+                        &scope,
+                        &wanted.leaf,
+                    )?,
+                    groups: enrollment_group::of_anchors(connection, &sealer, &scope, &wanted)?,
+                })
+            })
+            .await
+    }
+
+    async fn ca_certificates(&self, scope: &IdScope) -> Result<Arc<[Arc<CaCertificate>]>, StoreError> {
+        let (sealer, remembered) = (Arc::clone(&self.sealer), Arc::clone(&self.ca_certificates));
+        let scope = scope.clone();
+        self.readers.read_here(move |connection| remembered.at(connection, &sealer, &scope)).await
+    }
+
+    async fn put_ca_certificate(
+        &self,
+        scope: &IdScope,
+        certificate: CaCertificate,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        let scope = scope.clone();
+        self.writer
+            .write(move |connection| ca_certificate::put(connection, &scope, &certificate, &condition))
+            .await?
+    }
+
+    async fn delete_ca_certificate(
+        &self,
+        scope: &IdScope,
+        name: &CaName,
+        condition: Condition,
+    ) -> Result<(), WriteError> {
+        let (scope, name) = (scope.clone(), name.clone());
+        self.writer
+            .write(move |connection| ca_certificate::delete(connection, &scope, &name, &condition))
+            .await?
     }
 
     fn observe_writes(&self, observer: Arc<dyn WriteObserver>) {

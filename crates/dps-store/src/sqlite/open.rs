@@ -58,6 +58,17 @@ pub enum OpenError {
         "the file is damaged, or no SQLite database: put a backup in its place, or move it away to begin anew"
     )]
     Damaged,
+    /// An enrollment of an older version has a certificate that is none.
+    #[error(
+        "the certificate of the individual enrollment {registration_id} {why}: delete the enrollment or correct it with the older \
+         program, then start this one"
+    )]
+    Certificate {
+        /// Whose.
+        registration_id: String,
+        /// What is wrong.
+        why: String,
+    },
     /// A newer version of this program has written it. Spec: DPS-STORE-7.
     #[error(
         "the database has version {found} and this program knows versions up to {known}: use a newer program"

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::columns::{Columns, Word as _, nanoseconds};
 use super::conditional::Conditional;
 use super::fault::Fault;
-use super::{enrollment_group, hub_device, individual_enrollment};
+use super::{enrollment_group, hub_device, individual_enrollment, signers};
 
 pub(super) const TABLE: Conditional = Conditional {
     select_etag: "SELECT etag FROM registration WHERE id_scope = ?1 AND registration_id = ?2",
@@ -47,7 +47,8 @@ macro_rules! select {
         concat!(
             "SELECT registration_id_spelling, entry_kind, entry_id_spelling, created_at, updated_at, etag,
                     operation_guid, operation_began_at, state, substatus, failure,
-                    hub, device_id, derived_spelling, target_hub, target_device_id, target_derived_spelling
+                    hub, device_id, derived_spelling, thumbprint,
+                    target_hub, target_device_id, target_derived_spelling, target_thumbprint
              FROM registration ",
             $rest
         )
@@ -129,8 +130,9 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
                  id_scope, registration_id, registration_id_spelling, etag, created_at, updated_at,
                  entry_kind, entry_id, entry_id_spelling, operation_guid, operation_began_at,
                  state, substatus, failure, hub, device_id, derived_spelling,
-                 target_hub, target_device_id, target_derived_spelling)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)
+                 target_hub, target_device_id, target_derived_spelling, thumbprint, target_thumbprint)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
+                 ?22)
              ON CONFLICT (id_scope, registration_id) DO UPDATE SET
                  etag = excluded.etag, updated_at = excluded.updated_at, entry_kind = excluded.entry_kind,
                  entry_id = excluded.entry_id, entry_id_spelling = excluded.entry_id_spelling,
@@ -138,7 +140,8 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
                  state = excluded.state, substatus = excluded.substatus, failure = excluded.failure,
                  hub = excluded.hub, device_id = excluded.device_id, derived_spelling = excluded.derived_spelling,
                  target_hub = excluded.target_hub, target_device_id = excluded.target_device_id,
-                 target_derived_spelling = excluded.target_derived_spelling",
+                 target_derived_spelling = excluded.target_derived_spelling,
+                 thumbprint = excluded.thumbprint, target_thumbprint = excluded.target_thumbprint",
         )?
         .execute(params![
             record.id_scope.folded(),
@@ -161,6 +164,8 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
             target.hub,
             target.device_id,
             target.derived_spelling,
+            lives.thumbprint,
+            target.thumbprint,
         ])?;
     Ok(())
 }
@@ -171,6 +176,7 @@ struct AssignmentColumns<'record> {
     hub: Option<&'record str>,
     device_id: Option<&'record str>,
     derived_spelling: Option<&'record str>,
+    thumbprint: Option<&'record [u8; 32]>,
 }
 
 impl<'record> AssignmentColumns<'record> {
@@ -180,8 +186,12 @@ impl<'record> AssignmentColumns<'record> {
             hub: Some(assignment.hub.as_str()),
             device_id: Some(assignment.device_id.as_str()),
             derived_spelling: match &assignment.credential {
-                HubCredential::EnrollmentKeys => None,
                 HubCredential::DerivedKeys { spelling } => Some(spelling),
+                HubCredential::EnrollmentKeys | HubCredential::Certificate { .. } => None,
+            },
+            thumbprint: match &assignment.credential {
+                HubCredential::Certificate { thumbprint } => Some(thumbprint.as_bytes()),
+                HubCredential::EnrollmentKeys | HubCredential::DerivedKeys { .. } => None,
             },
         }
     }
@@ -219,10 +229,12 @@ fn read_assignment(columns: &mut Columns<'_>) -> Result<Option<Assignment>, Faul
     let hub: Option<HubName> = columns.optional()?;
     let device_id = columns.optional()?;
     let derived_spelling: Option<Box<str>> = columns.value()?;
+    let thumbprint = signers::thumbprint(columns)?;
     let (Some(hub), Some(device_id)) = (hub, device_id) else { return Ok(None) };
-    let credential = match derived_spelling {
-        Some(spelling) => HubCredential::DerivedKeys { spelling },
-        None => HubCredential::EnrollmentKeys,
+    let credential = match (derived_spelling, thumbprint) {
+        (Some(spelling), _) => HubCredential::DerivedKeys { spelling },
+        (None, Some(thumbprint)) => HubCredential::Certificate { thumbprint },
+        (None, None) => HubCredential::EnrollmentKeys,
     };
     Ok(Some(Assignment { hub, device_id, credential }))
 }

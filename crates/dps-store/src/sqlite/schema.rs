@@ -2,15 +2,37 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use super::OpenError;
 use super::fault::Fault;
+use super::{OpenError, converted};
 
 /// Stands in the file's header, so that a file of another program is never taken for a store: `HBMS`.
 const APPLICATION_ID: u32 = u32::from_be_bytes(*b"HBMS");
 
 /// In order; `PRAGMA user_version` says how many of them a database has had. One that was released never changes.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_first.sql"), include_str!("migrations/0002_management.sql")];
+const MIGRATIONS: &[Migration] = &[
+    Migration::of(include_str!("migrations/0001_first.sql")),
+    Migration::of(include_str!("migrations/0002_management.sql")),
+    Migration {
+        statements: include_str!("migrations/0003_certificates.sql"),
+        then: Some(converted::certificates),
+    },
+];
+
+/// One step to a newer version.
+#[derive(Clone, Copy)]
+struct Migration {
+    statements: &'static str,
+    /// What SQL cannot do, in the same transaction.
+    then: Option<Conversion>,
+}
+
+type Conversion = fn(&Connection) -> Result<(), OpenError>;
+
+impl Migration {
+    const fn of(statements: &'static str) -> Self {
+        Self { statements, then: None }
+    }
+}
 
 /// Brings a database to the newest version, each step in a transaction of its own. A database of another program, or of a newer
 /// version of this one, is refused and left as it is.
@@ -23,11 +45,14 @@ pub(super) fn check(connection: &Connection) -> Result<(), OpenError> {
     check_for(connection, MIGRATIONS).map(|_| ())
 }
 
-fn run(connection: &mut Connection, migrations: &[&str]) -> Result<(), OpenError> {
+fn run(connection: &mut Connection, migrations: &[Migration]) -> Result<(), OpenError> {
     let done = check_for(connection, migrations)?;
     for (number, migration) in (1_u32..).zip(migrations).skip(done) {
         let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
-        transaction.execute_batch(migration)?;
+        transaction.execute_batch(migration.statements)?;
+        if let Some(then) = migration.then {
+            then(&transaction)?;
+        }
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", number)?;
         transaction.commit()?;
@@ -41,7 +66,7 @@ fn run(connection: &mut Connection, migrations: &[&str]) -> Result<(), OpenError
 }
 
 /// The number of migrations that the database has had.
-fn check_for(connection: &Connection, migrations: &[&str]) -> Result<usize, OpenError> {
+fn check_for(connection: &Connection, migrations: &[Migration]) -> Result<usize, OpenError> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -62,6 +87,9 @@ pub(super) fn write_version_again(connection: &Connection) -> Result<(), Fault> 
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     fn user_version(connection: &Connection) -> u32 {
@@ -73,7 +101,8 @@ mod tests {
     fn migrations_run_once_and_in_order() {
         let mut connection = Connection::open_in_memory().unwrap();
         let all =
-            ["CREATE TABLE first (a)", "ALTER TABLE first ADD COLUMN b", "ALTER TABLE first ADD COLUMN c"];
+            ["CREATE TABLE first (a)", "ALTER TABLE first ADD COLUMN b", "ALTER TABLE first ADD COLUMN c"]
+                .map(Migration::of);
         for (given, expected) in [(1, 1), (1, 1), (3, 3), (3, 3)] {
             run(&mut connection, &all[..given]).unwrap();
             assert_eq!(user_version(&connection), expected);
@@ -86,9 +115,59 @@ mod tests {
     fn a_migration_that_fails_leaves_nothing_behind() {
         let mut connection = Connection::open_in_memory().unwrap();
         let broken = ["CREATE TABLE first (a)", "CREATE TABLE second (a); CREATE TABLE first (a)"];
+        let broken = broken.map(Migration::of);
         assert!(matches!(run(&mut connection, &broken), Err(OpenError::Sqlite(_))));
         assert_eq!(user_version(&connection), 1);
-        run(&mut connection, &["", "CREATE TABLE second (a)"]).unwrap();
+        run(&mut connection, &["", "CREATE TABLE second (a)"].map(Migration::of)).unwrap();
+    }
+
+    /// A store of the version before certificates meant anything, with one enrollment of each kind.
+    fn before_certificates(text: &str) -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection, &MIGRATIONS[..2]).unwrap();
+        let insert = "INSERT INTO individual_enrollment (id_scope, registration_id, registration_id_spelling, etag,
+                          created_at, updated_at, attestation, x509_primary, endorsement_key, provisioning_status,
+                          hubs, iot_edge)
+                      VALUES ('0ne0000000a', ?1, ?1, 'e1', 0, 0, ?2, ?3, ?4, 'enabled', '[]', 0)";
+        connection.execute(insert, rusqlite::params!["a", "x509", text, Option::<Vec<u8>>::None]).unwrap();
+        connection
+            .execute(insert, rusqlite::params!["b", "tpm", Option::<String>::None, vec![0_u8, 1]])
+            .unwrap();
+        connection
+    }
+
+    /// DPS-STORE-7, DPS-X509-4
+    #[test]
+    fn certificates_kept_as_text_are_converted() {
+        let certificate = crate::contract::fixtures::certificate("a");
+        let mut connection = before_certificates(&STANDARD.encode(certificate.der()));
+        migrate(&mut connection).unwrap();
+        let read = |id: &str| -> (String, Option<Vec<u8>>, Option<Vec<u8>>) {
+            connection
+                .query_row(
+                    "SELECT attestation, primary_certificate, primary_thumbprint FROM individual_enrollment
+                     WHERE registration_id = ?1",
+                    [id],
+                    |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+                )
+                .unwrap()
+        };
+        let expected = (
+            "client_certificates".to_owned(),
+            Some(certificate.der().to_vec()),
+            Some(certificate.thumbprint().as_bytes().to_vec()),
+        );
+        assert_eq!(read("a"), expected);
+        assert_eq!(read("b"), ("tpm".to_owned(), None, None));
+    }
+
+    /// DPS-STORE-7
+    #[test]
+    fn a_certificate_that_cannot_be_converted_is_named_and_nothing_is_changed() {
+        let mut connection = before_certificates("garbage");
+        let refused = migrate(&mut connection).unwrap_err().to_string();
+        assert!(refused.contains("enrollment a") && refused.contains("neither PEM nor Base64"), "{refused}");
+        assert_eq!(user_version(&connection), 2);
     }
 
     /// DPS-STORE-7

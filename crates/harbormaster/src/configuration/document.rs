@@ -179,6 +179,17 @@ impl<'t> Table<'t> {
         None
     }
 
+    /// `true` or `false`.
+    pub(super) fn flag(&self, name: &str) -> Option<Located<bool>> {
+        match self.entry(name)? {
+            (DeValue::Boolean(value), at) => Some(Located { value: *value, at }),
+            (other, at) => {
+                self.wrong_type(name, "true or false", other, at);
+                None
+            }
+        }
+    }
+
     /// A whole number in `range`.
     pub(super) fn number(&self, name: &str, range: RangeInclusive<u64>) -> Option<Located<u64>> {
         let (value, at) = self.entry(name)?;

@@ -3,9 +3,11 @@
 use dps_core::access::{Right, ServiceHost, SharedAccessPolicy};
 use dps_core::enrollment::AllocationPolicy;
 use dps_core::instance::ClaimAcrossGroups;
+use dps_core::x509::ChainRules;
 use dps_proto::ids::{HubName, IdScope};
 use dps_proto::key::{BadKey, SymmetricKey};
 
+use super::chain_rules;
 use super::document::Table;
 use super::fault::Located;
 use super::key::{Key, Section, Standard};
@@ -25,6 +27,7 @@ pub(crate) struct Instance {
     pub(crate) service_hosts: Vec<Located<ServiceHost>>,
     pub(crate) default_allocation_policy: AllocationPolicy,
     pub(crate) claim_across_groups: ClaimAcrossGroups,
+    pub(crate) chain_rules: ChainRules,
     pub(crate) hubs: Vec<Hub>,
     pub(crate) policies: Vec<Policy>,
 }
@@ -170,6 +173,7 @@ impl Instance {
         }
         let allocation_policy = table.word("default_allocation_policy", &ALLOCATION_POLICIES);
         let claim_across_groups = table.word("claim_across_groups", &CLAIMS);
+        let chain_rules = chain_rules::read(&table.table("x509"));
         let hubs = read_hubs(table);
         let policies = read_policies(table);
         Some(Self {
@@ -178,6 +182,7 @@ impl Instance {
             default_allocation_policy: allocation_policy
                 .map_or(AllocationPolicy::Hashed, |policy| policy.value),
             claim_across_groups: claim_across_groups.map_or(ClaimAcrossGroups::Allow, |claim| claim.value),
+            chain_rules,
             hubs: hubs?,
             policies: policies?,
         })

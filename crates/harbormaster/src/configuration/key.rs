@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::{instances, limits, listen, log, store, tls};
+use super::{chain_rules, instances, limits, listen, log, store, tls};
 
 /// A table of the file.
 pub(crate) struct Section {
@@ -73,7 +73,7 @@ impl Section {
 }
 
 /// Every table, in the order in which they are shown.
-pub(crate) fn sections() -> [Section; 8] {
+pub(crate) fn sections() -> [Section; 9] {
     [
         listen::section(),
         tls::section(),
@@ -81,6 +81,7 @@ pub(crate) fn sections() -> [Section; 8] {
         limits::section(),
         log::section(),
         instances::section(),
+        chain_rules::section(),
         instances::hub_section(),
         instances::policy_section(),
     ]

@@ -4,6 +4,7 @@
 //! [`read`] turns a file into a [`Configuration`] or into everything that is wrong with it. The keys stand in one table
 //! ([`key`]), from which `config show` ([`mod@show`]) and the test of docs/configuration.md are made as well.
 
+mod chain_rules;
 mod document;
 mod fault;
 mod instances;

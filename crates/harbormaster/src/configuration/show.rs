@@ -7,6 +7,7 @@ use dps_core::access::Right;
 use dps_server::limits::Limits;
 
 use super::Configuration;
+use super::chain_rules::CA_LEAVES;
 use super::fault::Located;
 use super::instances::{ALLOCATION_POLICIES, CLAIMS, HUB_KINDS, Hub, Instance, Policy};
 use super::key::{Key, Section, Standard, sections};
@@ -92,6 +93,16 @@ fn show_instance(page: &mut Page, instance: &Instance) {
                         word(&ALLOCATION_POLICIES, &instance.default_allocation_policy),
                     ),
                     ("claim_across_groups", word(&CLAIMS, &instance.claim_across_groups)),
+                ];
+                page.table(&section, &values);
+            }
+            "instance.x509" => {
+                let rules = &instance.chain_rules;
+                let values = [
+                    ("allow_v1_leaf", rules.allow_v1_leaf.to_string()),
+                    ("allow_v1_self_signed_anchor", rules.allow_v1_self_signed_anchor.to_string()),
+                    ("allow_ca_leaf", word(&CA_LEAVES, &rules.allow_ca_leaf)),
+                    ("enforce_anchor_expiry", rules.enforce_anchor_expiry.to_string()),
                 ];
                 page.table(&section, &values);
             }

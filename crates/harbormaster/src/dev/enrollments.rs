@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use dps_core::Moment;
-use dps_core::enrollment::{Attestation, EnrollmentGroup, EntryRef, GroupAttestation};
+use dps_core::enrollment::{EnrollmentGroup, EntryRef, GroupAttestation, IndividualEnrollment};
 use dps_core::ports::{Condition, Store};
 use dps_proto::ids::{EnrollmentGroupId, IdScope};
 use dps_proto::key::{KeyPair, SymmetricKey};
@@ -19,7 +19,7 @@ use crate::likeness;
 /// The sample group that every `dev` has.
 const SAMPLE_GROUP: &str = "dev-group";
 
-/// A group that was enrolled, and its keys, for the announcement.
+/// A group with symmetric keys that was enrolled, for the announcement.
 pub(super) struct Group {
     pub(super) id: EnrollmentGroupId,
     pub(super) keys: KeyPair,
@@ -76,10 +76,10 @@ pub(super) async fn prepare(
     group_key: Option<SymmetricKey>,
     file: Option<&File>,
 ) -> Result<Vec<Group>, Failure> {
-    let mut groups = vec![sample_group(store, scope, group_key).await?];
+    let mut groups: Vec<Group> = sample_group(store, scope, group_key).await?.into_iter().collect();
     for (name, json) in file.iter().flat_map(|file| &file.entries) {
         let path = file.map(|file| file.path.display().to_string()).unwrap_or_default();
-        let kept = kept_keys(store, scope, name).await?;
+        let kept = kept(store, scope, name).await?;
         let read = enrollment_json::read(json, kept.as_ref(), SystemMoments.moment());
         let written = match read.with_context(|| format!("{name} in {path}")).map_err(Failure::usage)? {
             EnrollmentEntry::Individual(enrollment) => {
@@ -87,7 +87,7 @@ pub(super) async fn prepare(
             }
             EnrollmentEntry::Group(group) => {
                 groups.retain(|other| other.id != group.id);
-                groups.push(announced(&group));
+                groups.extend(announced(&group));
                 store.put_enrollment_group(scope, group, Condition::Always).await
             }
         };
@@ -100,20 +100,19 @@ async fn sample_group(
     store: &dyn Store,
     scope: &IdScope,
     group_key: Option<SymmetricKey>,
-) -> anyhow::Result<Group> {
+) -> anyhow::Result<Option<Group>> {
     let id: EnrollmentGroupId = SAMPLE_GROUP.parse()?;
     let kept = store.enrollment_group(scope, &id).await?;
     if let (Some(group), None) = (&kept, &group_key) {
         return Ok(announced(group));
     }
-    let kept_keys = kept.map(|group| keys(&group));
+    let kept = kept.map(|group| EnrollmentEntry::Group(EnrollmentGroup::clone(&group)));
     let json = json!({"enrollmentGroupId": SAMPLE_GROUP, "attestation": {"type": "symmetricKey"}});
     let moment: Moment = SystemMoments.moment();
-    let EnrollmentEntry::Group(mut group) = enrollment_json::read(&json, kept_keys.as_ref(), moment)? else {
+    let EnrollmentEntry::Group(mut group) = enrollment_json::read(&json, kept.as_ref(), moment)? else {
         return Err(anyhow!("the sample group is no group"));
     };
-    if let Some(key) = group_key {
-        let GroupAttestation::SymmetricKey(keys) = &mut group.attestation;
+    if let (Some(key), GroupAttestation::SymmetricKey(keys)) = (group_key, &mut group.attestation) {
         keys.primary = key;
     }
     let told = announced(&group);
@@ -121,24 +120,28 @@ async fn sample_group(
     Ok(told)
 }
 
-async fn kept_keys(store: &dyn Store, scope: &IdScope, name: &EntryRef) -> anyhow::Result<Option<KeyPair>> {
+/// The entry as it stands.
+async fn kept(
+    store: &dyn Store,
+    scope: &IdScope,
+    name: &EntryRef,
+) -> anyhow::Result<Option<EnrollmentEntry>> {
     Ok(match name {
-        EntryRef::Group(id) => store.enrollment_group(scope, id).await?.map(|group| keys(&group)),
+        EntryRef::Group(id) => {
+            let group = store.enrollment_group(scope, id).await?;
+            group.map(|group| EnrollmentEntry::Group(EnrollmentGroup::clone(&group)))
+        }
         EntryRef::Individual(id) => {
             let enrollment = store.look_up(scope, id).await?.individual_enrollment;
-            enrollment.and_then(|enrollment| match &enrollment.attestation {
-                Attestation::SymmetricKey(keys) => Some(keys.clone()),
-                Attestation::X509 { .. } | Attestation::Tpm { .. } => None,
-            })
+            enrollment.map(|enrollment| EnrollmentEntry::Individual(IndividualEnrollment::clone(&enrollment)))
         }
     })
 }
 
-fn announced(group: &EnrollmentGroup) -> Group {
-    Group { id: group.id.clone(), keys: keys(group) }
-}
-
-fn keys(group: &EnrollmentGroup) -> KeyPair {
-    let GroupAttestation::SymmetricKey(keys) = &group.attestation;
-    keys.clone()
+/// What is told of a group: one without keys has none to tell.
+fn announced(group: &EnrollmentGroup) -> Option<Group> {
+    match &group.attestation {
+        GroupAttestation::SymmetricKey(keys) => Some(Group { id: group.id.clone(), keys: keys.clone() }),
+        GroupAttestation::Signers(_) => None,
+    }
 }

@@ -140,6 +140,7 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         linked_hubs: vec![LinkedHub { name: hub.clone(), allocation_weight: 1, hub: Arc::new(LocalHub) }],
         default_allocation_policy: AllocationPolicy::Hashed,
         claim_across_groups: ClaimAcrossGroups::Allow,
+        chain_rules: dps_core::x509::ChainRules::default(),
         service_hosts,
         shared_access_policies: vec![owner.clone()],
     };

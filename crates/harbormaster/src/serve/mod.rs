@@ -160,6 +160,7 @@ fn service_instance(instance: Instance, secret: InstanceSecret) -> ServiceInstan
             .collect(),
         default_allocation_policy: instance.default_allocation_policy,
         claim_across_groups: instance.claim_across_groups,
+        chain_rules: instance.chain_rules,
         service_hosts: instance.service_hosts.into_iter().map(|host| host.value).collect(),
         shared_access_policies: instance
             .policies
