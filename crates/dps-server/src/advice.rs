@@ -11,6 +11,7 @@ use dps_proto::percent;
 use dps_proto::topic::BadTopic;
 
 use crate::admission::NotAdmitted;
+use crate::client_certificates::CertificatesRefused;
 use crate::fault::RequestFault;
 use crate::handshake::HandshakeFault;
 use crate::throttle::Throttled;
@@ -298,6 +299,19 @@ pub fn on_handshake(fault: &HandshakeFault) -> &'static str {
         HandshakeFault::BrokenOff => {
             "look at the device's own log: some hang up without a word when they do not trust the server certificate or run \
              out of memory or time"
+        }
+        HandshakeFault::Certificates(CertificatesRefused::TooMany(_) | CertificatesRefused::TooLong(_)) => {
+            "send the device's own certificate and the CA certificates above it, and nothing else"
+        }
+        HandshakeFault::Certificates(CertificatesRefused::Unreadable | CertificatesRefused::Key(_)) => {
+            "give the device a certificate with an ECDSA key (P-256, P-384, P-521), an Ed25519 key or an RSA key of 2,048 bits or more"
+        }
+        HandshakeFault::Certificates(CertificatesRefused::OtherKey) => {
+            "give the device the private key that belongs to its certificate: `openssl pkey -in KEY -pubout` and \
+             `openssl x509 -in CERTIFICATE -noout -pubkey` print the same for a pair"
+        }
+        HandshakeFault::NoRoom => {
+            "connect again later; if it lasts, strangers hold many connections, or limits.unattested_bytes is too small"
         }
         HandshakeFault::Lost(_) => "look at the network between the device and the service",
         HandshakeFault::Refused(_) | HandshakeFault::Broken(_) => {

@@ -3,9 +3,11 @@
 use std::io;
 use std::time::Duration;
 
-use rustls::{AlertDescription, Error};
+use rustls::{AlertDescription, CertificateError, Error, OtherError};
 
+use crate::client_certificates::CertificatesRefused;
 use crate::flight_limit::FlightTooLong;
+use crate::limits::BudgetSpent;
 
 /// Why a TLS handshake failed. Its text stands alone in a log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +39,12 @@ pub enum HandshakeFault {
     /// The device refused for another reason.
     #[error("the device broke off the TLS handshake with the alert {0}")]
     Refused(String),
+    /// Its certificates do not pass. Spec: DPS-X509-1, DPS-X509-2.
+    #[error("{0}")]
+    Certificates(#[source] CertificatesRefused),
+    /// The bytes that connections not yet attested may buffer are used up. Spec: DPS-MQTT-30.
+    #[error("{BudgetSpent}")]
+    NoRoom,
     /// The service refused for another reason.
     #[error("the TLS handshake failed: {0}")]
     Broken(String),
@@ -46,6 +54,9 @@ impl From<&io::Error> for HandshakeFault {
     fn from(error: &io::Error) -> Self {
         if error.get_ref().is_some_and(|why| why.is::<FlightTooLong>()) {
             return Self::TooLong;
+        }
+        if error.get_ref().is_some_and(|why| why.is::<BudgetSpent>()) {
+            return Self::NoRoom;
         }
         let Some(why) = error.get_ref().and_then(|why| why.downcast_ref::<Error>()) else {
             return match error.kind() {
@@ -68,6 +79,15 @@ impl From<&io::Error> for HandshakeFault {
                 other => Self::Refused(format!("{other:?}")),
             },
             Error::PeerIncompatible(_) => Self::NothingInCommon(why.to_string()),
+            Error::InvalidCertificate(CertificateError::BadSignature) => {
+                Self::Certificates(CertificatesRefused::OtherKey)
+            }
+            Error::InvalidCertificate(CertificateError::Other(OtherError(why))) => {
+                match why.downcast_ref::<CertificatesRefused>() {
+                    Some(why) => Self::Certificates(why.clone()),
+                    None => Self::Broken(why.to_string()),
+                }
+            }
             other => Self::Broken(other.to_string()),
         }
     }
@@ -103,6 +123,7 @@ mod tests {
         let odd = Error::PeerMisbehaved(PeerMisbehaved::MissingKeyShare);
         check(tls(odd.clone()), HandshakeFault::Broken(text(&odd)));
         check(io::Error::other(FlightTooLong), HandshakeFault::TooLong);
+        check(io::Error::other(BudgetSpent), HandshakeFault::NoRoom);
         check(io::ErrorKind::UnexpectedEof.into(), HandshakeFault::BrokenOff);
         check(io::ErrorKind::ConnectionReset.into(), HandshakeFault::Lost(io::ErrorKind::ConnectionReset));
     }

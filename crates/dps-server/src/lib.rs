@@ -9,6 +9,7 @@ mod admin_listener;
 pub mod admission;
 pub mod advice;
 pub mod chain_explanation;
+pub mod client_certificates;
 pub mod counted_searches;
 pub mod dry_run;
 pub mod enrollment_json;

@@ -14,11 +14,13 @@ use tokio_rustls::server::TlsStream;
 
 use crate::admission::{Admitted, NotAdmitted};
 use crate::advice;
+use crate::client_certificates::CertificatesRefused;
 use crate::explain::{Explanation, Step};
 use crate::flight_limit::FlightLimit;
 use crate::front_end::{FrontEnd, Peer};
 use crate::handshake::HandshakeFault;
 use crate::https;
+use crate::limits::Charge;
 use crate::metrics::{Handshake, Limit};
 use crate::mqtt::connection;
 use crate::service_api::ServiceApi;
@@ -146,8 +148,9 @@ async fn shake(
         );
         return None;
     }
+    let stream = FlightLimit::new(stream, Charge::new(Arc::clone(&front_end.unattested_bytes)));
     let shaken = tokio::select! {
-        shaken = timeout(front_end.limits.handshake_within, acceptor.accept(FlightLimit::new(stream))) => shaken,
+        shaken = timeout(front_end.limits.handshake_within, acceptor.accept(stream)) => shaken,
         _ = stopping.wait_for(|stop| *stop) => return None,
     };
     let (outcome, fault) = match shaken {
@@ -163,8 +166,13 @@ async fn shake(
         }
     };
     front_end.metrics.handshake(outcome);
-    if fault == HandshakeFault::TooLong {
-        front_end.metrics.limit_hit(Limit::HandshakeBytes);
+    match &fault {
+        HandshakeFault::TooLong
+        | HandshakeFault::Certificates(CertificatesRefused::TooMany(_) | CertificatesRefused::TooLong(_)) => {
+            front_end.metrics.limit_hit(Limit::HandshakeBytes);
+        }
+        HandshakeFault::NoRoom => front_end.metrics.limit_hit(Limit::UnattestedBytes),
+        _ => {}
     }
     tracing::warn!(
         connection = peer.connection,

@@ -14,6 +14,8 @@ use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use x509_parser::parse_x509_certificate;
 
+use crate::client_certificates::AnyCertificate;
+
 /// Largest record sent, in bytes: small clients have buffers of this size.
 const RECORD_BYTES_MAX: usize = 4_096;
 
@@ -225,11 +227,12 @@ fn verifies(hello: &ClientHello<'_>, certified: &CertifiedKey) -> bool {
         })
 }
 
-/// The settings of a device listener. Spec: DPS-DEV-6.
+/// The settings of a device listener. Spec: DPS-DEV-6, DPS-X509-1.
 pub fn server_config(certificates: Arc<ServerCertificates>) -> Result<Arc<ServerConfig>, TlsError> {
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let provider = provider();
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_no_client_auth()
+        .with_client_cert_verifier(AnyCertificate::new(&provider))
         .with_cert_resolver(certificates);
     // A resumed session would skip the proof of possession, and rustls's cache costs more than a handshake.
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -26,6 +26,7 @@ use dps_proto::sas::MalformedToken;
 use dps_proto::topic::BadTopic;
 use dps_server::admission::NotAdmitted;
 use dps_server::advice;
+use dps_server::client_certificates::CertificatesRefused;
 use dps_server::explain::Step;
 use dps_server::fault::RequestFault;
 use dps_server::handshake::HandshakeFault;
@@ -146,6 +147,12 @@ kinds!(kind_of_handshake, HANDSHAKES, HandshakeFault,
     HandshakeFault::BrokenOff => "broken off",
     HandshakeFault::Lost(_) => "lost",
     HandshakeFault::Refused(_) => "refused",
+    HandshakeFault::Certificates(CertificatesRefused::TooMany(_)) => "too many certificates",
+    HandshakeFault::Certificates(CertificatesRefused::TooLong(_)) => "too long certificates",
+    HandshakeFault::Certificates(CertificatesRefused::Unreadable) => "unreadable certificate",
+    HandshakeFault::Certificates(CertificatesRefused::Key(_)) => "kind of key",
+    HandshakeFault::Certificates(CertificatesRefused::OtherKey) => "other key",
+    HandshakeFault::NoRoom => "no room",
     HandshakeFault::Broken(_) => "broken",
 );
 
@@ -709,7 +716,7 @@ fn every_failed_handshake_says_why_and_what_would_work() {
         ),
         (
             HandshakeFault::TooLong,
-            "the peer sent more than 8192 bytes of a TLS handshake at once",
+            "the peer sent more of a TLS handshake at once than anyone needs: 8192 bytes to begin with, later 40960",
             "see which program connects from that address",
         ),
         (
@@ -731,6 +738,37 @@ fn every_failed_handshake_says_why_and_what_would_work() {
             HandshakeFault::BrokenOff,
             "the device closed the connection in the middle of the TLS handshake",
             "the device's own log",
+        ),
+        (
+            HandshakeFault::Certificates(CertificatesRefused::TooMany(11)),
+            "the device sent 11 certificates, more than 10",
+            "and nothing else",
+        ),
+        (
+            HandshakeFault::Certificates(CertificatesRefused::TooLong(40_000)),
+            "the device sent certificates of 40000 bytes together, more than 32768",
+            "and nothing else",
+        ),
+        (
+            HandshakeFault::Certificates(CertificatesRefused::Unreadable),
+            "the device's certificate is not an X.509 certificate in DER, or its key cannot be read",
+            "RSA key of 2,048 bits",
+        ),
+        (
+            HandshakeFault::Certificates(CertificatesRefused::Key(rustls::SignatureScheme::RSA_PKCS1_SHA256)),
+            "the device's key is of a kind that is not accepted in a handshake with RSA_PKCS1_SHA256: RSA below 2,048 bits, for \
+             one",
+            "RSA key of 2,048 bits",
+        ),
+        (
+            HandshakeFault::Certificates(CertificatesRefused::OtherKey),
+            "the device does not have the key of its certificate: the signature of the handshake is not of that key",
+            "openssl pkey",
+        ),
+        (
+            HandshakeFault::NoRoom,
+            "the bytes that connections not yet attested may buffer are used up",
+            "limits.unattested_bytes",
         ),
         (
             HandshakeFault::Lost(ErrorKind::ConnectionReset),

@@ -12,17 +12,20 @@ use dps_core::ports::SearchTurn;
 use dps_core::refusal::Refusal;
 use dps_core::register::Registered;
 use dps_core::registration::State;
+use dps_core::x509::PresentedChain;
 use dps_proto::api_version::{ApiVersion, BadApiVersion};
 use dps_proto::body::RegisterBody;
 use dps_proto::mqtt::{Answer, CloseReason, ConnectVerdict, Login, Output, Request, Session};
 use dps_proto::sas::SasToken;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::admission::Admitted;
 use crate::advice;
 use crate::chain_explanation::ChainExplanation;
+use crate::client_certificates::DeviceStream;
 use crate::explain::{Explanation, Step};
 use crate::fault::{self, RequestFault, Transport};
 use crate::front_end::{FrontEnd, Peer};
@@ -49,7 +52,7 @@ pub async fn serve<S>(
     front_end: &FrontEnd,
     mut stopping: watch::Receiver<bool>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: DeviceStream,
 {
     let started = Instant::now();
     let _open = front_end.metrics.connection();
@@ -62,6 +65,7 @@ pub async fn serve<S>(
         attested: false,
         give_way: Arc::new(Notify::new()),
     };
+    let certificate_bytes: usize = stream.certificates().iter().map(|certificate| certificate.len()).sum();
     let mut buffer = BytesMut::new();
     let mut charge = Charge::new(Arc::clone(&front_end.unattested_bytes));
 
@@ -74,9 +78,9 @@ pub async fn serve<S>(
             buffer = BytesMut::new();
         }
         buffer.reserve(READ_BYTES);
-        // Spec: DPS-MQTT-30, DPS-LIMIT-10.
+        // Spec: DPS-MQTT-30, DPS-LIMIT-10, DPS-X509-2.
         let own = if connection.attested { usize::MAX } else { OWN_BYTES };
-        if charge.resize(buffer.capacity().saturating_sub(own)).is_err() {
+        if charge.resize((buffer.capacity() + certificate_bytes).saturating_sub(own)).is_err() {
             connection.session.close(CloseReason::BufferBudget);
             continue;
         }
@@ -116,7 +120,7 @@ struct Device {
 
 impl Connection<'_> {
     /// Does everything the session wants done; `Some` when the connection has ended.
-    async fn carry_out<S: AsyncWrite + Unpin>(
+    async fn carry_out<S: DeviceStream>(
         &mut self,
         stream: &mut S,
         buffer: &mut BytesMut,
@@ -141,7 +145,9 @@ impl Connection<'_> {
                     self.session.receive(buffer, started.elapsed());
                 }
                 Output::Request(request) => {
+                    self.read_certificates(stream.certificates());
                     let answer = Box::pin(self.decide(request, started)).await;
+                    self.forget_certificates(&answer);
                     self.session.answer(answer, started.elapsed());
                     self.session.receive(buffer, started.elapsed());
                 }
@@ -166,6 +172,26 @@ impl Connection<'_> {
         };
         self.device = Some(Device { claim, api_version: user.api_version });
         if known { ConnectVerdict::Accept } else { ConnectVerdict::UnknownIdScope }
+    }
+
+    /// What the device showed in the handshake, for the requests until it has its final answer. Spec: DPS-X509-2.
+    fn read_certificates(&mut self, shown: &[CertificateDer<'_>]) {
+        if let Some(Device { claim, .. }) = &mut self.device
+            && claim.credential.certificates.is_none()
+            && !shown.is_empty()
+        {
+            let read = PresentedChain::read(shown.iter().map(|certificate| &**certificate));
+            claim.credential.certificates = Some(read.map(Arc::new));
+        }
+    }
+
+    /// A device that is told to ask again does so at once; any other may stay for long.
+    fn forget_certificates(&mut self, answer: &Answer) {
+        if let Some(Device { claim, .. }) = &mut self.device
+            && answer.status != 202
+        {
+            claim.credential.certificates = None;
+        }
     }
 
     /// Decides one request; a refusal is logged here, once, under the tracking id that the device is told.

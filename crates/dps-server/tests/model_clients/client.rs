@@ -26,8 +26,23 @@ pub(crate) struct Report {
 }
 
 impl Model {
-    /// The whole registration.
+    /// The whole registration, with a SAS token.
     pub(crate) async fn run<S>(&self, stream: S, scope: &str, id: &str, key: &SymmetricKey) -> Report
+    where
+        S: AsyncRead + AsyncWrite,
+    {
+        self.go(stream, scope, id, Some(key)).await
+    }
+
+    /// The whole registration without a password: the device has shown a certificate.
+    pub(crate) async fn run_by_certificate<S>(&self, stream: S, scope: &str, id: &str) -> Report
+    where
+        S: AsyncRead + AsyncWrite,
+    {
+        self.go(stream, scope, id, None).await
+    }
+
+    async fn go<S>(&self, stream: S, scope: &str, id: &str, key: Option<&SymmetricKey>) -> Report
     where
         S: AsyncRead + AsyncWrite,
     {
@@ -63,11 +78,18 @@ struct Talk<'m, S> {
 }
 
 impl<S: AsyncRead + AsyncWrite> Talk<'_, S> {
-    async fn exchange(&mut self, scope: &str, id: &str, key: &SymmetricKey) -> Result<Outcome, &'static str> {
+    async fn exchange(
+        &mut self,
+        scope: &str,
+        id: &str,
+        key: Option<&SymmetricKey>,
+    ) -> Result<Outcome, &'static str> {
         let model = self.model;
         let user = format!("{scope}/registrations/{id}/{}", model.parameters);
-        let password = model.token.write(scope, id, key);
-        self.link.send(&wire::connect(id, &user, &password, model.clean, model.keep_alive_s)).await?;
+        let password = key.map(|key| model.token.write(scope, id, key));
+        self.link
+            .send(&wire::connect(id, &user, password.as_deref(), model.clean, model.keep_alive_s))
+            .await?;
         match self.next(None).await? {
             Some(Seen::ConnAck { session_present: true, .. }) if model.is_strict => {
                 return Err("session present");

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this program is a test in whole")]
 
+mod certificates;
 mod client;
 mod failing_store;
 mod faults;
@@ -37,6 +38,61 @@ fn assigned() -> Outcome {
 
 fn assigned_as(id: &str) -> Outcome {
     Outcome::Assigned { hub: "hub.localhost".to_owned(), device_id: id.to_owned() }
+}
+
+/// Runs all seven with certificates; each must report what `expected` says.
+async fn all_by_certificate(service: impl Fn() -> Service, of: &str, expected: impl Fn(&Model) -> Outcome) {
+    for model in &ALL {
+        let service = service();
+        let stream = service.connect_showing(TOGETHER, certificates::chain(of));
+        let report = model.run_by_certificate(stream, SCOPE, DEVICE).await;
+        assert_eq!(report.outcome, expected(model), "{}", model.name);
+    }
+}
+
+/// DPS-X509-7, DPS-MQTT-20, DPS-MQTT-21
+#[tokio::test(start_paused = true)]
+async fn every_client_is_assigned_by_its_certificate() {
+    all_by_certificate(Service::new, DEVICE, |_| assigned()).await;
+}
+
+/// DPS-X509-7, DPS-BODY-3
+#[tokio::test(start_paused = true)]
+async fn every_client_with_a_certificate_polls_until_a_hub_outside_has_it() {
+    all_by_certificate(Service::with_slow_hub, DEVICE, |_| assigned()).await;
+}
+
+/// DPS-X509-8, DPS-REG-20
+#[tokio::test(start_paused = true)]
+async fn every_client_with_a_certificate_reports_a_disabled_enrollment() {
+    all_by_certificate(Service::disabled, DEVICE, |_| Outcome::Disabled).await;
+}
+
+/// DPS-X509-3, DPS-X509-31, DPS-EXPLAIN-12
+#[tokio::test(start_paused = true)]
+async fn every_client_reports_a_certificate_that_is_refused() {
+    all_by_certificate(Service::new, "dev-2", |_| Outcome::Refused(401_002)).await;
+    let service = Service::new();
+    let stream = service.connect_showing(TOGETHER, certificates::chain("dev-2"));
+    ALL[0].run_by_certificate(stream, SCOPE, DEVICE).await;
+    let kept = service.explanations();
+    let chain = kept[0].chain.as_ref().unwrap().to_json();
+    assert_eq!(chain["received"][0]["subjectName"], "CN=dev-2");
+    assert_eq!(chain["received"][1]["subjectName"], "CN=Plant issuing CA");
+    assert_eq!((&chain["rule"], &chain["brokeAt"]["source"]), (&"registration-id".into(), &"device".into()));
+}
+
+/// DPS-X509-2: beyond a connection's own bytes, certificates of a device that has proved nothing yet share a budget.
+#[tokio::test(start_paused = true)]
+async fn certificates_count_against_the_bytes_of_those_who_are_not_attested() {
+    let padding = rustls_pki_types::CertificateDer::from(vec![0x30; 16 * 1_024]);
+    let shown = || certificates::chain(DEVICE).into_iter().chain([padding.clone()]).collect();
+    for (bytes, is_let_in) in [(32 * 1_024, true), (8 * 1_024, false)] {
+        let service = Service::with_bytes(bytes);
+        let stream = service.connect_showing(TOGETHER, shown());
+        let report = ALL[0].run_by_certificate(stream, SCOPE, DEVICE).await;
+        assert_eq!(matches!(report.outcome, Outcome::Broken(_)), !is_let_in, "{:?}", report.outcome);
+    }
 }
 
 /// Runs all seven; each must report what `expected` says.

@@ -1,7 +1,9 @@
 //! The front end in one process, with a store in memory and time that waits for nobody.
 
 use std::future::pending;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -18,6 +20,7 @@ use dps_core::registration::{State, Substatus};
 use dps_hub::LocalHub;
 use dps_proto::ids::{ETag, InstanceSecret};
 use dps_proto::key::{KeyPair, SymmetricKey};
+use dps_server::client_certificates::DeviceStream;
 use dps_server::explain::{Explanation, Wanted};
 use dps_server::front_end::{FrontEnd, Peer};
 use dps_server::limits::Limits;
@@ -25,11 +28,13 @@ use dps_server::moments::{Moments as _, SystemMoments};
 use dps_server::mqtt::connection;
 use dps_store::MemoryStore;
 use jiff::Timestamp;
-use tokio::io::{DuplexStream, duplex};
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::SCOPE;
+use crate::certificates;
 use crate::failing_store::FailingStore;
 
 /// Groups without prefix: more than are searched without the pool.
@@ -131,9 +136,15 @@ impl Service {
 
     fn build(hub: Option<Arc<dyn Hub>>, status: ProvisioningStatus, outage: Outage, requests: u32) -> Self {
         let (store, scope) = (MemoryStore::new(), SCOPE.parse().unwrap());
-        for number in 0..GROUPS {
-            let group =
-                group(number, if number + 1 == GROUPS { status } else { ProvisioningStatus::Enabled });
+        let with_keys = (0..GROUPS).map(|number| {
+            group(number, if number + 1 == GROUPS { status } else { ProvisioningStatus::Enabled })
+        });
+        let plant = EnrollmentGroup {
+            id: "plant".parse().unwrap(),
+            attestation: certificates::attestation(),
+            ..group(GROUPS, status)
+        };
+        for group in with_keys.chain([plant]) {
             let put = store.put_enrollment_group(&scope, group, Condition::Always);
             // The memory store never waits.
             let mut put = std::pin::pin!(put);
@@ -162,12 +173,22 @@ impl Service {
 
     /// The client's end of a new connection, on which bytes travel at most `together` at a time.
     pub(crate) fn connect(&self, together: usize) -> DuplexStream {
+        self.connect_showing(together, Vec::new())
+    }
+
+    /// A connection whose device has shown these certificates in the handshake.
+    pub(crate) fn connect_showing(
+        &self,
+        together: usize,
+        certificates: Vec<CertificateDer<'static>>,
+    ) -> DuplexStream {
         let (client, server) = duplex(together);
         let (front_end, stopping) = (Arc::clone(&self.front_end), self.stopping.clone());
         tokio::spawn(async move {
             let peer = Peer { connection: 1, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) };
             let place = front_end.admission.place().await.unwrap();
             let admitted = front_end.admission.admit(place, peer.address.ip()).unwrap();
+            let server = Showing { stream: server, certificates };
             connection::serve(server, peer, admitted, &front_end, stopping).await;
         });
         client
@@ -180,6 +201,46 @@ impl Service {
     /// Derived from the last group that is searched.
     pub(crate) fn device_key(&self, id: &str) -> SymmetricKey {
         key(&format!("group-{}", GROUPS - 1)).derive(id)
+    }
+}
+
+/// What a device has shown of itself in the handshake, which these tests do not go through.
+struct Showing {
+    stream: DuplexStream,
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+impl DeviceStream for Showing {
+    fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.certificates
+    }
+}
+
+impl AsyncRead for Showing {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Showing {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -142,14 +142,15 @@ fn text(value: &str) -> Vec<u8> {
 pub(crate) fn connect(
     client_id: &str,
     user: &str,
-    password: &str,
+    password: Option<&str>,
     clean: bool,
     keep_alive_s: u16,
 ) -> Vec<u8> {
     let mut content = text("MQTT");
-    content.extend([4, if clean { 0xC2 } else { 0xC0 }]);
+    let flags = 0x80 | if clean { 0x02 } else { 0 } | if password.is_some() { 0x40 } else { 0 };
+    content.extend([4, flags]);
     content.extend(keep_alive_s.to_be_bytes());
-    for part in [client_id, user, password] {
+    for part in [client_id, user].into_iter().chain(password) {
         content.extend(text(part));
     }
     packet(0x10, &content)
