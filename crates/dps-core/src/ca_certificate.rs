@@ -7,6 +7,7 @@ use std::sync::Arc;
 use dps_proto::ids::ETag;
 use jiff::Timestamp;
 
+use crate::moment::Moment;
 use crate::x509::{Certificate, SignatureFault};
 
 /// Most CA certificates of one instance. Spec: DPS-X509-23.
@@ -126,6 +127,29 @@ impl VerificationCode {
 }
 
 impl CaCertificate {
+    /// A new one.
+    pub fn uploaded(name: CaName, certificate: Arc<Certificate>, is_verified: bool, moment: Moment) -> Self {
+        let possession =
+            if is_verified { Possession::Verified } else { Possession::Unverified { code: None } };
+        let (etag, created_at) = (moment.etag(), moment.now);
+        Self { name, certificate, possession, etag, created_at, updated_at: created_at }
+    }
+
+    /// The same, unverified, to be proved by `code` from here on.
+    pub fn awaiting(&self, code: VerificationCode, moment: Moment) -> Self {
+        self.with(Possession::Unverified { code: Some(code) }, moment)
+    }
+
+    /// The same, verified, where `proof` proves it. Spec: DPS-X509-24.
+    pub fn verified_by(&self, proof: &Certificate, moment: Moment) -> Result<Self, NoProof> {
+        self.check_proof(proof)?;
+        Ok(self.with(Possession::Verified, moment))
+    }
+
+    fn with(&self, possession: Possession, moment: Moment) -> Self {
+        Self { possession, etag: moment.etag(), updated_at: self.updated_at.max(moment.now), ..self.clone() }
+    }
+
     /// Whether it was verified.
     pub fn is_verified(&self) -> bool {
         self.possession == Possession::Verified

@@ -1,6 +1,8 @@
 //! What the admin listener answers: for the person who runs the service, on loopback, behind a token of its own.
 //! Spec: DPS-DEV-10, DPS-EXPLAIN-2, DPS-EXPLAIN-6, DPS-METRICS-1.
 
+mod certificates;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
+use dps_core::instance::ServiceInstance;
 use dps_core::ports::{HubAuthentication, Store, StoreError, StoredHubDevice};
 use dps_core::register::Registrar;
 use dps_proto::date;
@@ -27,6 +30,7 @@ use crate::dry_run::DryRun;
 use crate::explain::{Explanation, Explanations, Wanted};
 use crate::front_end::FrontEnd;
 use crate::metrics::Metrics;
+use crate::moments::Moments;
 
 /// Most devices in one answer.
 const PAGE: u32 = 1_000;
@@ -44,6 +48,7 @@ pub struct Admin {
     explanations: Arc<Explanations>,
     metrics: Arc<Metrics>,
     dry_run: DryRun,
+    moments: Arc<dyn Moments>,
     drain_within: Duration,
     token: Box<str>,
 }
@@ -58,6 +63,7 @@ impl Admin {
             explanations,
             metrics,
             dry_run: DryRun::of(front_end),
+            moments: Arc::clone(&front_end.moments),
             drain_within: front_end.limits.drain_within,
             token: token.into(),
         })
@@ -76,6 +82,7 @@ impl Admin {
             .route(&format!("{hub}/{{device_id}}"), get(device))
             .route("/admin/v1/explanations", get(explanations))
             .route("/admin/v1/explanations/dry-run", post(dry_run))
+            .merge(certificates::router())
             .route_layer(middleware::from_fn_with_state(Arc::clone(&self), require_token));
         Router::new()
             .route("/livez", get(|| async { "ok\n" }))
@@ -211,18 +218,23 @@ async fn device(
 
 /// The instance and its hub of these names; else which there are.
 fn hub_of(registrar: &Registrar, scope: &str, hub: &str) -> Result<(IdScope, HubName), String> {
-    let instances = registrar.instances();
-    let scope: Option<IdScope> = scope.parse().ok();
-    let asked = instances.iter().find(|instance| scope.as_ref() == Some(&instance.id_scope));
-    let instance = asked.ok_or_else(|| {
-        let known = instances.iter().map(|instance| instance.id_scope.as_str());
-        format!("no service instance has that ID scope; there are {}", listed(known))
-    })?;
+    let instance = instance_of(registrar, scope)?;
     let linked = hub.parse().ok().and_then(|hub| instance.linked_hub(&hub)).ok_or_else(|| {
         let known = instance.linked_hubs.iter().map(|linked| linked.name.as_str());
         format!("the service instance has no hub of that name; there are {}", listed(known))
     })?;
     Ok((instance.id_scope.clone(), linked.name.clone()))
+}
+
+/// The instance of this ID scope; else which there are.
+fn instance_of<'r>(registrar: &'r Registrar, scope: &str) -> Result<&'r ServiceInstance, String> {
+    let instances = registrar.instances();
+    let scope: Option<IdScope> = scope.parse().ok();
+    let asked = instances.iter().find(|instance| scope.as_ref() == Some(&instance.id_scope));
+    asked.copied().ok_or_else(|| {
+        let known = instances.iter().map(|instance| instance.id_scope.as_str());
+        format!("no service instance has that ID scope; there are {}", listed(known))
+    })
 }
 
 /// Some of the names, and how many more there are.

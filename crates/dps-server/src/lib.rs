@@ -20,6 +20,7 @@ pub mod flight_limit;
 pub mod front_end;
 pub mod handshake;
 pub mod https;
+mod if_match;
 pub mod limits;
 pub mod listen;
 pub mod metrics;

@@ -7,8 +7,8 @@ use dps_core::registration::Registration;
 use serde_json::Value;
 
 use super::ServiceFault;
-use super::if_match::IfMatch;
 use crate::enrollment_json::{self, BadMember, EnrollmentEntry, Secrets};
+use crate::if_match::IfMatch;
 use crate::moments::Moments;
 use crate::render;
 

@@ -5,7 +5,7 @@
 
 mod entries;
 mod fault;
-mod if_match;
+
 mod lists;
 mod route;
 
@@ -30,10 +30,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::explain::{Explanation, Step};
 use crate::front_end::{FrontEnd, Peer};
+use crate::if_match::IfMatch;
 use crate::render;
 use entries::{Entries, delete_condition, delete_fault};
 pub use fault::ServiceFault;
-use if_match::IfMatch;
 use lists::{CONTINUATION, ITEM_TYPE, Listed, MAX_ITEM_COUNT, PageRequest};
 pub use route::NoRoute;
 use route::{EntryAction, RecordAction, Route};

@@ -8,7 +8,7 @@ use hyper::header::IF_MATCH;
 
 /// What `If-Match` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum IfMatch {
+pub(crate) enum IfMatch {
     /// There is none.
     Absent,
     /// `*`: whatever is there.
@@ -19,7 +19,7 @@ pub(super) enum IfMatch {
 
 impl IfMatch {
     /// Reads the header; every official client spells it in its own way.
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         let Some(header) = headers.get(IF_MATCH) else { return Self::Absent };
         // What is no text equals no etag, and must not pass for "no condition".
         let text = header.to_str().unwrap_or("?").trim();
@@ -31,7 +31,7 @@ impl IfMatch {
     }
 
     /// Whether an entry of this version may be written.
-    pub(super) fn fits(&self, etag: &ETag) -> bool {
+    pub(crate) fn fits(&self, etag: &ETag) -> bool {
         match self {
             Self::Absent | Self::Any => true,
             Self::Tag(tag) => {
