@@ -68,6 +68,16 @@ impl AdminEndpoint {
         self.ask(Method::POST, path, body.to_string().into()).await
     }
 
+    /// PUTs JSON to a path.
+    pub async fn put(&self, path: &str, body: &Value) -> Result<Value, AdminError> {
+        self.ask(Method::PUT, path, body.to_string().into()).await
+    }
+
+    /// DELETEs what is at a path.
+    pub async fn delete(&self, path: &str) -> Result<(), AdminError> {
+        self.ask(Method::DELETE, path, Bytes::new()).await.map(drop)
+    }
+
     async fn ask(&self, method: Method, path_and_query: &str, body: Bytes) -> Result<Value, AdminError> {
         timeout(ANSWER_WITHIN, self.exchange(method, path_and_query, body))
             .await
@@ -95,6 +105,9 @@ impl AdminEndpoint {
         let unreadable = |why| AdminError::Body(self.address, why);
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(unreadable)?;
         connection.abort();
+        if status == StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
         let json: Value = serde_json::from_slice(&body.to_bytes()).map_err(|why| unreadable(why.into()))?;
         if status.is_success() {
             return Ok(json);

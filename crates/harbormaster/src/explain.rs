@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use dps_client::admin::AdminEndpoint;
 use dps_proto::code::TrackingId;
@@ -14,11 +14,9 @@ use dps_proto::ids::{IdScope, RegistrationId};
 use dps_proto::percent;
 use serde_json::Value;
 
-use crate::argument;
 use crate::dry_run::{self, DryRun};
 use crate::exit::{self, Failure};
-use crate::file_option;
-use crate::running_dev::{self, NoRunningDev};
+use crate::{admin_option, argument};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -62,14 +60,7 @@ enum Output {
 }
 
 pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
-    let (address, token_file) = admin(&options).map_err(Failure::usage)?;
-    let token = file_option::text("--admin-token-file", &token_file).map_err(Failure::usage)?.to_string();
-    if token.trim().is_empty() || !token.trim().bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Failure::usage(anyhow!(
-            "--admin-token-file {}: it must hold the admin token, one word, and nothing else",
-            token_file.display()
-        )));
-    }
+    let endpoint = admin(&options)?;
     let query = match (options.tracking_id, &options.registration_id, options.connection) {
         (Some(tracking_id), _, _) => format!("trackingId={tracking_id}"),
         (None, Some(id), _) => format!("registrationId={}", percent::encode(id.as_str())),
@@ -77,7 +68,6 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
         (None, None, None) => "limit=1".to_owned(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let endpoint = AdminEndpoint { address, token };
     if let (Some(sas), Some(registration_id)) = (options.sas, options.registration_id) {
         let dry_run = DryRun { registration_id, id_scope: options.id_scope, token: dry_run::token(sas)? };
         let judged = runtime.block_on(dry_run.judge(&endpoint))?;
@@ -105,27 +95,15 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
 }
 
 /// The listener that the options name, else that of the running `dev`.
-fn admin(options: &Options) -> anyhow::Result<(SocketAddr, PathBuf)> {
+fn admin(options: &Options) -> Result<AdminEndpoint, Failure> {
     let Options { admin, admin_token_file, id_scope, sas, .. } = options;
-    if let (Some(address), Some(token_file)) = (*admin, admin_token_file) {
-        if id_scope.is_some() && sas.is_none() {
-            bail!(
-                "--id-scope without --sas chooses one of several running `harbormaster dev`; --admin names the service already"
-            );
-        }
-        return Ok((address, token_file.clone()));
+    let named = admin.zip(admin_token_file.as_deref());
+    if named.is_some() && id_scope.is_some() && sas.is_none() {
+        return Err(Failure::usage(anyhow!(
+            "--id-scope without --sas chooses one of several running `harbormaster dev`; --admin names the service already"
+        )));
     }
-    let instead = "--id-scope, or --admin and --admin-token-file";
-    let dev = match (running_dev::find(), id_scope) {
-        (Err(several @ NoRunningDev::Several(_)), Some(id_scope)) => several.with_id_scope(id_scope),
-        (found, _) => found,
-    };
-    let dev = dev.map_err(|why| match why {
-        NoRunningDev::Several(_) => why.or_give(instead),
-        _ => why.or_give("--admin and --admin-token-file"),
-    })?;
-    let admin = dev.admin.context("the running `harbormaster dev` names no admin listener")?;
-    Ok((admin.listener.reachable(), admin.token_file))
+    Ok(admin_option::find(named, id_scope.as_ref())?.endpoint)
 }
 
 /// One refusal, a line for each thing that is known of it.

@@ -4,7 +4,9 @@
 //! reading there.
 
 mod activation;
+mod admin_option;
 mod argument;
+mod certificate;
 mod completions;
 mod config;
 mod configuration;
@@ -67,6 +69,9 @@ enum Command {
     /// Manage enrollment groups: devices that register with what they share.
     #[command(subcommand)]
     EnrollmentGroup(manage::enrollment_group::Command),
+    /// Manage the CA certificates of a service instance, which groups may refer to.
+    #[command(subcommand)]
+    Certificate(certificate::Command),
     /// Look at registration records: what became of devices.
     #[command(subcommand)]
     Registration(manage::registration::Command),
@@ -112,6 +117,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::DeviceKey(command) => device_key::run(command),
         Command::Enrollment(command) => manage::enrollment::run(command),
         Command::EnrollmentGroup(command) => manage::enrollment_group::run(command),
+        Command::Certificate(command) => certificate::run(command),
         Command::Registration(command) => manage::registration::run(command),
         Command::Explain(options) => explain::run(options),
         Command::Completions { shell } => completions::run(shell, CommandLine::command()),

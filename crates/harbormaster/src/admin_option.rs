@@ -1,0 +1,52 @@
+//! The admin listener of a service: that of the options, else that of the running `harbormaster dev`. Spec: DPS-CLI-7.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use dps_client::admin::AdminEndpoint;
+use dps_proto::ids::IdScope;
+
+use crate::exit::Failure;
+use crate::file_option;
+use crate::running_dev::{self, NoRunningDev};
+
+/// An admin listener, and the ID scope of the `dev` that it belongs to.
+pub(crate) struct Found {
+    pub(crate) endpoint: AdminEndpoint,
+    /// That of the running `dev`; nothing is known of a service that options name.
+    pub(crate) id_scope: Option<String>,
+}
+
+/// Finds it and reads its token. `id_scope` chooses one of several running `dev`.
+pub(crate) fn find(named: Option<(SocketAddr, &Path)>, id_scope: Option<&IdScope>) -> Result<Found, Failure> {
+    let (address, token_file, id_scope) = match named {
+        Some((address, token_file)) => (address, token_file.to_owned(), None),
+        None => {
+            let (address, token_file, id_scope) = of_running_dev(id_scope).map_err(Failure::usage)?;
+            (address, token_file, Some(id_scope))
+        }
+    };
+    let token = file_option::text("--admin-token-file", &token_file).map_err(Failure::usage)?.to_string();
+    if token.trim().is_empty() || !token.trim().bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::usage(anyhow!(
+            "--admin-token-file {}: it must hold the admin token, one word, and nothing else",
+            token_file.display()
+        )));
+    }
+    Ok(Found { endpoint: AdminEndpoint { address, token }, id_scope })
+}
+
+fn of_running_dev(id_scope: Option<&IdScope>) -> anyhow::Result<(SocketAddr, PathBuf, String)> {
+    let instead = "--id-scope, or --admin and --admin-token-file";
+    let dev = match (running_dev::find(), id_scope) {
+        (Err(several @ NoRunningDev::Several(_)), Some(id_scope)) => several.with_id_scope(id_scope),
+        (found, _) => found,
+    };
+    let dev = dev.map_err(|why| match why {
+        NoRunningDev::Several(_) => why.or_give(instead),
+        _ => why.or_give("--admin and --admin-token-file"),
+    })?;
+    let admin = dev.admin.context("the running `harbormaster dev` names no admin listener")?;
+    Ok((admin.listener.reachable(), admin.token_file, dev.id_scope))
+}
