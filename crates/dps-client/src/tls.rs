@@ -4,10 +4,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use rustls::client::{ResolvesClientCert, WantsClientCert};
 use rustls::crypto::aws_lc_rs;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, ClientConfig, ConfigBuilder, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Why the trusted certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,8 +30,66 @@ pub enum TrustError {
     Settings(#[from] rustls::Error),
 }
 
+/// What a device shows of itself in the handshake.
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Reads a chain in PEM, the device's own certificate first, and its key (PKCS#8, PKCS#1 or SEC1 in PEM).
+    ///
+    /// # Errors
+    /// The file that cannot be read, or holds something else.
+    pub fn read(chain: &Path, key: &Path) -> Result<Self, TrustError> {
+        let problem = |file: &Path, why: String| TrustError::File { file: file.display().to_string(), why };
+        let certificates = CertificateDer::pem_file_iter(chain)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|why| problem(chain, why.to_string()))?;
+        if certificates.is_empty() {
+            return Err(problem(chain, "it holds no certificate".to_owned()));
+        }
+        // Nothing of the file is repeated: it is a key.
+        let key = PrivateKeyDer::from_pem_file(key)
+            .map_err(|_| problem(key, "it cannot be read, or there is no private key in it".to_owned()))?;
+        Ok(Self { chain: certificates, key })
+    }
+}
+
+/// Trusts the certificates of one PEM file and nothing else, and shows `identity`.
+///
+/// # Errors
+/// As [`trusting`]; and where the key is of another kind than rustls signs with. Whether it belongs to the certificate is for the
+/// service to see.
+pub fn trusting_as(ca_file: &Path, identity: Identity) -> Result<Arc<ClientConfig>, TrustError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let key = provider.key_provider.load_private_key(identity.key)?;
+    let shown = Arc::new(CertifiedKey::new(identity.chain, key));
+    let config = builder(roots_of(ca_file)?)?.with_client_cert_resolver(Arc::new(AlwaysShows(shown)));
+    Ok(Arc::new(config))
+}
+
+/// Shows its certificate to whoever asks for one, X.509 v1 and a wrong key too: what comes of it is what its author wants to
+/// see.
+#[derive(Debug)]
+struct AlwaysShows(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for AlwaysShows {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
 /// Trusts the certificates of one PEM file and nothing else.
 pub fn trusting(ca_file: &Path) -> Result<Arc<ClientConfig>, TrustError> {
+    trusting_roots(roots_of(ca_file)?)
+}
+
+fn roots_of(ca_file: &Path) -> Result<RootCertStore, TrustError> {
     let problem = |why: String| TrustError::File { file: ca_file.display().to_string(), why };
     let certificates = CertificateDer::pem_file_iter(ca_file).map_err(|why| problem(why.to_string()))?;
     let mut roots = RootCertStore::empty();
@@ -40,7 +100,7 @@ pub fn trusting(ca_file: &Path) -> Result<Arc<ClientConfig>, TrustError> {
     if roots.is_empty() {
         return Err(problem("it holds no certificate".to_owned()));
     }
-    trusting_roots(roots)
+    Ok(roots)
 }
 
 /// Trusts what the system trusts: the files of `SSL_CERT_FILE` and `SSL_CERT_DIR` where they are set. Spec: DPS-CLI-4.
@@ -61,11 +121,13 @@ pub fn trusting_the_system() -> Result<Arc<ClientConfig>, TrustError> {
 }
 
 fn trusting_roots(roots: RootCertStore) -> Result<Arc<ClientConfig>, TrustError> {
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    Ok(Arc::new(builder(roots)?.with_no_client_auth()))
+}
+
+fn builder(roots: RootCertStore) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, TrustError> {
+    Ok(ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+        .with_root_certificates(roots))
 }
 
 /// What a failed handshake has against the server's certificate, if that is why it failed.

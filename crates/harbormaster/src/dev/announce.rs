@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::enrollments::Group;
+use super::sample_device::{self, SampleDevice};
 use crate::invocation::{self, quoted};
 
 /// The device of the examples.
@@ -28,7 +29,10 @@ pub(super) struct Ready {
     pub(super) admin: SocketAddr,
     pub(super) admin_token_file: PathBuf,
     pub(super) ca_file: PathBuf,
+    /// With symmetric keys.
     pub(super) groups: Vec<Group>,
+    /// With a certificate.
+    pub(super) device: SampleDevice,
     pub(super) linked_hubs: Vec<HubName>,
 }
 
@@ -59,6 +63,12 @@ impl Ready {
             "caFile": text(&self.ca_file),
             "serviceConnectionString": *self.service_connection_string(),
             "enrollmentGroups": groups,
+            "x509Devices": [{
+                "enrollmentGroupId": sample_device::GROUP,
+                "registrationId": sample_device::DEVICE,
+                "certificateFile": text(&self.device.certificate_file),
+                "keyFile": text(&self.device.key_file),
+            }],
             "linkedHubs": self.linked_hubs.iter().map(HubName::as_str).collect::<Vec<_>>(),
         })
     }
@@ -97,6 +107,10 @@ impl Ready {
         let (admin, token_file) = (self.admin, text(&self.admin_token_file));
         let program = invocation::command();
         let (ca_word, token_word) = (quoted(&ca_file), quoted(&token_file));
+        let (x509_group, x509_device) = (sample_device::GROUP, sample_device::DEVICE);
+        let (certificate, certificate_key) =
+            (text(&self.device.certificate_file), text(&self.device.key_file));
+        let (certificate_word, certificate_key_word) = (quoted(&certificate), quoted(&certificate_key));
         let hub = self.linked_hubs.first().map(HubName::as_str).unwrap_or_default();
         let Some(group) = self.groups.first() else { return String::new() };
         let group_id = &group.id;
@@ -164,6 +178,21 @@ static const char* id_scope = "{id_scope}";
 SECURE_DEVICE_TYPE hsm_type = SECURE_DEVICE_TYPE_SYMMETRIC_KEY;
 prov_dev_set_symmetric_key_info("{SAMPLE_DEVICE}", "{device_key}");  /* before prov_dev_security_init */
 Prov_Device_LL_SetOption(handle, OPTION_TRUSTED_CERT, ca_pem);  /* the text of {ca_file} */
+
+--- A device with an X.509 certificate, of the enrollment group {x509_group}:
+
+{program} device register --trace --host {host} --port {port} --ca-file {ca_word} --id-scope {id_scope} --registration-id {x509_device} --certificate {certificate_word} --certificate-key {certificate_key_word}
+
+--- The same in Python:
+
+python3 - <<'END'
+from azure.iot.device import ProvisioningDeviceClient, X509
+client = ProvisioningDeviceClient.create_from_x509_certificate(
+    provisioning_host="{host}", id_scope="{id_scope}", registration_id="{x509_device}",
+    x509=X509(cert_file="{certificate}", key_file="{certificate_key}"),
+    server_verification_cert=open("{ca_file}").read())
+print(client.register())
+END
 
 --- Enrollments (commands of this user find the service by themselves):
 

@@ -56,7 +56,7 @@ pub(super) struct Certificates {
 
 /// The two kinds of key: each has a CA of its own, since a client that cannot verify ECDSA cannot verify such a CA either.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Ecdsa,
     Rsa,
 }
@@ -148,13 +148,13 @@ impl Certificates {
     }
 }
 
-fn key(data_dir: &DataDir, name: &str, kind: Kind) -> anyhow::Result<KeyPair> {
+pub(super) fn key(data_dir: &DataDir, name: &str, kind: Kind) -> anyhow::Result<KeyPair> {
     let pem = kept(data_dir, name, || Ok(kind.key()?.serialize_pem()))?;
     KeyPair::from_pem(&pem).with_context(|| name.to_owned())
 }
 
 /// The text of a file; made, and kept for the next start, if there is none.
-fn kept(
+pub(super) fn kept(
     data_dir: &DataDir,
     name: &str,
     make: impl FnOnce() -> anyhow::Result<String>,
@@ -206,14 +206,14 @@ fn server_params(names: &[Host]) -> Result<CertificateParams, rcgen::Error> {
     Ok(params)
 }
 
-fn common_name(text: &str) -> DistinguishedName {
+pub(super) fn common_name(text: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, text);
     name
 }
 
 /// From yesterday, for devices whose clocks are behind.
-fn valid_for_days(params: &mut CertificateParams, days: i32) {
+pub(super) fn valid_for_days(params: &mut CertificateParams, days: i32) {
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
     // Months and days are positive and below 32.
     let at = |date: Date| {
@@ -224,7 +224,7 @@ fn valid_for_days(params: &mut CertificateParams, days: i32) {
 }
 
 /// Writes a file that is made anew at each start. A crash leaves the old one or the new.
-fn replace(data_dir: &DataDir, name: &str, content: &str) -> anyhow::Result<()> {
+pub(super) fn replace(data_dir: &DataDir, name: &str, content: &str) -> anyhow::Result<()> {
     let (path, unfinished) = (data_dir.file(name)?, data_dir.file(&format!(".{name}.unfinished"))?);
     let write = |path: &Path| {
         let mut options = fs::OpenOptions::new();

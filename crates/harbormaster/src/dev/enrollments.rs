@@ -13,6 +13,7 @@ use dps_server::enrollment_json::{self, EnrollmentEntry, UnknownMember};
 use dps_server::moments::{Moments as _, SystemMoments};
 use serde_json::{Value, json};
 
+use super::sample_device::{self, SampleDevice};
 use crate::exit::Failure;
 use crate::likeness;
 
@@ -74,8 +75,10 @@ pub(super) async fn prepare(
     store: &dyn Store,
     scope: &IdScope,
     group_key: Option<SymmetricKey>,
+    device: &SampleDevice,
     file: Option<&File>,
 ) -> Result<Vec<Group>, Failure> {
+    certified_group(store, scope, device).await?;
     let mut groups: Vec<Group> = sample_group(store, scope, group_key).await?.into_iter().collect();
     for (name, json) in file.iter().flat_map(|file| &file.entries) {
         let path = file.map(|file| file.path.display().to_string()).unwrap_or_default();
@@ -118,6 +121,20 @@ async fn sample_group(
     let told = announced(&group);
     store.put_enrollment_group(scope, group, Condition::Always).await?;
     Ok(told)
+}
+
+/// The sample group of devices with certificates, if there is none of that name.
+async fn certified_group(store: &dyn Store, scope: &IdScope, device: &SampleDevice) -> anyhow::Result<()> {
+    let id: EnrollmentGroupId = sample_device::GROUP.parse()?;
+    if store.enrollment_group(scope, &id).await?.is_some() {
+        return Ok(());
+    }
+    let json = json!({"enrollmentGroupId": sample_device::GROUP, "attestation": {"type": "symmetricKey"}});
+    let EnrollmentEntry::Group(group) = enrollment_json::read(&json, None, SystemMoments.moment())? else {
+        return Err(anyhow!("the sample group is no group"));
+    };
+    let group = EnrollmentGroup { attestation: device.attestation(), ..group };
+    Ok(store.put_enrollment_group(scope, group, Condition::Always).await?)
 }
 
 /// The entry as it stands.

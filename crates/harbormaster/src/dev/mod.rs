@@ -7,6 +7,7 @@ mod certificates;
 mod enrollments;
 mod host_name;
 mod ports;
+mod sample_device;
 
 use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr};
@@ -35,6 +36,7 @@ use crate::logging::{self, Format, Level};
 use crate::running_dev;
 use crate::service::{self, Listeners, Service, admin_token, random};
 use certificates::{Certificates, Host};
+use sample_device::SampleDevice;
 
 /// The hub that devices are assigned to.
 const HUB: &str = "hub.localhost";
@@ -131,8 +133,10 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let id_scope = id_scope(&*store, options.id_scope.clone()).await?;
     let secret = store.open_instance(&id_scope, InstanceSecret::new(random())).await?;
     service::warn_of_unserved(&*store, std::slice::from_ref(&id_scope), "--id-scope").await?;
-    let groups =
-        enrollments::prepare(&*store, &id_scope, options.group_key.clone(), enrollment_file.as_ref()).await?;
+    let device =
+        SampleDevice::make(&data_dir).context("the sample device's certificate could not be made")?;
+    let (group_key, file) = (options.group_key.clone(), enrollment_file.as_ref());
+    let groups = enrollments::prepare(&*store, &id_scope, group_key, &device, file).await?;
 
     let instance = ServiceInstance {
         id_scope: id_scope.clone(),
@@ -168,6 +172,7 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         admin_token_file: data_dir.path().join("admin-token"),
         ca_file: certificates.ca_file(),
         groups,
+        device,
         linked_hubs: vec![hub],
     };
 

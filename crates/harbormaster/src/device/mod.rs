@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand, ValueEnum};
 use dps_client::mqtt::{Endpoint, FinalAnswer, Outcome, register};
-use dps_client::tls;
+use dps_client::tls::{self, Identity};
 use dps_proto::api_version::ApiVersion;
 use dps_proto::ids::{IdScope, RegistrationId};
 use dps_proto::key::SymmetricKey;
@@ -51,7 +51,10 @@ pub(crate) struct RegisterOptions {
     #[arg(long)]
     registration_id: RegistrationId,
     #[command(flatten)]
-    key: KeyOptions,
+    proof: ProofOptions,
+    /// PEM file with the private key of --certificate.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    certificate_key: Option<PathBuf>,
     /// JSON to send as the member "payload".
     #[arg(long, value_name = "JSON")]
     payload: Option<String>,
@@ -74,13 +77,16 @@ enum Transport {
 
 #[derive(Args)]
 #[group(required = true, multiple = false)]
-struct KeyOptions {
+struct ProofOptions {
     /// The device's own key, Base64.
     #[arg(long, env = "HARBORMASTER_DEVICE_KEY", hide_env_values = true, value_parser = KeyOption)]
     key: Option<SymmetricKey>,
     /// The key of its enrollment group, from which the device's is derived.
     #[arg(long, env = "HARBORMASTER_GROUP_KEY", hide_env_values = true, value_parser = KeyOption)]
     group_key: Option<SymmetricKey>,
+    /// PEM file with the device's certificate, and behind it those above it that the device sends along.
+    #[arg(long, value_name = "FILE", requires = "certificate_key")]
+    certificate: Option<PathBuf>,
 }
 
 pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
@@ -108,24 +114,28 @@ fn prepare(options: RegisterOptions) -> anyhow::Result<(Endpoint, DeviceLogin, D
     let RegisterOptions {
         transport: Transport::Mqtt, host, port, ca_file, id_scope, registration_id, ..
     } = options;
-    let key = match (options.key.key, options.key.group_key) {
-        (Some(key), _) => key,
-        (None, Some(group_key)) => group_key.derive(registration_id.as_str()),
-        (None, None) => return Err(anyhow!("give --key or --group-key")),
-    };
+    let ProofOptions { key, group_key, certificate } = options.proof;
+    let key = key.or_else(|| group_key.map(|group_key| group_key.derive(registration_id.as_str())));
     let expiry = Timestamp::now()
         .checked_add(SignedDuration::from_secs(options.token_seconds))
         .context("--token-seconds is out of range")?;
-    let token = sign_device_token(&id_scope, &registration_id, &key, expiry);
+    let token = key.map(|key| sign_device_token(&id_scope, &registration_id, &key, expiry));
+    let tls = match certificate.zip(options.certificate_key) {
+        Some((certificate, key)) => {
+            let identity = Identity::read(&certificate, &key).context("--certificate, --certificate-key")?;
+            tls::trusting_as(&ca_file, identity)
+        }
+        None => tls::trusting(&ca_file),
+    };
+    let tls = tls.context("--ca-file")?;
     let payload = options.payload.map(RawValue::from_string).transpose().context("--payload is not JSON")?;
-    let tls = tls::trusting(&ca_file).context("--ca-file")?;
     let endpoint = Endpoint { server_name: host.clone(), host, port, tls };
     let login = DeviceLogin {
         id_scope,
         registration_id,
         api_version: options.api_version,
         client_version: concat!("harbormaster/", env!("CARGO_PKG_VERSION")).to_owned(),
-        password: Some(Password::new(token.into_bytes())),
+        password: token.map(|token| Password::new(token.into_bytes())),
     };
     Ok((endpoint, login, DeviceOptions { register_payload: payload, ..DeviceOptions::default() }))
 }
