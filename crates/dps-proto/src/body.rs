@@ -78,6 +78,9 @@ pub struct OperationStatus<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrationState<'a> {
+    /// How the device proved itself, where that was a certificate; first, as Azure writes it. Spec: DPS-BODY-11.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub x509: Option<ProvedByCertificate>,
     /// The id in its first spelling.
     pub registration_id: &'a str,
     /// First creation of the record.
@@ -104,6 +107,10 @@ pub struct RegistrationState<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etag: Option<&'a str>,
 }
+
+/// `{}`: Azure says no more of it.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ProvedByCertificate {}
 
 /// Where the device lives.
 #[derive(Debug, Serialize)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dps_core::register::Registrar;
 
 use crate::admission::Admission;
+use crate::expiry_warnings::ExpiryWarnings;
 use crate::explain::Explanations;
 use crate::limits::{ByteBudget, Limits};
 use crate::metrics::Metrics;
@@ -31,6 +32,8 @@ pub struct FrontEnd {
     pub unattested_bytes: Arc<ByteBudget>,
     /// Why devices were refused.
     pub explanations: Arc<Explanations>,
+    /// Which signing certificates were warned of.
+    pub expiry_warnings: ExpiryWarnings,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -46,6 +49,7 @@ impl FrontEnd {
             takeovers: Takeovers::default(),
             unattested_bytes: ByteBudget::new(limits.unattested_bytes),
             explanations: Arc::default(),
+            expiry_warnings: ExpiryWarnings::default(),
             metrics: Arc::default(),
             limits,
         }

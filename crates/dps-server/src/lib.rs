@@ -14,6 +14,7 @@ pub mod counted_searches;
 pub mod dry_run;
 pub mod enrollment_json;
 mod excerpt;
+pub mod expiry_warnings;
 pub mod explain;
 pub mod fault;
 pub mod flight_limit;

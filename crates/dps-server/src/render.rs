@@ -1,9 +1,11 @@
 //! What was decided, as devices and clients of the service API read it. Spec: DPS-BODY-2 to DPS-BODY-7, DPS-REG-9, DPS-REG-20.
 
 use dps_core::register::{Polled, Registered};
-use dps_core::registration::{Registration, State, Substatus};
+use dps_core::registration::{HubCredential, Registration, State, Substatus};
 use dps_proto::api_version::ApiVersion;
-use dps_proto::body::{AssignmentState, OperationStatus, RegistrationState, Status, to_bytes};
+use dps_proto::body::{
+    AssignmentState, OperationStatus, ProvedByCertificate, RegistrationState, Status, to_bytes,
+};
 use dps_proto::code::ErrorCode;
 use dps_proto::date;
 use serde_json::Value;
@@ -59,6 +61,7 @@ fn status(state: &State) -> Status {
 
 fn state<'r>(registration: &'r Registration, api_version: &ApiVersion) -> RegistrationState<'r> {
     let bare = RegistrationState {
+        x509: None,
         registration_id: registration.registration_id.as_str(),
         created_date_time_utc: None,
         assignment: None,
@@ -75,6 +78,8 @@ fn state<'r>(registration: &'r Registration, api_version: &ApiVersion) -> Regist
         // Spec: DPS-BODY-3. Small clients have room for little more than this while they wait; DPS-BODY-8 for the rest.
         State::Assigning { .. } => bare,
         State::Assigned { assignment, substatus } => RegistrationState {
+            x509: matches!(assignment.credential, HubCredential::Certificate { .. })
+                .then_some(ProvedByCertificate {}),
             created_date_time_utc: Some(date::format(registration.created_at)),
             assignment: Some(AssignmentState {
                 assigned_hub: assignment.hub.as_str(),
@@ -114,6 +119,7 @@ pub fn record(registration: &Registration) -> Value {
         State::Assigning { .. } | State::Assigned { .. } | State::Disabled { .. } => (None, None),
     };
     let record = RegistrationState {
+        x509: None,
         registration_id: registration.registration_id.as_str(),
         created_date_time_utc: Some(date::format(registration.created_at)),
         assignment: last.map(|assignment| AssignmentState {
@@ -212,6 +218,19 @@ mod tests {
         answers(assigned(again), "2019-03-31", 200, None, &text("initialAssignment"));
         answers(assigned(again), "2021-06-01", 200, None, &text("reprovisionedToInitialAssignment"));
         answers(assigned(Substatus::DeviceDataReset), "2019-03-31", 200, None, &text("deviceDataReset"));
+    }
+
+    /// DPS-BODY-11
+    #[test]
+    fn a_device_with_a_certificate_reads_so_first() {
+        let thumbprint = dps_core::x509::Sha256Thumbprint::from_bytes([1; 32]);
+        let credential = HubCredential::Certificate { thumbprint };
+        let assignment = Assignment { credential, ..assignment("hub.localhost") };
+        let substatus = Substatus::InitialAssignment;
+        let text = format!(
+            r#"{OPERATION}"status":"assigned","registrationState":{{"x509":{{}},"registrationId":"sensor-7","createdDateTimeUtc":"2022-08-31T22:02:50.5163352Z","assignedHub":"hub.localhost","deviceId":"sensor-7","status":"assigned","substatus":"initialAssignment",{DATES}"#
+        );
+        answers(State::Assigned { assignment, substatus }, "2019-03-31", 200, None, &text);
     }
 
     /// DPS-BODY-3

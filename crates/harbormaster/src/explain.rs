@@ -108,7 +108,8 @@ fn admin(options: &Options) -> Result<AdminEndpoint, Failure> {
 
 /// One refusal, a line for each thing that is known of it.
 fn describe(explanation: &Value) -> String {
-    lines(
+    let chain = chain_lines(&explanation["chain"]);
+    let mut shown = lines(
         explanation,
         &[
             ("when", "timestampUtc"),
@@ -121,7 +122,49 @@ fn describe(explanation: &Value) -> String {
             ("because", "reason"),
             ("would work", "advice"),
         ],
-    )
+    );
+    if !chain.is_empty() {
+        // The empty line comes last.
+        shown.pop();
+        shown.push_str(&chain);
+        shown.push('\n');
+    }
+    shown
+}
+
+/// The chain as the device sent it, the path that was tried, and where it broke; nothing where there is no chain.
+/// Spec: DPS-EXPLAIN-12.
+pub(crate) fn chain_lines(chain: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut lines = String::new();
+    for (at, certificate) in chain["received"].as_array().into_iter().flatten().enumerate() {
+        let label = if at == 0 { "device sent" } else { "" };
+        let (subject, issuer) = (text(&certificate["subjectName"]), text(&certificate["issuerName"]));
+        let (sha1, until) = (text(&certificate["sha1Thumbprint"]), text(&certificate["notAfterUtc"]));
+        let number = at + 1;
+        lines.push_str(&format!(
+            "{label:<12} {number}. {subject}, issued by {issuer}, until {until}, SHA-1 {sha1}\n"
+        ));
+    }
+    for (at, step) in chain["path"].as_array().into_iter().flatten().enumerate() {
+        let label = if at == 0 { "path tried" } else { "" };
+        lines.push_str(&format!("{label:<12} {}\n", step_text(step)));
+    }
+    if let Some(rule) = chain["rule"].as_str() {
+        lines.push_str(&format!("{:<12} {} ({rule})\n", "broke at", step_text(&chain["brokeAt"])));
+    }
+    lines
+}
+
+/// One certificate of a path, by where it came from.
+fn step_text(step: &Value) -> String {
+    let (name, subject) =
+        (step["name"].as_str().unwrap_or_default(), step["subjectName"].as_str().unwrap_or_default());
+    match step["source"].as_str() {
+        Some("device") => format!("certificate {name} of the device, {subject}"),
+        Some("ca-certificate") => format!("CA certificate {name}, {subject}"),
+        _ => format!("signing certificate of {name}, {subject}"),
+    }
 }
 
 /// A line for each member that is there, then an empty one.

@@ -11,12 +11,13 @@ use dps_core::attestation::{Credential, DeviceClaim};
 use dps_core::ports::SearchTurn;
 use dps_core::refusal::Refusal;
 use dps_core::register::Registered;
-use dps_core::registration::State;
+use dps_core::registration::{Registration, State};
 use dps_core::x509::PresentedChain;
 use dps_proto::api_version::{ApiVersion, BadApiVersion};
 use dps_proto::body::RegisterBody;
 use dps_proto::mqtt::{Answer, CloseReason, ConnectVerdict, Login, Output, Request, Session};
 use dps_proto::sas::SasToken;
+use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Notify, watch};
@@ -317,7 +318,10 @@ impl Connection<'_> {
 
     fn log_registered(&self, registered: &Registered) {
         let (registration, claimed_from) = match registered {
-            Registered::Accepted { registration, noted, .. } => (registration, noted.claimed_from.as_ref()),
+            Registered::Accepted { registration, noted, .. } => {
+                self.warn_of_expiry(registration, noted.signer_expires_at);
+                (registration, noted.claimed_from.as_ref())
+            }
             Registered::Disabled { registration } => (registration, None),
         };
         let assignment = match &registration.state {
@@ -352,6 +356,19 @@ impl Connection<'_> {
             outcome = if assignment.is_some() { "assigned" } else { "assigning" },
             "device registered"
         );
+    }
+
+    /// Spec: DPS-X509-14.
+    fn warn_of_expiry(&self, registration: &Registration, expires_at: Option<Timestamp>) {
+        let FrontEnd { moments, expiry_warnings, .. } = self.front_end;
+        let Registration { id_scope, entry, .. } = registration;
+        if let Some(at) = expires_at
+            && expiry_warnings.is_due(id_scope, entry, at, moments.moment().now)
+        {
+            tracing::warn!(
+                id_scope = id_scope.as_str(), %entry, expires = %at, "signing certificate expires soon"
+            );
+        }
     }
 
     /// Spec: DPS-MQTT-23.
