@@ -4,7 +4,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from azure.iot.device import ProvisioningDeviceClient
+from azure.iot.device import X509, ProvisioningDeviceClient
 from azure.iot.device.aio import ProvisioningDeviceClient as AsyncProvisioningDeviceClient
 
 REFUSED_WITHIN = 5.0
@@ -26,6 +26,18 @@ def register_async(service, registration_id, key, payload=None, id_scope=None):
         return await client.register()
 
     return asyncio.run(run())
+
+
+def register_with_certificate(service, registration_id, files):
+    """Registers with the synchronous client, which shows a certificate."""
+    client = ProvisioningDeviceClient.create_from_x509_certificate(
+        provisioning_host=service.address,
+        registration_id=registration_id,
+        id_scope=service.id_scope,
+        x509=X509(cert_file=str(files.chain), key_file=str(files.key)),
+        server_verification_cert=Path(service.ca_file).read_text(),
+    )
+    return client.register()
 
 
 def refusal(run, *arguments, **options):
