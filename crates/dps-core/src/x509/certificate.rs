@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use jiff::Timestamp;
-use x509_parser::asn1_rs::{Any, FromDer as _, Tag};
+use x509_parser::asn1_rs::{Any, FromDer as _};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::public_key::PublicKey;
-use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo, X509Name};
+use x509_parser::x509::{SubjectPublicKeyInfo, X509Name};
 
 use super::extensions::{Authority, Extensions};
 use super::name::{self, BadCommonName, NameKey};
@@ -72,10 +72,11 @@ impl Certificate {
         if !rest.is_empty() {
             return Err(BadCertificate::Trailing(rest.len()));
         }
-        if !same_algorithm(&read.tbs_certificate.signature, &read.signature_algorithm) {
+        let Parts { signed_at, inner_algorithm_at, algorithm_at, signature_at } =
+            Parts::of(der).ok_or(BadCertificate::Shape)?;
+        if !same_algorithm(&der[inner_algorithm_at], &der[algorithm_at.clone()]) {
             return Err(BadCertificate::Algorithms);
         }
-        let (signed_at, algorithm_at, signature_at) = outer_parts(der).ok_or(BadCertificate::Shape)?;
         let at = |part: &[u8]| position(der, part).ok_or(BadCertificate::Shape);
         let tbs = &read.tbs_certificate;
         let date = |seconds| Timestamp::from_second(seconds).map_err(|_| BadCertificate::Dates);
@@ -245,29 +246,56 @@ impl std::fmt::Debug for Certificate {
     }
 }
 
-/// Parameters that say nothing, NULL or absent, are the same.
-fn same_algorithm(inner: &AlgorithmIdentifier<'_>, outer: &AlgorithmIdentifier<'_>) -> bool {
-    fn said<'a, 'd>(algorithm: &'a AlgorithmIdentifier<'d>) -> Option<&'a Any<'d>> {
-        algorithm.parameters.as_ref().filter(|parameters| parameters.tag() != Tag::Null)
+/// The same to the byte, or but for parameters that say nothing: NULL or absent.
+fn same_algorithm(inner: &[u8], outer: &[u8]) -> bool {
+    fn said(algorithm: &[u8]) -> &[u8] {
+        algorithm.strip_suffix(&signature::NULL).unwrap_or(algorithm)
     }
-    inner.algorithm == outer.algorithm && said(inner) == said(outer)
+    said(inner) == said(outer)
 }
 
-/// Where the signed part, the content of the algorithm and the bits of the signature lie.
-fn outer_parts(der: &[u8]) -> Option<(Range<usize>, Range<usize>, Range<usize>)> {
-    let whole = element(der, Tag::Sequence)?;
-    if !whole.rest.is_empty() {
-        return None;
+const SEQUENCE: u8 = 0x30;
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+/// `[0]`, explicit: the version.
+const VERSION: u8 = 0xA0;
+
+/// Where the parts lie that decide about the signature. The parser takes any tag for a SEQUENCE whose number is 16; what is not
+/// signed must not be written in two ways.
+struct Parts {
+    signed_at: Range<usize>,
+    /// The content of the AlgorithmIdentifier that is signed.
+    inner_algorithm_at: Range<usize>,
+    /// That of the one that is not.
+    algorithm_at: Range<usize>,
+    /// The bits alone.
+    signature_at: Range<usize>,
+}
+
+impl Parts {
+    fn of(der: &[u8]) -> Option<Self> {
+        let whole = element(der, SEQUENCE)?;
+        if !whole.rest.is_empty() {
+            return None;
+        }
+        let signed = element(whole.content, SEQUENCE)?;
+        let algorithm = element(signed.rest, SEQUENCE)?;
+        let signature = element(algorithm.rest, BIT_STRING)?;
+        let (unused, bits) = signature.content.split_first()?;
+        if !signature.rest.is_empty() || *unused != 0 {
+            return None;
+        }
+        let version = element(signed.content, VERSION);
+        let serial = element(version.map_or(signed.content, |version| version.rest), INTEGER)?;
+        let inner_algorithm = element(serial.rest, SEQUENCE)?;
+        let signed = &whole.content[..whole.content.len() - signed.rest.len()];
+        Some(Self {
+            signed_at: position(der, signed)?,
+            inner_algorithm_at: position(der, inner_algorithm.content)?,
+            algorithm_at: position(der, algorithm.content)?,
+            signature_at: position(der, bits)?,
+        })
     }
-    let signed = element(whole.content, Tag::Sequence)?;
-    let algorithm = element(signed.rest, Tag::Sequence)?;
-    let signature = element(algorithm.rest, Tag::BitString)?;
-    let (unused, bits) = signature.content.split_first()?;
-    if !signature.rest.is_empty() || *unused != 0 {
-        return None;
-    }
-    let signed = &whole.content[..whole.content.len() - signed.rest.len()];
-    Some((position(der, signed)?, position(der, algorithm.content)?, position(der, bits)?))
 }
 
 struct Element<'d> {
@@ -275,11 +303,12 @@ struct Element<'d> {
     rest: &'d [u8],
 }
 
-fn element(der: &[u8], tag: Tag) -> Option<Element<'_>> {
-    let (rest, any) = Any::from_der(der).ok()?;
-    if any.tag() != tag {
+/// The first element, which begins with exactly this byte.
+fn element(der: &[u8], tag: u8) -> Option<Element<'_>> {
+    if der.first() != Some(&tag) {
         return None;
     }
+    let (rest, any) = Any::from_der(der).ok()?;
     // `any.data` is borrowed from `der`, but its type hides for how long.
     let end = der.len() - rest.len();
     let length = any.data.len();

@@ -11,6 +11,9 @@ use super::certificate::Certificate;
 /// RSA keys of fewer bits sign nothing here.
 const RSA_BITS_MIN: usize = 2_048;
 
+/// Parameters that say nothing, in DER.
+pub(super) const NULL: [u8; 2] = [0x05, 0x00];
+
 /// Why a signature does not count.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureFault {
@@ -37,7 +40,7 @@ pub(super) fn verify(certificate: &Certificate, public_key: &[u8]) -> Result<(),
     let algorithm = certificate.signature_algorithm();
     let mut candidates = ALL_VERIFICATION_ALGS
         .iter()
-        .filter(|known| known.signature_alg_id().as_ref() == algorithm)
+        .filter(|known| is_of(algorithm, known.signature_alg_id().as_ref()))
         .peekable();
     if candidates.peek().is_none() {
         return Err(SignatureFault::Algorithm(named(algorithm)));
@@ -59,6 +62,11 @@ pub(super) fn verify(certificate: &Certificate, public_key: &[u8]) -> Result<(),
         return Err(SignatureFault::ShortKey(bits));
     }
     Err(fault)
+}
+
+/// Some leave the NULL away that belongs to RSA with PKCS#1. Spec: DPS-X509-19.
+fn is_of(algorithm: &[u8], known: &[u8]) -> bool {
+    known == algorithm || known.strip_suffix(&NULL) == Some(algorithm)
 }
 
 fn rsa_bits(public_key: &[u8]) -> Option<usize> {
