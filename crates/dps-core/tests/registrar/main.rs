@@ -7,6 +7,9 @@
 mod common;
 
 mod attestation;
+mod authorities;
+mod chains;
+mod client_certificates;
 mod commits;
 mod disabled;
 mod finishing;
