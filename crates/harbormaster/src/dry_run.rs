@@ -1,5 +1,5 @@
-//! `harbormaster explain --sas`: what would become of a device, asked without one.
-//! Spec: DPS-EXPLAIN-6, DPS-EXPLAIN-7, DPS-EXPLAIN-9.
+//! `explain --sas` and `pki verify`: what would become of a device, asked without one.
+//! Spec: DPS-EXPLAIN-6, DPS-EXPLAIN-7, DPS-EXPLAIN-9, DPS-EXPLAIN-13.
 
 use std::io::{self, Read as _, Write as _};
 use std::process::ExitCode;
@@ -17,7 +17,15 @@ use crate::explain;
 pub(crate) struct DryRun {
     pub(crate) registration_id: RegistrationId,
     pub(crate) id_scope: Option<IdScope>,
-    pub(crate) token: String,
+    pub(crate) credential: Credential,
+}
+
+/// What it would prove itself with.
+pub(crate) enum Credential {
+    /// A SAS token.
+    Token(String),
+    /// A chain, each certificate in Base64 of DER, the device's own first.
+    Certificates(Vec<String>),
 }
 
 /// What the service says to it.
@@ -39,7 +47,11 @@ pub(crate) fn token(option: String) -> Result<String, Failure> {
 
 impl DryRun {
     pub(crate) async fn judge(self, endpoint: &AdminEndpoint) -> Result<Judged, AdminError> {
-        let mut body = json!({"registrationId": self.registration_id.as_str(), "sasToken": self.token});
+        let mut body = json!({"registrationId": self.registration_id.as_str()});
+        match self.credential {
+            Credential::Token(token) => body["sasToken"] = token.into(),
+            Credential::Certificates(certificates) => body["certificates"] = certificates.into(),
+        }
         if let Some(id_scope) = &self.id_scope {
             body["idScope"] = id_scope.as_str().into();
         }
@@ -70,7 +82,7 @@ impl Judged {
             _ => "be refused",
         }
         .into();
-        explain::lines(
+        let mut described = explain::lines(
             &shown,
             &[
                 ("device", "registrationId"),
@@ -84,6 +96,12 @@ impl Judged {
                 ("because", "reason"),
                 ("would work", "advice"),
             ],
-        )
+        );
+        // The empty line comes last.
+        described.pop();
+        described.push_str(&explain::chain_lines(&self.0["chain"]));
+        described.push_str(&explain::path_lines("by the path", &self.0["path"]));
+        described.push('\n');
+        described
     }
 }

@@ -14,7 +14,7 @@ use dps_proto::ids::{IdScope, RegistrationId};
 use dps_proto::percent;
 use serde_json::Value;
 
-use crate::dry_run::{self, DryRun};
+use crate::dry_run::{self, Credential, DryRun};
 use crate::exit::{self, Failure};
 use crate::{admin_option, argument};
 
@@ -69,7 +69,11 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if let (Some(sas), Some(registration_id)) = (options.sas, options.registration_id) {
-        let dry_run = DryRun { registration_id, id_scope: options.id_scope, token: dry_run::token(sas)? };
+        let dry_run = DryRun {
+            registration_id,
+            id_scope: options.id_scope,
+            credential: Credential::Token(dry_run::token(sas)?),
+        };
         let judged = runtime.block_on(dry_run.judge(&endpoint))?;
         return judged.print(options.output == Output::Json);
     }
@@ -146,12 +150,18 @@ pub(crate) fn chain_lines(chain: &Value) -> String {
             "{label:<12} {number}. {subject}, issued by {issuer}, until {until}, SHA-1 {sha1}\n"
         ));
     }
-    for (at, step) in chain["path"].as_array().into_iter().flatten().enumerate() {
-        let label = if at == 0 { "path tried" } else { "" };
-        lines.push_str(&format!("{label:<12} {}\n", step_text(step)));
-    }
+    lines.push_str(&path_lines("path tried", &chain["path"]));
     if let Some(rule) = chain["rule"].as_str() {
         lines.push_str(&format!("{:<12} {} ({rule})\n", "broke at", step_text(&chain["brokeAt"])));
+    }
+    lines
+}
+
+/// The certificates of a path, one a line.
+pub(crate) fn path_lines(label: &str, path: &Value) -> String {
+    let mut lines = String::new();
+    for (at, step) in path.as_array().into_iter().flatten().enumerate() {
+        lines.push_str(&format!("{:<12} {}\n", if at == 0 { label } else { "" }, step_text(step)));
     }
     lines
 }

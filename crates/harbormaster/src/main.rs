@@ -23,6 +23,7 @@ mod key_option;
 mod likeness;
 mod logging;
 mod manage;
+mod pki;
 mod running_dev;
 mod serve;
 mod service;
@@ -72,6 +73,9 @@ enum Command {
     /// Manage the CA certificates of a service instance, which groups may refer to.
     #[command(subcommand)]
     Certificate(certificate::Command),
+    /// Make and look at certificates, for a desk or a factory line.
+    #[command(subcommand)]
+    Pki(pki::Command),
     /// Look at registration records: what became of devices.
     #[command(subcommand)]
     Registration(manage::registration::Command),
@@ -118,6 +122,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Enrollment(command) => manage::enrollment::run(command),
         Command::EnrollmentGroup(command) => manage::enrollment_group::run(command),
         Command::Certificate(command) => certificate::run(command),
+        Command::Pki(command) => pki::run(command),
         Command::Registration(command) => manage::registration::run(command),
         Command::Explain(options) => explain::run(options),
         Command::Completions { shell } => completions::run(shell, CommandLine::command()),

@@ -10,13 +10,13 @@ use serde_json::Value;
 use crate::command::User;
 
 /// A `harbormaster dev` of a user.
-struct Dev {
+pub(crate) struct Dev {
     process: Child,
     contract: Value,
 }
 
 impl Dev {
-    fn start(user: &User) -> Self {
+    pub(crate) fn start(user: &User) -> Self {
         Self::start_with(user, &[])
     }
 

@@ -12,6 +12,7 @@ mod completions;
 mod connection;
 mod create;
 mod dev;
+mod pki;
 mod read;
 mod update;
 
