@@ -23,7 +23,6 @@ pub(super) struct CredentialOptions {
     #[arg(long, value_name = "FILE")]
     secondary_key_file: Option<PathBuf>,
     /// X.509 certificate, PEM or DER: of the device, or for a group the one that signs its devices' certificates.
-    /// On Azure; Harbormaster does not admit such devices yet.
     #[arg(long, value_name = "FILE")]
     certificate: Option<PathBuf>,
     /// A second one that is as good, to change over to.
@@ -36,7 +35,7 @@ pub(super) struct CredentialOptions {
 pub(super) enum AttestationKind {
     /// With a key that it shares with the service.
     SymmetricKey,
-    /// With a certificate. Harbormaster keeps such an entry, but does not admit its device yet.
+    /// With a certificate.
     X509,
     /// With its TPM. Harbormaster keeps such an entry, but does not admit its device yet.
     Tpm,
@@ -47,7 +46,7 @@ pub(super) enum AttestationKind {
 pub(super) enum GroupAttestationKind {
     /// With a key derived from the group's.
     SymmetricKey,
-    /// With a certificate that the group's has signed. On Azure; not served by Harbormaster yet.
+    /// With a certificate whose chain reaches the group's.
     X509,
 }
 
