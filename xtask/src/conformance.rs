@@ -30,8 +30,9 @@ struct Need {
 /// The oldest Node that the suite's packages run on.
 const NODE: &str = "process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)";
 
-const NEEDS: [Need; 5] = [
+const NEEDS: [Need; 6] = [
     Need { package: "faketime", program: "faketime", arguments: &["--version"] },
+    Need { package: "openssl", program: "openssl", arguments: &["version"] },
     Need { package: "strace", program: "strace", arguments: &["--version"] },
     Need { package: "python3-venv", program: "python3", arguments: &["-c", "import ensurepip, venv"] },
     Need { package: "nodejs", program: "node", arguments: &["-e", NODE] },
@@ -82,7 +83,7 @@ pub(crate) fn run_against(workspace: &Workspace, binary: &Path, arguments: &[Str
 }
 
 /// Installs the tools that are missing, where this user may.
-fn provide_tools() -> Result<(), Failure> {
+pub(crate) fn provide_tools() -> Result<(), Failure> {
     let missing: Vec<&str> = NEEDS.iter().filter(|need| !works(need)).map(|need| need.package).collect();
     if missing.is_empty() {
         return Ok(());

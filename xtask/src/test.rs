@@ -9,6 +9,8 @@ use crate::workspace::Workspace;
 /// # Errors
 /// The first step that does not pass.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
+    // Tests of chains need openssl: better to know before everything is built than after.
+    conformance::provide_tools()?;
     // All targets at once: features are then resolved once for binaries and tests, and nothing is built twice.
     let mut build = workspace.cargo();
     build.args(["build", "--workspace", "--all-targets"]);

@@ -79,7 +79,11 @@ impl Certificate {
         }
         let at = |part: &[u8]| position(der, part).ok_or(BadCertificate::Shape);
         let tbs = &read.tbs_certificate;
-        let date = |seconds| Timestamp::from_second(seconds).map_err(|_| BadCertificate::Dates);
+        // "No well-defined expiration date" is 99991231235959Z (RFC 5280 section 4.1.2.5), hours beyond the last time there is here.
+        let date = |seconds: i64| {
+            let seconds = seconds.min(Timestamp::MAX.as_second());
+            Timestamp::from_second(seconds).map_err(|_| BadCertificate::Dates)
+        };
         Ok(Self {
             thumbprint: Sha256Thumbprint::of(der),
             subject: NameKey::of(&tbs.subject),
