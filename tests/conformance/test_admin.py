@@ -127,7 +127,7 @@ def test_a_token_is_judged_without_a_device_as_it_is_judged_with_one(service):
 def test_a_body_that_the_dry_run_cannot_read_is_refused_without_repeating_it(service):
     """DPS-EXPLAIN-7, DPS-DEV-11."""
     admin = service.contract["admin"]
-    for body, status in ((b'{"registrationId":"d","sasToken":["s3cret"]}', 400), (b" " * 9_000, 413)):
+    for body, status in ((b'{"registrationId":"d","sasToken":["s3cret"]}', 400), (b" " * 70_000, 413)):
         request = urllib.request.Request(
             f"http://{admin['address']}:{admin['port']}/admin/v1/explanations/dry-run",
             data=body,
