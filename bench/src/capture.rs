@@ -21,6 +21,6 @@ pub(crate) struct Options {
 /// Prints an array of the answers, each an array of bytes.
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let target = Target::new(&options.target)?;
-    let login = options.fleet.login(&options.target.id_scope, options.device)?;
-    crate::tell(&Device::register_recorded(&target, login).await?)
+    let credentials = options.fleet.credentials(&options.target.id_scope, options.device)?;
+    crate::tell(&Device::register_recorded(&target, credentials).await?)
 }

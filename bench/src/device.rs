@@ -5,8 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytes::{Bytes, BytesMut};
 use dps_proto::mqtt::{
-    ConnAck, ConnectCode, DeviceLogin, DeviceOptions, DeviceOutcome, DeviceOutput, DeviceSession, DeviceStep,
-    Packet,
+    ConnAck, ConnectCode, DeviceOptions, DeviceOutcome, DeviceOutput, DeviceSession, DeviceStep, Packet,
 };
 use dps_proto::topic::AnswerTopic;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::client::TlsStream;
 
+use crate::fleet::Credentials;
 use crate::target::Target;
 
 /// How long a server may take to end a connection that the device has left.
@@ -60,11 +60,12 @@ impl Device {
     /// TCP, TLS; CONNECT is not sent yet.
     pub(crate) async fn connect(
         target: &Target,
-        login: DeviceLogin,
+        credentials: Credentials,
         keep_alive_s: u16,
     ) -> anyhow::Result<Self> {
         let opened = Instant::now();
-        let stream = target.connect().await.context("TCP or TLS")?;
+        let Credentials { login, identity } = credentials;
+        let stream = target.connect(identity).await.context("TCP or TLS")?;
         let options = DeviceOptions { keep_alive_s, ..DeviceOptions::default() };
         Ok(Self {
             stream,
@@ -78,17 +79,17 @@ impl Device {
     }
 
     /// Everything from TCP to the end of the connection; the device must be assigned.
-    pub(crate) async fn register(target: &Target, login: DeviceLogin) -> anyhow::Result<Completed> {
-        let mut device = Box::pin(Self::connect(target, login, 60)).await?;
+    pub(crate) async fn register(target: &Target, credentials: Credentials) -> anyhow::Result<Completed> {
+        let mut device = Box::pin(Self::connect(target, credentials, 60)).await?;
         device.complete().await
     }
 
     /// As [`Device::register`]; returns what the server sent in answer to CONNECT, SUBSCRIBE, register and poll.
     pub(crate) async fn register_recorded(
         target: &Target,
-        login: DeviceLogin,
+        credentials: Credentials,
     ) -> anyhow::Result<Vec<Vec<u8>>> {
-        let mut device = Box::pin(Self::connect(target, login, 60)).await?;
+        let mut device = Box::pin(Self::connect(target, credentials, 60)).await?;
         device.record = Some(Vec::new());
         device.complete().await?;
         Ok(device.record.unwrap_or_default())

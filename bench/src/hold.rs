@@ -55,10 +55,10 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     for count in options.counts {
         while held.len() < count {
             while opening.len() < AT_ONCE.min(count - held.len()) {
-                let login = options.fleet.login(&options.target.id_scope, next)?;
+                let credentials = options.fleet.credentials(&options.target.id_scope, next)?;
                 let (target, stage) = (target.clone(), options.stage);
                 opening.spawn(async move {
-                    let mut device = Box::pin(Device::connect(&target, login, KEEP_ALIVE_S)).await?;
+                    let mut device = Box::pin(Device::connect(&target, credentials, KEEP_ALIVE_S)).await?;
                     device.reach(stage).await?;
                     anyhow::Ok(device)
                 });

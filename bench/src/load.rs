@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use dps_proto::mqtt::DeviceLogin;
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::device::{Completed, Device};
-use crate::fleet::Fleet;
+use crate::fleet::{Credentials, Fleet};
 use crate::target::{self, Target};
 
 /// A registration that takes longer has failed.
@@ -65,17 +64,17 @@ struct Results {
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let target = Target::new(&options.target)?;
-    // Tokens are signed beforehand: the driver's core is to keep up with the server's.
+    // Tokens are signed, and certificates issued, beforehand: the driver's core is to keep up with the server's.
     let numbers = options.first..options.first + options.count as u64;
-    let logins = numbers.map(|number| options.fleet.login(&options.target.id_scope, number));
-    let logins: Arc<[DeviceLogin]> = logins.collect::<anyhow::Result<Vec<_>>>()?.into();
+    let devices = numbers.map(|number| options.fleet.credentials(&options.target.id_scope, number));
+    let devices: Arc<[Credentials]> = devices.collect::<anyhow::Result<Vec<_>>>()?.into();
     // The first use of the random generator takes milliseconds.
     let _ = aws_lc_rs::rand::fill(&mut [0; 16]);
 
     let started = Instant::now();
     let outcomes = match (options.pace.at_once, options.pace.per_second) {
-        (Some(at_once), _) => closed_loop(&target, &logins, at_once).await?,
-        (None, rate) => open_loop(&target, &logins, rate.context("a pace")?).await?,
+        (Some(at_once), _) => closed_loop(&target, &devices, at_once).await?,
+        (None, rate) => open_loop(&target, &devices, rate.context("a pace")?).await?,
     };
     let seconds = started.elapsed().as_secs_f64();
 
@@ -107,49 +106,51 @@ type Outcome = anyhow::Result<Completed>;
 
 async fn closed_loop(
     target: &Target,
-    logins: &Arc<[DeviceLogin]>,
+    fleet: &Arc<[Credentials]>,
     at_once: usize,
 ) -> anyhow::Result<Vec<Outcome>> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut devices = JoinSet::new();
     for _ in 0..at_once {
-        let (target, logins, next) = (target.clone(), Arc::clone(logins), Arc::clone(&next));
+        let (target, fleet, next) = (target.clone(), Arc::clone(fleet), Arc::clone(&next));
         devices.spawn(async move {
             let mut outcomes = Vec::new();
-            while let Some(login) = logins.get(next.fetch_add(1, Ordering::Relaxed)) {
-                outcomes.push(register(&target, login.clone()).await);
+            while let Some(credentials) = fleet.get(next.fetch_add(1, Ordering::Relaxed)) {
+                outcomes.push(register(&target, credentials.clone()).await);
             }
             outcomes
         });
     }
-    let mut all = Vec::with_capacity(logins.len());
+    let mut all = Vec::with_capacity(fleet.len());
     while let Some(outcomes) = devices.join_next().await {
         all.extend(outcomes?);
     }
     Ok(all)
 }
 
-async fn open_loop(target: &Target, logins: &[DeviceLogin], per_second: f64) -> anyhow::Result<Vec<Outcome>> {
+async fn open_loop(target: &Target, fleet: &[Credentials], per_second: f64) -> anyhow::Result<Vec<Outcome>> {
     let started = Instant::now();
     let mut devices = JoinSet::new();
     let mut due = started;
-    for login in logins {
+    for credentials in fleet {
         sleep_until(due).await;
-        let (target, login) = (target.clone(), login.clone());
+        let (target, credentials) = (target.clone(), credentials.clone());
         devices.spawn(async move {
             let late = due.elapsed();
-            let completed = register(&target, login).await?;
+            let completed = register(&target, credentials).await?;
             Ok(Completed { latency: completed.latency + late, ..completed })
         });
         due += Duration::from_secs_f64(1.0 / per_second);
     }
-    let mut all = Vec::with_capacity(logins.len());
+    let mut all = Vec::with_capacity(fleet.len());
     while let Some(outcome) = devices.join_next().await {
         all.push(outcome?);
     }
     Ok(all)
 }
 
-async fn register(target: &Target, login: DeviceLogin) -> Outcome {
-    timeout(REGISTER_WITHIN, Box::pin(Device::register(target, login))).await.context("not done in time")?
+async fn register(target: &Target, credentials: Credentials) -> Outcome {
+    timeout(REGISTER_WITHIN, Box::pin(Device::register(target, credentials)))
+        .await
+        .context("not done in time")?
 }

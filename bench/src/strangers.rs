@@ -100,7 +100,7 @@ struct Stranger {
 impl Stranger {
     /// One connection, on which one register follows another.
     async fn insist(&self, registers: u64, counts: &Counts) -> anyhow::Result<()> {
-        let mut stream = self.target.connect().await?;
+        let mut stream = self.target.connect(None).await?;
         let mut buffer = BytesMut::new();
         send(&mut stream, &self.connect).await?;
         receive(&mut stream, &mut buffer).await?;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use dps_proto::ids::IdScope;
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::aws_lc_rs::{self, kx_group};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::{TcpSocket, TcpStream};
@@ -45,7 +46,7 @@ pub(crate) struct Target {
     address: SocketAddr,
     source: IpAddr,
     server_name: ServerName<'static>,
-    tls: TlsConnector,
+    tls: Arc<ClientConfig>,
 }
 
 impl Target {
@@ -67,19 +68,44 @@ impl Target {
             address: options.address,
             source: options.source,
             server_name: ServerName::try_from("localhost")?,
-            tls: TlsConnector::from(Arc::new(config)),
+            tls: Arc::new(config),
         })
     }
 
-    /// TCP and TLS.
-    pub(crate) async fn connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
+    /// TCP and TLS, in which `identity` is shown.
+    pub(crate) async fn connect(
+        &self,
+        identity: Option<Arc<CertifiedKey>>,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let tls = match identity {
+            None => Arc::clone(&self.tls),
+            Some(identity) => {
+                let mut config = ClientConfig::clone(&self.tls);
+                config.client_auth_cert_resolver = Arc::new(Shows(identity));
+                Arc::new(config)
+            }
+        };
         let socket = TcpSocket::new_v4()?;
         if self.source != IpAddr::from([127, 0, 0, 1]) {
             socket.bind((self.source, 0).into())?;
         }
         let stream = socket.connect(self.address).await?;
         stream.set_nodelay(true)?;
-        Box::pin(self.tls.connect(self.server_name.clone(), stream)).await
+        Box::pin(TlsConnector::from(tls).connect(self.server_name.clone(), stream)).await
+    }
+}
+
+/// Shows one certificate to whoever asks.
+#[derive(Debug)]
+struct Shows(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shows {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Effort;
 use super::machinery::{Machinery, Server};
 use super::process::Precedence;
-use super::register::{CAPTURED, sample_fleet};
+use super::register::{CAPTURED, fleets};
 use super::report::{Table, against};
 use super::statistics::{median, slope};
 use crate::step::{self, Failure};
@@ -18,15 +18,20 @@ const CONNECTIONS: (usize, usize) = (1_000, 5_000);
 pub(super) fn run(machinery: &Machinery, effort: Effort) -> Result<(), Failure> {
     let data_dir = machinery.data_dir("memory");
     let mut table = Table::new(&["idle connection", "floor KiB", "Harbormaster KiB", "target"]);
-    for (stage, name) in [("connected", "after CONNECT"), ("attested", "after one register")] {
+    for (stage, which, name) in [
+        ("connected", 0, "after CONNECT"),
+        ("attested", 0, "after one register"),
+        ("connected", 1, "with certificates, after CONNECT"),
+        ("attested", 1, "with certificates, after one register"),
+    ] {
         step::begin(&format!("idle connections, {name}"));
         let (mut floors, mut ours) = (Vec::new(), Vec::new());
         for _ in 0..effort.of(5, 1) {
             let harbormaster = machinery.harbormaster(&data_dir)?;
-            let fleet = sample_fleet(&harbormaster);
-            let floor = machinery.floor(&harbormaster, &data_dir, &fleet, CAPTURED)?;
-            floors.push(kib_each(machinery, &floor, &fleet, stage)?);
-            ours.push(kib_each(machinery, &harbormaster, &fleet, stage)?);
+            let (_, fleet) = &fleets(&harbormaster, &data_dir)[which];
+            let floor = machinery.floor(&harbormaster, &data_dir, fleet, CAPTURED)?;
+            floors.push(kib_each(machinery, &floor, fleet, stage)?);
+            ours.push(kib_each(machinery, &harbormaster, fleet, stage)?);
         }
         let (floor, ours) = (median(&floors).unwrap_or(f64::NAN), median(&ours).unwrap_or(f64::NAN));
         table.row([

@@ -1,5 +1,7 @@
 //! `bench register`: what a complete registration costs, against the floor.
 
+use std::path::Path;
+
 use super::Effort;
 use super::machinery::{Machinery, Server};
 use super::report::{Table, against};
@@ -23,18 +25,25 @@ pub(super) fn sample_fleet(server: &Server) -> String {
     format!("group:{}", server.group_key.as_deref().unwrap_or_default())
 }
 
-/// Prints a table for each TLS version.
+/// The devices that are measured, and what they prove themselves with.
+pub(super) fn fleets(server: &Server, data_dir: &Path) -> [(&'static str, String); 2] {
+    let certificates = format!("certificates:{}", data_dir.display());
+    [("symmetric key", sample_fleet(server)), ("X.509 certificate", certificates)]
+}
+
+/// Prints a table for each kind of device and each TLS version.
 pub(super) fn run(machinery: &Machinery, effort: Effort) -> Result<(), Failure> {
     let data_dir = machinery.data_dir("register");
     let harbormaster = machinery.harbormaster(&data_dir)?;
-    let fleet = sample_fleet(&harbormaster);
-    let floor = machinery.floor(&harbormaster, &data_dir, &fleet, CAPTURED)?;
     let count = effort.of(10_000, 3_000);
+    let fleets = fleets(&harbormaster, &data_dir);
     let mut first = 0;
-    for tls in ["1.2", "1.3"] {
+    for (which, tls) in [(0, "1.2"), (0, "1.3"), (1, "1.2"), (1, "1.3")] {
+        let (proof, fleet) = &fleets[which];
+        let floor = machinery.floor(&harbormaster, &data_dir, fleet, CAPTURED)?;
         let load =
             |first, count| Load { fleet: fleet.clone(), first, count, tls, pace: Pace::AtOnce(AT_ONCE) };
-        step::begin(&format!("register over TLS {tls}"));
+        step::begin(&format!("register by {proof} over TLS {tls}"));
         for server in [&floor, &harbormaster] {
             load(first, WARM_UP).run(machinery, server)?;
         }
@@ -46,12 +55,12 @@ pub(super) fn run(machinery: &Machinery, effort: Effort) -> Result<(), Failure> 
             repeated.push(load(first, count).run(machinery, &harbormaster)?);
             first += count as u64;
         }
-        print(tls, &floors, &new, &repeated)?;
+        print(proof, tls, &floors, &new, &repeated)?;
     }
     harbormaster.process.stop()
 }
 
-fn print(tls: &str, floors: &[Round], new: &[Round], repeated: &[Round]) -> Result<(), Failure> {
+fn print(proof: &str, tls: &str, floors: &[Round], new: &[Round], repeated: &[Round]) -> Result<(), Failure> {
     let mut table = Table::new(&[
         "",
         "registrations/s",
@@ -77,5 +86,5 @@ fn print(tls: &str, floors: &[Round], new: &[Round], repeated: &[Round]) -> Resu
             ratio,
         ]);
     }
-    table.print(&format!("Complete registration, symmetric key, TLS {tls}, {AT_ONCE} devices at a time"))
+    table.print(&format!("Complete registration, {proof}, TLS {tls}, {AT_ONCE} devices at a time"))
 }
