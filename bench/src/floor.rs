@@ -1,4 +1,5 @@
-//! The floor: a server that shakes hands as the service does and answers with as many bytes, and does nothing else.
+//! The floor: a server that shakes hands as the service does and answers with as many bytes, and does nothing else. With
+//! certificates it is the floor of mutual TLS: the chain is judged, by rustls, against one CA.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,6 +8,11 @@ use anyhow::Context as _;
 use bytes::{Buf as _, BytesMut};
 use clap::Args;
 use dps_server::tls::{self, CertificateFiles, ServerCertificates};
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,6 +34,9 @@ pub(crate) struct Options {
     /// What `capture` printed.
     #[arg(long)]
     answers: String,
+    /// The CA of the devices, where they have certificates: TLS itself judges their chains then, as in any mutual TLS.
+    #[arg(long)]
+    client_ca: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -44,7 +53,12 @@ struct Address {
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let answers: Vec<Vec<u8>> = serde_json::from_str(&options.answers).context("--answers")?;
     let answers: Arc<[Box<[u8]>]> = answers.into_iter().map(Vec::into_boxed_slice).collect();
-    let acceptor = TlsAcceptor::from(tls::server_config(certificates(&options.data_dir)?)?);
+    let certificates = certificates(&options.data_dir)?;
+    let config = match &options.client_ca {
+        Some(ca) => tls::server_config_with(certificates, verifier(ca)?)?,
+        None => tls::server_config(certificates)?,
+    };
+    let acceptor = TlsAcceptor::from(config);
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     let address = listener.local_addr()?;
     crate::tell(&Ready { mqtt: Address { address: address.ip().to_string(), port: address.port() } })?;
@@ -71,13 +85,20 @@ fn certificates(data_dir: &Path) -> anyhow::Result<Arc<ServerCertificates>> {
     ])?)
 }
 
-async fn shake(acceptor: TlsAcceptor, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+/// rustls's own, which wants a chain that leads to `ca`.
+fn verifier(ca: &Path) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca)?)?;
+    Ok(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), tls::provider()).build()?)
+}
+
+async fn shake(acceptor: TlsAcceptor, stream: TcpStream) -> std::io::Result<Box<TlsStream<TcpStream>>> {
     stream.set_nodelay(true)?;
-    acceptor.accept(stream).await
+    acceptor.accept(stream).await.map(Box::new)
 }
 
 /// Sends the next answer for each packet that wants one.
-async fn answer(mut stream: TlsStream<TcpStream>, answers: &[Box<[u8]>]) -> std::io::Result<()> {
+async fn answer(mut stream: Box<TlsStream<TcpStream>>, answers: &[Box<[u8]>]) -> std::io::Result<()> {
     let mut answers = answers.iter();
     let mut buffer = BytesMut::new();
     loop {

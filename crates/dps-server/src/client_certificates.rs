@@ -36,6 +36,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> DeviceStream for TlsStream<S> {
     }
 }
 
+impl<S: DeviceStream + ?Sized> DeviceStream for Box<S> {
+    fn certificates(&self) -> &[CertificateDer<'static>] {
+        (**self).certificates()
+    }
+}
+
 /// Why a handshake with certificates is not finished.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CertificatesRefused {

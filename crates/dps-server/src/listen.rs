@@ -65,7 +65,8 @@ pub async fn https(
 
 /// A connection whose TLS stands.
 struct Connected {
-    tls: TlsStream<FlightLimit<TcpStream>>,
+    /// Boxed, so that the tasks it is handed through keep no room for it.
+    tls: Box<TlsStream<FlightLimit<TcpStream>>>,
     peer: Peer,
     admitted: Admitted,
     front_end: Arc<FrontEnd>,
@@ -141,7 +142,7 @@ async fn shake(
     acceptor: TlsAcceptor,
     front_end: &FrontEnd,
     mut stopping: watch::Receiver<bool>,
-) -> Option<TlsStream<FlightLimit<TcpStream>>> {
+) -> Option<Box<TlsStream<FlightLimit<TcpStream>>>> {
     if let Err(why) = stream.set_nodelay(true) {
         tracing::debug!(
             connection = peer.connection, peer = %peer.address, transport, reason = %why, "connection ended"
@@ -157,7 +158,7 @@ async fn shake(
         Ok(Ok(mut tls)) => {
             front_end.metrics.handshake(Handshake::Done);
             tls.get_mut().0.lift();
-            return Some(tls);
+            return Some(Box::new(tls));
         }
         Ok(Err(why)) => (Handshake::Failed, HandshakeFault::from(&why)),
         Err(_) => {

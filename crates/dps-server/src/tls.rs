@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig, SignatureAlgorithm};
@@ -229,10 +230,18 @@ fn verifies(hello: &ClientHello<'_>, certified: &CertifiedKey) -> bool {
 
 /// The settings of a device listener. Spec: DPS-DEV-6, DPS-X509-1.
 pub fn server_config(certificates: Arc<ServerCertificates>) -> Result<Arc<ServerConfig>, TlsError> {
-    let provider = provider();
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let devices = AnyCertificate::new(&provider());
+    server_config_with(certificates, devices)
+}
+
+/// As [`server_config`], with another judgement of what devices show: for whoever wants to know what ours costs.
+pub fn server_config_with(
+    certificates: Arc<ServerCertificates>,
+    devices: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
-        .with_client_cert_verifier(AnyCertificate::new(&provider))
+        .with_client_cert_verifier(devices)
         .with_cert_resolver(certificates);
     // A resumed session would skip the proof of possession, and rustls's cache costs more than a handshake.
     config.session_storage = Arc::new(NoServerSessionStorage {});

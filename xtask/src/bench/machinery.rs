@@ -145,7 +145,10 @@ secondary_key_file = "owner.key"
         let answers = self.drive("capture", harbormaster, &more, Precedence::Normal)?.line()?;
         let data_dir = data_dir.display().to_string();
         let arguments = ["floor", "--data-dir", &data_dir, "--answers", &answers.to_string()];
-        let arguments = arguments.map(str::to_owned);
+        let mut arguments = arguments.map(str::to_owned).to_vec();
+        if fleet.starts_with("certificates:") {
+            arguments.extend(["--client-ca".to_owned(), format!("{data_dir}/device-ca.pem")]);
+        }
         let mut process =
             Process::start(&self.driver, &arguments, SERVER_CORE, Precedence::Normal, &self.driver_log())?;
         let ready = process.line()?;

@@ -17,6 +17,7 @@ use super::columns::{Columns, open_keys, seal_keys};
 use super::conditional::Conditional;
 use super::fault::Fault;
 use super::remembered::Versioned;
+use super::remembered_certificates;
 use super::settings::{self, SettingsColumns};
 use super::signers::{self, SignerColumns};
 use crate::condition::permits_put;
@@ -423,7 +424,7 @@ fn read(columns: &mut Columns<'_>, sealer: &Sealer, scope: &IdScope) -> Result<E
     let attestation: String = columns.value()?;
     let sealed: Option<Vec<u8>> = columns.value()?;
     let settings = settings::read(columns, version)?;
-    let signers = signers::Read::next(columns)?;
+    let signers = signers::Read::next(columns, remembered_certificates::read)?;
     let attestation = match (attestation.as_str(), sealed, signers.signers(&attestation)) {
         ("symmetric_key", Some(sealed), None) => {
             GroupAttestation::SymmetricKey(open_keys(sealer, &row_key, &sealed)?)

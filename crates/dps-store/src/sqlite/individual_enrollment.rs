@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dps_core::ca_certificate::CaName;
 use dps_core::enrollment::{Attestation, IndividualEnrollment};
 use dps_core::ports::{Condition, StoreError, WriteError};
-use dps_core::x509::Sha256Thumbprint;
+use dps_core::x509::{Certificate, Sha256Thumbprint};
 use dps_proto::ids::{IdScope, RegistrationId};
 use rusqlite::{Connection, Params, params};
 
@@ -191,7 +191,7 @@ fn read(columns: &mut Columns<'_>, sealer: &Sealer, scope: &IdScope) -> Result<I
     let device_id = columns.optional()?;
     let kept = Kept::next(columns)?;
     let settings = settings::read(columns, version)?;
-    let signers = signers::Read::next(columns)?;
+    let signers = signers::Read::next(columns, |der| Certificate::from_der(der).map(Arc::new))?;
     let attestation = kept.attestation(signers, sealer, &row_key(scope, &registration_id))?;
     Ok(IndividualEnrollment { registration_id, device_id, attestation, settings })
 }

@@ -19,6 +19,7 @@ mod queue;
 mod reader;
 mod registration;
 mod remembered;
+mod remembered_certificates;
 mod schema;
 mod settings;
 mod signers;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dps_core::ca_certificate::CaName;
 use dps_core::enrollment::{Attestation, CaReferences, CertificatePair, Signers};
 use dps_core::ports::WriteError;
-use dps_core::x509::{Certificate, Sha256Thumbprint};
+use dps_core::x509::{BadCertificate, Certificate, Sha256Thumbprint};
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::columns::Columns;
@@ -66,6 +66,9 @@ impl<'entry> SignerColumns<'entry> {
     }
 }
 
+/// How DER becomes a certificate.
+pub(super) type Parse = fn(&[u8]) -> Result<Arc<Certificate>, BadCertificate>;
+
 /// What stands in the four columns.
 pub(super) struct Read {
     pub(super) pair: Option<CertificatePair>,
@@ -73,10 +76,11 @@ pub(super) struct Read {
 }
 
 impl Read {
-    /// Reads primary_certificate, secondary_certificate, primary_ca_spelling and secondary_ca_spelling.
-    pub(super) fn next(columns: &mut Columns<'_>) -> Result<Self, Fault> {
-        let primary = certificate(columns)?;
-        let secondary = certificate(columns)?;
+    /// Reads primary_certificate, secondary_certificate, primary_ca_spelling and secondary_ca_spelling, the certificates by
+    /// `parse`.
+    pub(super) fn next(columns: &mut Columns<'_>, parse: Parse) -> Result<Self, Fault> {
+        let primary = certificate(columns, parse)?;
+        let secondary = certificate(columns, parse)?;
         let primary_ca: Option<CaName> = columns.optional()?;
         let secondary_ca = columns.optional()?;
         Ok(Self {
@@ -105,10 +109,9 @@ impl Read {
     }
 }
 
-fn certificate(columns: &mut Columns<'_>) -> Result<Option<Arc<Certificate>>, Fault> {
+fn certificate(columns: &mut Columns<'_>, parse: Parse) -> Result<Option<Arc<Certificate>>, Fault> {
     let der: Option<Vec<u8>> = columns.value()?;
-    let read = |der: Vec<u8>| Certificate::from_der(&der).map_err(|why| columns.unreadable(why));
-    Ok(der.map(read).transpose()?.map(Arc::new))
+    der.map(|der| parse(&der).map_err(|why| columns.unreadable(why))).transpose()
 }
 
 /// A thumbprint, if there is one.
