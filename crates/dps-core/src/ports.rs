@@ -2,6 +2,7 @@
 //!
 //! Storage is named for use cases, one transaction each. The futures need no runtime: the simulation drives them by hand.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -136,7 +137,7 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Vec<StoredHubDevice>, StoreError>;
 
-    /// What a chain may lead to, all seen at one point in time. Spec: DPS-X509-6, DPS-X509-7.
+    /// What a chain may lead to, by way of [`ChainWanted::anchors`], all seen at one point in time. Spec: DPS-X509-6, DPS-X509-7.
     async fn chain_entries(&self, scope: &IdScope, wanted: &ChainWanted) -> Result<ChainEntries, StoreError>;
 
     /// All CA certificates of an instance, verified or not, in the order of their folded names; at most
@@ -195,25 +196,64 @@ pub struct CandidateGroups {
     pub open: Arc<[Arc<EnrollmentGroup>]>,
 }
 
-/// What a chain may lead to. Spec: DPS-X509-6, DPS-X509-7.
+/// What is wanted for a chain. Spec: DPS-X509-6, DPS-X509-7.
 #[derive(Debug, Clone)]
 pub struct ChainWanted {
     /// Individual enrollments that have exactly this client certificate, primary or secondary, are wanted.
     pub leaf: Sha256Thumbprint,
-    /// So are groups that have a signing certificate with one of these subjects; at most 256.
-    pub subjects: Vec<NameKey>,
+    /// Who issued that.
+    pub issuer: NameKey,
+    /// Subject and issuer of each certificate that came with it.
+    pub sent: Vec<(NameKey, NameKey)>,
+}
+
+/// By what groups are found. Spec: DPS-X509-7.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnchorsWanted {
+    /// Groups that have a signing certificate with one of these subjects are wanted; at most 256.
+    pub subjects: BTreeSet<NameKey>,
     /// And groups that refer to one of these CA certificates.
     pub ca_names: Vec<CaName>,
 }
 
+impl ChainWanted {
+    /// The names of all that may stand above the device's certificate, by name alone: no signature is verified for it.
+    pub fn anchors(&self, authorities: &[Arc<CaCertificate>]) -> AnchorsWanted {
+        let uploaded = authorities.iter().filter(|ca| ca.is_verified());
+        let uploaded = uploaded.map(|ca| (ca.certificate.subject(), ca.certificate.issuer()));
+        let known: Vec<_> = self.sent.iter().copied().chain(uploaded).collect();
+        let mut subjects = BTreeSet::from([self.issuer]);
+        loop {
+            let before = subjects.len();
+            for (subject, issuer) in &known {
+                if subjects.contains(subject) {
+                    subjects.insert(*issuer);
+                }
+            }
+            if subjects.len() == before {
+                break;
+            }
+        }
+        let named = authorities.iter().filter(|ca| subjects.contains(&ca.certificate.subject()));
+        AnchorsWanted { ca_names: named.map(|ca| ca.name.clone()).collect(), subjects }
+    }
+}
+
 /// What of a [`ChainWanted`] there is, enabled or not.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ChainEntries {
-    /// Holders of the device's certificate, oldest first, then by their folded ids; the first 16.
+    /// Holders of the device's certificate, oldest first, then by their folded ids; the first [`Self::HOLDERS_MAX`].
     pub individual_enrollments: Vec<Arc<IndividualEnrollment>>,
     /// Groups of the subjects and CA certificates, each once, oldest first, then by their folded ids. Few: one subject has at most
     /// [`crate::enrollment::GROUPS_OF_ONE_SUBJECT_MAX`], and so has one CA certificate.
     pub groups: Vec<Arc<EnrollmentGroup>>,
+    /// All CA certificates of the instance, as [`Store::ca_certificates`] gives them.
+    pub authorities: Arc<[Arc<CaCertificate>]>,
+}
+
+impl ChainEntries {
+    /// Most individual enrollments that are looked at for one certificate.
+    pub const HOLDERS_MAX: usize = 16;
 }
 
 /// A record to write, and what must still hold for it. Spec: DPS-STORE-4.

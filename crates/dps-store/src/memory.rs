@@ -11,8 +11,8 @@ use dps_core::enrollment::{
     IndividualEnrollment, OPEN_GROUPS_MAX, PREFIXED_GROUPS_MAX, Signers,
 };
 use dps_core::ports::{
-    CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, HubDevice, HubWrite, LookUp,
-    RegistrationWrite, Store, StoreError, StoredHubDevice, WriteError,
+    AnchorsWanted, CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, HubDevice, HubWrite,
+    LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice, WriteError,
 };
 use dps_core::registration::Registration;
 use dps_core::x509::NameKey;
@@ -20,9 +20,6 @@ use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, Instan
 use jiff::Timestamp;
 
 use crate::condition::{permits_deletion, permits_put};
-
-/// Most holders of one certificate that are told.
-const HOLDERS_MAX: usize = 16;
 
 /// Keeps everything in memory behind one lock. It never fails and no future of it ever waits. Spec: DPS-STORE-9.
 #[derive(Debug, Default)]
@@ -317,6 +314,8 @@ impl Store for MemoryStore {
 
     async fn chain_entries(&self, scope: &IdScope, wanted: &ChainWanted) -> Result<ChainEntries, StoreError> {
         let content = self.content()?;
+        let authorities: Arc<[_]> = content.ca_certificates(scope).cloned().collect();
+        let AnchorsWanted { subjects, ca_names } = wanted.anchors(&authorities);
         let enrollments = content.individual_enrollments.iter().filter(|((of, _), _)| of == scope);
         let mut individual_enrollments: Vec<_> = enrollments
             .map(|(_, enrollment)| enrollment)
@@ -330,17 +329,17 @@ impl Store for MemoryStore {
             .collect();
         individual_enrollments
             .sort_by_key(|enrollment| (enrollment.settings.created_at, enrollment.registration_id.clone()));
-        individual_enrollments.truncate(HOLDERS_MAX);
+        individual_enrollments.truncate(ChainEntries::HOLDERS_MAX);
         let is_wanted = |signers: &Signers| {
             anchors(signers).iter().any(|anchor| match anchor {
-                Anchor::Subject(subject) => wanted.subjects.contains(subject),
-                Anchor::Ca(name) => wanted.ca_names.iter().any(|wanted| wanted.folded() == &**name),
+                Anchor::Subject(subject) => subjects.contains(subject),
+                Anchor::Ca(name) => ca_names.iter().any(|wanted| wanted.folded() == &**name),
             })
         };
         let mut groups: Vec<_> =
             content.groups(scope).filter(|group| signers_of(group).is_some_and(is_wanted)).cloned().collect();
         groups.sort_by_key(|group| (group.settings.created_at, group.id.clone()));
-        Ok(ChainEntries { individual_enrollments, groups })
+        Ok(ChainEntries { individual_enrollments, groups, authorities })
     }
 
     async fn ca_certificates(&self, scope: &IdScope) -> Result<Arc<[Arc<CaCertificate>]>, StoreError> {

@@ -1,6 +1,5 @@
 //! Certificates: an individual enrollment's, or a chain that leads to a signing certificate. Spec: DPS-X509-3 to DPS-X509-10.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Admission, Attested, Entry, Judge};
@@ -12,7 +11,7 @@ use crate::ports::{ChainWanted, HubAuthentication};
 use crate::refusal::{OtherCertificate, Refusal, Unproven};
 use crate::registration::HubCredential;
 use crate::x509::{
-    Anchor, BrokenChain, CaLeaf, ChainFault, NameKey, PresentedChain, Reached, Uploaded, judge_leaf, walk,
+    Anchor, BrokenChain, CaLeaf, ChainFault, PresentedChain, Reached, Uploaded, judge_leaf, walk,
 };
 use dps_proto::ids::RegistrationId;
 
@@ -98,14 +97,11 @@ impl Judge<'_> {
     /// Spec: DPS-X509-6, DPS-X509-7.
     pub(super) async fn by_chain(&self, chain: &PresentedChain) -> Result<Attested, Refusal> {
         let scope = &self.device.id_scope;
-        let authorities = self.store.ca_certificates(scope).await?;
-        let uploaded = verified(&authorities);
-        let subjects = subjects_above(chain, &uploaded);
-        let named = authorities.iter().filter(|ca| subjects.contains(&ca.certificate.subject()));
+        let sent = chain.certificates().iter().skip(1);
         let wanted = ChainWanted {
             leaf: chain.leaf().thumbprint(),
-            ca_names: named.map(|ca| ca.name.clone()).collect(),
-            subjects: subjects.iter().copied().collect(),
+            issuer: chain.leaf().issuer(),
+            sent: sent.map(|certificate| (certificate.subject(), certificate.issuer())).collect(),
         };
         let entries = self.store.chain_entries(scope, &wanted).await?;
         let mut holders =
@@ -122,9 +118,10 @@ impl Judge<'_> {
                 && let EnrollmentGroup { attestation: GroupAttestation::Signers(signers), .. } = &**group
             {
                 // A reference that leads nowhere admits nobody, and must not keep the device from its own group.
-                let _ = add_anchors(&mut anchors, entry, signers, &authorities);
+                let _ = add_anchors(&mut anchors, entry, signers, &entries.authorities);
             }
         }
+        let uploaded = verified(&entries.authorities);
         let reached = walk(chain, &anchors, &uploaded, self.rules, self.judged_at).map_err(refused)?;
         Ok(self.decide(chain, &reached)?)
     }
@@ -254,24 +251,6 @@ fn verified(authorities: &[std::sync::Arc<CaCertificate>]) -> Vec<Uploaded<'_>> 
         .filter(|ca| ca.is_verified())
         .map(|ca| Uploaded { name: ca.name.as_str(), certificate: &ca.certificate })
         .collect()
-}
-
-/// The names of all that may stand above the device's certificate, by name alone: no signature is verified for it.
-fn subjects_above(chain: &PresentedChain, uploaded: &[Uploaded<'_>]) -> BTreeSet<NameKey> {
-    let sent = chain.certificates().iter().skip(1);
-    let known: Vec<_> = sent.chain(uploaded.iter().map(|ca| ca.certificate)).collect();
-    let mut subjects = BTreeSet::from([chain.leaf().issuer()]);
-    loop {
-        let before = subjects.len();
-        for certificate in &known {
-            if subjects.contains(&certificate.subject()) {
-                subjects.insert(certificate.issuer());
-            }
-        }
-        if subjects.len() == before {
-            return subjects;
-        }
-    }
 }
 
 fn refused(broken: Box<BrokenChain>) -> Unproven {

@@ -89,6 +89,8 @@ impl Image {
 
     /// Spec: DPS-X509-6, DPS-X509-7.
     pub(crate) fn chain_entries(&self, scope: &IdScope, wanted: &ChainWanted) -> ChainEntries {
+        let authorities = self.ca_certificates(scope);
+        let anchors = wanted.anchors(&authorities);
         let holds = |enrollment: &IndividualEnrollment| match &enrollment.attestation {
             Attestation::ClientCertificates(pair) => {
                 pair.iter().any(|certificate| certificate.thumbprint() == wanted.leaf)
@@ -98,10 +100,10 @@ impl Image {
         let leads = |group: &EnrollmentGroup| match &group.attestation {
             GroupAttestation::SymmetricKey(_) => false,
             GroupAttestation::Signers(Signers::Certificates(pair)) => {
-                pair.iter().any(|certificate| wanted.subjects.contains(&certificate.subject()))
+                pair.iter().any(|certificate| anchors.subjects.contains(&certificate.subject()))
             }
             GroupAttestation::Signers(Signers::CaReferences(names)) => {
-                names.iter().any(|name| wanted.ca_names.iter().any(|wanted| wanted.is(name)))
+                names.iter().any(|name| anchors.ca_names.iter().any(|wanted| wanted.is(name)))
             }
         };
         let individuals = self.individuals.iter().filter(|((of, _), it)| of == scope && holds(it));
@@ -110,7 +112,7 @@ impl Image {
         let of_scope = self.groups.iter().filter(|((of, _), it)| of == scope && leads(it));
         let mut groups: Vec<_> = of_scope.map(|(_, it)| Arc::clone(it)).collect();
         groups.sort_by_key(|it| it.settings.created_at);
-        ChainEntries { individual_enrollments, groups }
+        ChainEntries { individual_enrollments, groups, authorities }
     }
 
     pub(crate) fn ca_certificates(&self, scope: &IdScope) -> Arc<[Arc<CaCertificate>]> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dps_core::ca_certificate::{CaCertificate, Possession};
 use dps_core::enrollment::{Attestation, GROUPS_OF_ONE_SUBJECT_MAX, IndividualEnrollment, Signers};
 use dps_core::ports::{
     ChainEntries, ChainWanted, Condition, HubAuthentication, HubDevice, Store, WriteError,
@@ -23,7 +24,7 @@ super::on_every_store!(
 );
 
 async fn found(store: &dyn Store, wanted: &ChainWanted) -> (Vec<String>, Vec<String>) {
-    let ChainEntries { individual_enrollments, groups } =
+    let ChainEntries { individual_enrollments, groups, .. } =
         store.chain_entries(&scope(), wanted).await.unwrap();
     (
         individual_enrollments.iter().map(|enrollment| enrollment.registration_id.to_string()).collect(),
@@ -31,12 +32,13 @@ async fn found(store: &dyn Store, wanted: &ChainWanted) -> (Vec<String>, Vec<Str
     )
 }
 
-/// Wants groups of these subjects, and of these CA certificates, and no leaf that there is.
-fn wanted(subjects: &[&Arc<Certificate>], ca_names: &[&str]) -> ChainWanted {
+/// A chain that may stand under these names, one above the other, with a leaf that nobody has.
+fn wanted(names: &[&Arc<Certificate>]) -> ChainWanted {
+    let names: Vec<_> = names.iter().map(|certificate| certificate.subject()).collect();
     ChainWanted {
         leaf: dps_core::x509::Sha256Thumbprint::from_bytes([0; 32]),
-        subjects: subjects.iter().map(|certificate| certificate.subject()).collect(),
-        ca_names: ca_names.iter().map(|name| name.parse().unwrap()).collect(),
+        issuer: names.first().copied().unwrap_or_else(|| certificate("nobody").subject()),
+        sent: names.windows(2).map(|pair| (pair[0], pair[1])).collect(),
     }
 }
 
@@ -47,22 +49,27 @@ async fn groups_are_found_by_the_subject_of_either_certificate(store: Arc<dyn St
     put_group(&*store, signed_group("one", Signers::Certificates(pair(&other, None)), 1)).await;
     put_group(&*store, group("keys", 2)).await;
     let groups = async |wanted: ChainWanted| found(&*store, &wanted).await.1;
-    assert_eq!(groups(wanted(&[&plant], &[])).await, ["one", "both"]);
-    assert_eq!(groups(wanted(&[&line], &[])).await, ["both"]);
-    assert_eq!(groups(wanted(&[&line, &plant, &plant], &[])).await, ["one", "both"]);
-    assert_eq!(groups(wanted(&[&certificate("else")], &["plant"])).await, [""; 0]);
+    assert_eq!(groups(wanted(&[&plant])).await, ["one", "both"]);
+    assert_eq!(groups(wanted(&[&line])).await, ["both"]);
+    assert_eq!(groups(wanted(&[&line, &plant, &plant])).await, ["one", "both"]);
+    assert_eq!(groups(wanted(&[&certificate("else")])).await, [""; 0]);
 }
 
 /// DPS-X509-7, DPS-X509-9
 async fn groups_are_found_by_the_ca_certificates_that_they_refer_to(store: Arc<dyn Store>) {
-    let plant = certificate("Plant CA");
+    let (plant, next) = (certificate("Plant CA"), certificate("Next CA"));
     put_ca(&*store, ca("Plant", &plant, 1)).await;
-    put_ca(&*store, ca("next", &certificate("Next CA"), 1)).await;
+    let unverified = Possession::Unverified { code: None };
+    put_ca(&*store, CaCertificate { possession: unverified, ..ca("next", &next, 1) }).await;
+    put_ca(&*store, ca("third", &certificate("Third CA"), 1)).await;
     put_group(&*store, signed_group("line", ca_references("plant", Some("NEXT")), 1)).await;
-    for name in ["PLANT", "Next"] {
-        assert_eq!(found(&*store, &wanted(&[], &[name])).await.1, ["line"]);
+    for certificate in [&plant, &next] {
+        assert_eq!(found(&*store, &wanted(&[certificate])).await.1, ["line"]);
     }
-    assert_eq!(found(&*store, &wanted(&[&plant], &[])).await.1, [""; 0]);
+    assert_eq!(found(&*store, &wanted(&[&certificate("Third CA")])).await.1, [""; 0]);
+    let entries = store.chain_entries(&scope(), &wanted(&[])).await.unwrap();
+    let names: Vec<_> = entries.authorities.iter().map(|ca| ca.name.as_str()).collect();
+    assert_eq!(names, ["next", "Plant", "third"]);
 }
 
 /// DPS-X509-7
@@ -70,14 +77,14 @@ async fn a_group_is_found_by_what_it_was_last_written_with(store: Arc<dyn Store>
     let (old, new) = (certificate("Old CA"), certificate("New CA"));
     for (certificate, seen_by_old, seen_by_new) in [(&old, 1, 0), (&new, 0, 1), (&old, 1, 0)] {
         put_group(&*store, signed_group("line", Signers::Certificates(pair(certificate, None)), 1)).await;
-        assert_eq!(found(&*store, &wanted(&[&old], &[])).await.1.len(), seen_by_old);
-        assert_eq!(found(&*store, &wanted(&[&new], &[])).await.1.len(), seen_by_new);
+        assert_eq!(found(&*store, &wanted(&[&old])).await.1.len(), seen_by_old);
+        assert_eq!(found(&*store, &wanted(&[&new])).await.1.len(), seen_by_new);
     }
     put_group(&*store, group("line", 2)).await;
-    assert_eq!(found(&*store, &wanted(&[&old, &new], &[])).await.1.len(), 0);
+    assert_eq!(found(&*store, &wanted(&[&old, &new])).await.1.len(), 0);
     put_group(&*store, signed_group("line", Signers::Certificates(pair(&new, None)), 3)).await;
     store.delete_enrollment_group(&scope(), &group_id("line"), Condition::Always).await.unwrap();
-    assert_eq!(found(&*store, &wanted(&[&old, &new], &[])).await.1.len(), 0);
+    assert_eq!(found(&*store, &wanted(&[&old, &new])).await.1.len(), 0);
 }
 
 /// DPS-X509-6
@@ -89,7 +96,7 @@ async fn holders_of_a_certificate_are_found_oldest_first(store: Arc<dyn Store>) 
     hold("young", Attestation::ClientCertificates(pair(&mine, None)), 3).await;
     hold("old", Attestation::ClientCertificates(pair(&next, Some(&mine))), 1).await;
     hold("signer", Attestation::Signers(Signers::Certificates(pair(&mine, None))), 2).await;
-    let leaf = |certificate: &Certificate| ChainWanted { leaf: certificate.thumbprint(), ..wanted(&[], &[]) };
+    let leaf = |certificate: &Certificate| ChainWanted { leaf: certificate.thumbprint(), ..wanted(&[]) };
     assert_eq!(found(&*store, &leaf(&mine)).await.0, ["old", "young"]);
     assert_eq!(found(&*store, &leaf(&next)).await.0, ["old"]);
     hold("old", Attestation::ClientCertificates(pair(&next, None)), 1).await;
@@ -123,12 +130,12 @@ async fn groups_of_one_subject_are_limited_and_a_refused_one_is_unchanged(store:
             matches!(refused, Err(WriteError::TooManyGroupsOfOneSubject(GROUPS_OF_ONE_SUBJECT_MAX))),
             "{refused:?}"
         );
-        assert_eq!(found(&*store, &wanted(&[&other], &[])).await.1, ["more"]);
+        assert_eq!(found(&*store, &wanted(&[&other])).await.1, ["more"]);
     }
     put_group(&*store, signed_group("g3", signers(&plant), 9)).await;
     store.delete_enrollment_group(&scope(), &group_id("g5"), Condition::Always).await.unwrap();
     put_group(&*store, signed_group("more", signers(&plant), 3)).await;
-    assert_eq!(found(&*store, &wanted(&[&plant], &[])).await.1.len(), GROUPS_OF_ONE_SUBJECT_MAX);
+    assert_eq!(found(&*store, &wanted(&[&plant])).await.1.len(), GROUPS_OF_ONE_SUBJECT_MAX);
 }
 
 /// DPS-STORE-1
@@ -137,8 +144,8 @@ async fn entries_of_two_id_scopes_never_meet(store: Arc<dyn Store>) {
     put_group(&*store, signed_group("line", Signers::Certificates(pair(&mine, None)), 1)).await;
     let attestation = Attestation::ClientCertificates(pair(&mine, None));
     put(&*store, IndividualEnrollment { attestation, ..enrollment("d", 1) }).await;
-    let wanted = ChainWanted { leaf: mine.thumbprint(), ..wanted(&[&mine], &[]) };
-    let ChainEntries { individual_enrollments, groups } =
+    let wanted = ChainWanted { leaf: mine.thumbprint(), ..wanted(&[&mine]) };
+    let ChainEntries { individual_enrollments, groups, .. } =
         store.chain_entries(&other_scope(), &wanted).await.unwrap();
     assert!(individual_enrollments.is_empty() && groups.is_empty());
     assert_eq!(found(&*store, &wanted).await, (vec!["d".to_owned()], vec!["line".to_owned()]));

@@ -8,7 +8,7 @@ use dps_core::enrollment::{
     EnrollmentGroup, GROUPS_OF_ONE_SUBJECT_MAX, GroupAttestation, OPEN_GROUPS_MAX, PREFIXED_GROUPS_MAX,
     RegistrationIdPrefix, Signers,
 };
-use dps_core::ports::{ChainWanted, Condition, StoreError, WriteError};
+use dps_core::ports::{AnchorsWanted, Condition, StoreError, WriteError};
 use dps_core::x509::NameKey;
 use dps_proto::ids::{EnrollmentGroupId, IdScope, RegistrationId};
 use rusqlite::{Connection, Params, params};
@@ -258,7 +258,7 @@ pub(super) fn of_anchors(
     connection: &Connection,
     sealer: &Sealer,
     scope: &IdScope,
-    wanted: &ChainWanted,
+    wanted: &AnchorsWanted,
 ) -> Result<Vec<Arc<EnrollmentGroup>>, Fault> {
     let anchors = wanted.subjects.iter().map(subject_anchor).chain(wanted.ca_names.iter().map(ca_anchor));
     let mut groups = Vec::new();
@@ -325,8 +325,9 @@ fn delete_anchors(connection: &Connection, scope: &str, id: &EnrollmentGroupId) 
 }
 
 fn subject_anchor(subject: &NameKey) -> String {
-    let digits = subject.as_bytes().iter().map(|byte| format!("{byte:02x}"));
-    format!("subject/{}", digits.collect::<String>())
+    let digits = subject.as_bytes().iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
+    let digits = digits.filter_map(|digit| char::from_digit(digit.into(), 16));
+    "subject/".chars().chain(digits).collect()
 }
 
 fn ca_anchor(name: &CaName) -> String {

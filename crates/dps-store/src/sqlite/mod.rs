@@ -304,18 +304,16 @@ impl Store for SqliteStore {
     }
 
     async fn chain_entries(&self, scope: &IdScope, wanted: &ChainWanted) -> Result<ChainEntries, StoreError> {
-        let (sealer, scope, wanted) = (Arc::clone(&self.sealer), scope.clone(), wanted.clone());
+        let (sealer, remembered) = (Arc::clone(&self.sealer), Arc::clone(&self.ca_certificates));
+        let (scope, wanted) = (scope.clone(), wanted.clone());
         self.readers
             .read_here(move |connection| {
-                Ok(ChainEntries {
-                    individual_enrollments: individual_enrollment::of_thumbprint(
-                        connection,
-                        &sealer,
-                        &scope,
-                        &wanted.leaf,
-                    )?,
-                    groups: enrollment_group::of_anchors(connection, &sealer, &scope, &wanted)?,
-                })
+                let authorities = remembered.at(connection, &sealer, &scope)?;
+                let anchors = wanted.anchors(&authorities);
+                let individual_enrollments =
+                    individual_enrollment::of_thumbprint(connection, &sealer, &scope, &wanted.leaf)?;
+                let groups = enrollment_group::of_anchors(connection, &sealer, &scope, &anchors)?;
+                Ok(ChainEntries { individual_enrollments, groups, authorities })
             })
             .await
     }
