@@ -1,4 +1,4 @@
-"""The official Node client of the service API, unmodified, in a process of its own."""
+"""The official Node clients of the service API and of devices, unmodified, in a process of their own."""
 
 import json
 import os
@@ -10,17 +10,17 @@ from pathlib import Path
 from service_clients import Refused
 
 FOLDER = os.environ.get("HARBORMASTER_NODE_FOLDER", "")
-DRIVER = Path(__file__).with_name("node") / "driver.mjs"
+DRIVERS = Path(__file__).with_name("node")
 ANSWERED_WITHIN = 30.0
 
 
 class Node:
-    """A process that trusts one CA. Use as a context manager."""
+    """A process that trusts one CA: `driver` is one of the folder `node`. Use as a context manager."""
 
-    def __init__(self, ca_file):
+    def __init__(self, ca_file, driver="driver.mjs"):
         self._read = b""
         self._process = subprocess.Popen(
-            ["node", str(DRIVER), FOLDER],
+            ["node", str(DRIVERS / driver), FOLDER],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "NODE_EXTRA_CA_CERTS": ca_file},
@@ -33,11 +33,15 @@ class Node:
         self._process.kill()
         self._process.communicate()
 
-    def ask(self, **asked):
-        """What the driver makes of one call."""
+    def answer(self, **asked):
+        """What the driver says to one line."""
         self._process.stdin.write(json.dumps(asked).encode() + b"\n")
         self._process.stdin.flush()
-        answer = json.loads(self._line(time.monotonic() + ANSWERED_WITHIN))
+        return json.loads(self._line(time.monotonic() + ANSWERED_WITHIN))
+
+    def ask(self, **asked):
+        """What the driver makes of one call."""
+        answer = self.answer(**asked)
         if refusal := answer.get("refusal"):
             raise Refused(refusal["status"], refusal["body"], answer["error"])
         assert "result" in answer, answer["error"]

@@ -17,6 +17,13 @@ def register(service, registration_id, key, payload=None, id_scope=None):
     return client.register()
 
 
+def register_over_websocket(service, registration_id, key, payload=None, id_scope=None):
+    """Registers with the synchronous client, over port 443."""
+    client = _client(ProvisioningDeviceClient, service, registration_id, key, id_scope, websockets=True)
+    client.provisioning_payload = payload
+    return client.register()
+
+
 def register_async(service, registration_id, key, payload=None, id_scope=None):
     """Registers with the asynchronous client."""
 
@@ -28,7 +35,7 @@ def register_async(service, registration_id, key, payload=None, id_scope=None):
     return asyncio.run(run())
 
 
-def register_with_certificate(service, registration_id, files):
+def register_with_certificate(service, registration_id, files, **options):
     """Registers with the synchronous client, which shows a certificate."""
     client = ProvisioningDeviceClient.create_from_x509_certificate(
         provisioning_host=service.address,
@@ -36,6 +43,7 @@ def register_with_certificate(service, registration_id, files):
         id_scope=service.id_scope,
         x509=X509(cert_file=str(files.chain), key_file=str(files.key)),
         server_verification_cert=Path(service.ca_file).read_text(),
+        **options,
     )
     return client.register()
 
@@ -52,11 +60,12 @@ def refusal(run, *arguments, **options):
     raise AssertionError(f"not refused but {result.status}")
 
 
-def _client(kind, service, registration_id, key, id_scope):
+def _client(kind, service, registration_id, key, id_scope, **options):
     return kind.create_from_symmetric_key(
         provisioning_host=service.address,
         registration_id=registration_id,
         id_scope=id_scope or service.id_scope,
         symmetric_key=key,
         server_verification_cert=Path(service.ca_file).read_text(),
+        **options,
     )

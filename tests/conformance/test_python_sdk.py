@@ -17,7 +17,9 @@ from credentials import derived_key, fresh_id, fresh_key
 DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z")
 ETAG = re.compile(r'"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"')
 
-both_clients = pytest.mark.parametrize("run", [sdk.register, sdk.register_async], ids=["sync", "aio"])
+each_client = pytest.mark.parametrize(
+    "run", [sdk.register, sdk.register_async, sdk.register_over_websocket], ids=["sync", "aio", "websocket"]
+)
 
 
 def assert_assigned(result, hub, device_id):
@@ -35,7 +37,7 @@ def assert_refused(refusal, text):
     assert text in str(cause)
 
 
-@both_clients
+@each_client
 @pytest.mark.parametrize("which", ["primary", "secondary"])
 def test_a_device_of_a_group_registers_with_either_derived_key(harbor, enrollments, run, which):
     """DPS-SAS-7, DPS-SAS-8, DPS-REG-2, DPS-DEV-1."""
@@ -44,7 +46,7 @@ def test_a_device_of_a_group_registers_with_either_derived_key(harbor, enrollmen
     assert_assigned(run(harbor, registration_id, key), harbor.hub, registration_id)
 
 
-@both_clients
+@each_client
 @pytest.mark.parametrize("which", ["primary", "secondary"])
 def test_a_device_with_its_own_enrollment_registers_with_either_key(harbor, enrollments, run, which):
     """DPS-REG-1, DPS-SAS-8."""
@@ -53,7 +55,7 @@ def test_a_device_with_its_own_enrollment_registers_with_either_key(harbor, enro
     assert_assigned(result, harbor.hub, own.registration_id)
 
 
-@both_clients
+@each_client
 def test_an_enrollment_may_name_another_device_id(harbor, enrollments, run):
     """DPS-REG-18, DPS-ID-8."""
     renamed = enrollments.renamed
@@ -61,7 +63,7 @@ def test_an_enrollment_may_name_another_device_id(harbor, enrollments, run):
     assert_assigned(result, harbor.hub, enrollments.renamed_device_id)
 
 
-@both_clients
+@each_client
 @pytest.mark.parametrize("payload", [{"modelId": "dtmi:a:b;1", "n": [1, None]}, "text", 7], ids=["object", "text", "number"])
 def test_a_device_may_send_any_payload(harbor, enrollments, run, payload):
     """DPS-MQTT-17."""
@@ -70,7 +72,7 @@ def test_a_device_may_send_any_payload(harbor, enrollments, run, payload):
     assert_assigned(result, harbor.hub, registration_id)
 
 
-@both_clients
+@each_client
 def test_the_result_has_every_field_that_the_sdk_reads(harbor, enrollments, run):
     """DPS-BODY-4, DPS-ID-4, DPS-ID-6, DPS-ID-7."""
     registration_id = fresh_id()
@@ -115,20 +117,20 @@ def test_the_sample_group_of_the_contract_works_as_printed(harbor):
     assert_assigned(sdk.register(harbor, registration_id, key), harbor.hub, registration_id)
 
 
-@both_clients
+@each_client
 def test_a_wrong_key_is_a_service_error_within_five_seconds(harbor, enrollments, run):
     """DPS-REG-1, DPS-MQTT-5, DPS-BODY-10."""
     own = enrollments.individual
     assert_refused(sdk.refusal(run, harbor, own.registration_id, fresh_key()), "status code 401")
 
 
-@both_clients
+@each_client
 def test_an_unknown_device_is_a_service_error_within_five_seconds(harbor, run):
     """DPS-REG-2, DPS-BODY-10."""
     assert_refused(sdk.refusal(run, harbor, fresh_id("stranger"), fresh_key()), "status code 401")
 
 
-@both_clients
+@each_client
 def test_a_group_key_used_directly_is_refused_and_the_log_says_so(harbor, enrollments, run):
     """DPS-SAS-9."""
     registration_id = fresh_id("lazy")
@@ -136,7 +138,7 @@ def test_a_group_key_used_directly_is_refused_and_the_log_says_so(harbor, enroll
     harbor.log_line(registration_id, "group key")
 
 
-@both_clients
+@each_client
 def test_an_unknown_id_scope_is_a_credential_error_within_five_seconds(harbor, enrollments, run):
     """DPS-MQTT-4."""
     registration_id = fresh_id()
@@ -145,7 +147,7 @@ def test_an_unknown_id_scope_is_a_credential_error_within_five_seconds(harbor, e
     assert type(error) is exceptions.CredentialError, repr(error)
 
 
-@both_clients
+@each_client
 def test_a_disabled_enrollment_is_told_to_the_device_that_owns_it(harbor, enrollments, run):
     """DPS-REG-5, DPS-REG-20."""
     disabled = enrollments.disabled
@@ -153,7 +155,7 @@ def test_a_disabled_enrollment_is_told_to_the_device_that_owns_it(harbor, enroll
     assert_refused(refusal, "invalid registration status disabled with a status code of 200")
 
 
-@both_clients
+@each_client
 def test_a_disabled_group_is_told_to_its_devices(harbor, enrollments, run):
     """DPS-REG-5, DPS-REG-20."""
     registration_id = fresh_id("retired")
@@ -167,7 +169,7 @@ def test_a_disabled_enrollment_is_not_told_to_a_stranger(harbor, enrollments):
     assert_refused(refusal, "status code 401")
 
 
-@both_clients
+@each_client
 def test_a_tpm_enrollment_refuses_a_symmetric_key(harbor, enrollments, run):
     """DPS-REG-7: a key of a group that would have taken the device does not help."""
     registration_id = enrollments.tpm_registration_id

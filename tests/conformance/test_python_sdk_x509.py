@@ -15,7 +15,7 @@ import sdk
 from credentials import fresh_id, user_name
 from enrollments import fresh_keys, group, individual, symmetric
 from raw_device import RawDevice, context_for, register_packet
-from raw_service import ask
+from raw_service import enroll
 from service import BINARY
 
 
@@ -35,14 +35,6 @@ def admin(service, method, path, body=None):
             return answer.status, json.loads(text) if text else None
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
-
-
-def enroll(service, entry):
-    """Writes an entry of either kind, whatever stood there."""
-    path, id_member = ("enrollments", "registrationId") if "registrationId" in entry else ("enrollmentGroups", "enrollmentGroupId")
-    name = entry[id_member]
-    answer = ask(service, "PUT", f"/{path}/{name}", json_body=entry, headers={"If-Match": "*"})
-    assert answer.status == 200, answer.json
 
 
 def identity(service, device_id):

@@ -39,6 +39,9 @@ pub enum Refusal {
     /// The poll names no operation of this device. Spec: DPS-ID-5.
     #[error(transparent)]
     NoSuchOperation(#[from] NoSuchOperation),
+    /// The device asks for its record, and there is none. Spec: DPS-HTTPS-6.
+    #[error("there is no record of this device: it has not registered, or its record was deleted")]
+    NoRecord,
     /// Too many group searches wait. Spec: DPS-REG-4.
     #[error("too many searches for enrollment groups wait already")]
     Busy,

@@ -197,13 +197,16 @@ impl Registrar {
             return Err(NoSuchOperation::NotThisDevices.into());
         }
         let registration = look_up.registration.ok_or(NoSuchOperation::NoRecord)?;
-        claim(instance, Some(&registration), &attested.entry)?;
-        let registration = match attested.admission {
-            Admission::Admitted { .. } => registration,
-            // Told, not written: a poll changes nothing.
-            Admission::Disabled => registration.disabled(),
-        };
-        Ok(Polled { operation_id, registration })
+        Ok(Polled { operation_id, registration: told(instance, registration, &attested)? })
+    }
+
+    /// Tells the device's current state to whoever proves to be that device, without an operation. Spec: DPS-HTTPS-6.
+    pub async fn look_up(&self, device: &DeviceClaim, moment: Moment) -> Result<Registration, Refusal> {
+        let instance = self.instance(&device.id_scope)?;
+        let look_up = self.store.look_up(&device.id_scope, &device.registration_id).await?;
+        let attested = self.attest(instance, device, &look_up, moment.now, false).await?;
+        let registration = look_up.registration.ok_or(Refusal::NoRecord)?;
+        told(instance, registration, &attested)
     }
 
     /// Ends an operation whose hub had to be asked outside ([`Placement::Outside`]): `outcome` says whether the target
@@ -277,6 +280,19 @@ impl Registrar {
     fn instance(&self, scope: &IdScope) -> Result<&ServiceInstance, Refusal> {
         self.instances.get(scope).ok_or_else(|| Refusal::UnknownIdScope(scope.clone()))
     }
+}
+
+/// The record as a device is told it that only asks: nothing is written.
+fn told(
+    instance: &ServiceInstance,
+    registration: Registration,
+    attested: &Attested,
+) -> Result<Registration, Refusal> {
+    claim(instance, Some(&registration), &attested.entry)?;
+    Ok(match attested.admission {
+        Admission::Admitted { .. } => registration,
+        Admission::Disabled => registration.disabled(),
+    })
 }
 
 /// Spec: DPS-REG-10.

@@ -145,6 +145,11 @@ impl IdScope {
     /// First path segments of the service API: an ID scope of that text would make a path ambiguous. Spec: DPS-ID-3.
     const RESERVED: [&str; 3] = ["enrollments", "enrollmentgroups", "registrations"];
 
+    /// Whether a path that begins so belongs to the service API. Spec: DPS-ID-3.
+    pub fn is_reserved(text: &str) -> bool {
+        Self::RESERVED.iter().any(|word| word.eq_ignore_ascii_case(text))
+    }
+
     /// A new ID scope from four random bytes. Spec: DPS-ID-3.
     pub fn generate(random: [u8; 4]) -> Self {
         Self::from_checked(&format!("0ne{:08X}", u32::from_be_bytes(random)))
@@ -160,7 +165,7 @@ impl FromStr for IdScope {
         if !(4..=32).contains(&text.len()) {
             return Err(BadId::Length(text.len()));
         }
-        if Self::RESERVED.iter().any(|word| word.eq_ignore_ascii_case(text)) {
+        if Self::is_reserved(text) {
             return Err(BadId::Reserved(text.to_owned()));
         }
         Ok(Self::from_checked(text))

@@ -9,6 +9,7 @@ pub mod body;
 pub mod code;
 pub mod connection_string;
 pub mod date;
+pub mod device_path;
 pub mod ids;
 pub mod key;
 pub mod login;

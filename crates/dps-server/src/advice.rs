@@ -12,9 +12,10 @@ use dps_proto::topic::BadTopic;
 
 use crate::admission::NotAdmitted;
 use crate::client_certificates::CertificatesRefused;
-use crate::fault::RequestFault;
+use crate::fault::{RequestFault, Transport};
 use crate::handshake::HandshakeFault;
 use crate::throttle::Throttled;
+use crate::web_socket::WebSocketFault;
 
 /// For a device that lets its answers lie.
 pub const READ_WHAT_IS_SENT: &str = "read from the connection while requests are open: answers wait there";
@@ -23,9 +24,27 @@ const USER_NAME: &str = "send the user name {idScope}/registrations/{registratio
 
 const SERVICE_AT_FAULT: &str = "the device did nothing wrong: see the service's log, and connect again";
 
+/// For a device that breaks the rules of WebSocket.
+pub(crate) fn on_web_socket(fault: &WebSocketFault) -> &'static str {
+    match fault {
+        WebSocketFault::Text => "send MQTT in binary messages (opcode 2)",
+        WebSocketFault::TooLong => {
+            "send no message longer than the largest MQTT packet that is taken, 100 KiB"
+        }
+        WebSocketFault::Protocol(_) => {
+            "send frames as RFC 6455 has them: masked, without extensions, control frames whole"
+        }
+        WebSocketFault::NoRoom => "connect again later: many devices send large messages at this moment",
+    }
+}
+
 /// For a refused request.
-pub fn on_request(fault: &RequestFault) -> Option<String> {
+pub fn on_request(fault: &RequestFault, transport: Transport) -> Option<String> {
     let text = match fault {
+        RequestFault::ApiVersion(_) if transport == Transport::Https => {
+            "add ?api-version=2021-06-01 (or any other date) to the URL"
+        }
+        RequestFault::Http(fault) => fault.advice(),
         RequestFault::ApiVersion(_) => {
             "end the user name in /api-version=2019-03-31 (or any other date), as in idScope/registrations/id/api-version=2019-03-31"
         }
@@ -68,7 +87,7 @@ fn on_refusal(refusal: &Refusal) -> String {
         Refusal::ClaimedAcrossGroups { .. } => {
             "sign with the key derived from the record's group, or delete the registration record first"
         }
-        Refusal::NoSuchOperation(NoSuchOperation::NoRecord) => {
+        Refusal::NoRecord | Refusal::NoSuchOperation(NoSuchOperation::NoRecord) => {
             "register first; the record may have been deleted"
         }
         Refusal::NoSuchOperation(NoSuchOperation::Malformed) => {

@@ -28,6 +28,9 @@ pub trait DeviceStream: AsyncRead + AsyncWrite + Unpin {
     /// In the order in which they came, the device's own first; it has proved that it has the key of that. Empty where there
     /// are none.
     fn certificates(&self) -> &[CertificateDer<'static>];
+
+    /// The device has proved itself: what it sends is no longer counted as that of a stranger.
+    fn attested(&mut self) {}
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> DeviceStream for TlsStream<S> {
@@ -39,6 +42,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> DeviceStream for TlsStream<S> {
 impl<S: DeviceStream + ?Sized> DeviceStream for Box<S> {
     fn certificates(&self) -> &[CertificateDer<'static>] {
         (**self).certificates()
+    }
+
+    fn attested(&mut self) {
+        (**self).attested();
     }
 }
 

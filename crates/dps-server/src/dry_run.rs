@@ -185,7 +185,7 @@ fn describe_fault(fault: &RequestFault, credential: &Credential) -> Value {
         "outcome": "refused",
         "told": fault::of_request(fault, Transport::Mqtt).0.to_string(),
         "reason": fault.to_string(),
-        "advice": advice::on_request(fault),
+        "advice": advice::on_request(fault, Transport::Mqtt),
         "chain": chain.map(|chain| chain.to_json()),
     })
 }

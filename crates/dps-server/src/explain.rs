@@ -38,6 +38,8 @@ pub struct Explanation {
     pub connection: u64,
     /// Where it came from.
     pub peer: SocketAddr,
+    /// How it came: `mqtt`, `mqtt-ws` or `https`.
+    pub transport: Option<&'static str>,
     /// As far as the device said it.
     pub id_scope: Option<IdScope>,
     /// As far as the device said it.
@@ -188,6 +190,7 @@ mod tests {
             tracking_id: Some(TrackingId::from_random(u128::from(number).to_be_bytes())),
             connection: number,
             peer: format!("{address}:1").parse().unwrap(),
+            transport: Some("mqtt"),
             id_scope: Some(scope.parse().unwrap()),
             registration_id: Some(format!("dev-{}", number % 10).parse().unwrap()),
             step: Step::Request,

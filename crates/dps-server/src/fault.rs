@@ -12,6 +12,7 @@ use dps_proto::code::{ErrorCode, TrackingId};
 use dps_proto::date;
 use jiff::Timestamp;
 
+use crate::https::fault::HttpFault;
 use crate::throttle::Throttled;
 
 /// What a transport sends back for one request.
@@ -30,16 +31,22 @@ pub struct Answer {
 pub enum Transport {
     /// MQTT over TLS.
     Mqtt,
+    /// MQTT over WebSocket.
+    MqttWebSocket,
+    /// HTTPS.
+    Https,
 }
 
 impl Transport {
     /// Every one there is.
-    pub const ALL: [Self; 1] = [Self::Mqtt];
+    pub const ALL: [Self; 3] = [Self::Mqtt, Self::MqttWebSocket, Self::Https];
 
     /// The word for logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Mqtt => "mqtt",
+            Self::MqttWebSocket => "mqtt-ws",
+            Self::Https => "https",
         }
     }
 }
@@ -67,6 +74,9 @@ pub enum RequestFault {
     /// It took longer than a device should wait.
     #[error("the request was not decided in time")]
     TimedOut,
+    /// What is wrong with it is a matter of HTTP.
+    #[error(transparent)]
+    Http(#[from] HttpFault),
 }
 
 impl From<Throttled> for RequestFault {
@@ -113,6 +123,7 @@ pub fn of_request(fault: &RequestFault, transport: Transport) -> (ErrorCode, &'s
         RequestFault::Refused(refusal) => of_refusal(refusal, transport),
         RequestFault::Throttled { .. } => (ErrorCode::THROTTLED, THROTTLED),
         RequestFault::TimedOut => (ErrorCode::UNAVAILABLE, UNAVAILABLE),
+        RequestFault::Http(fault) => fault.told(),
     }
 }
 
@@ -136,11 +147,13 @@ fn of_refusal(refusal: &Refusal, transport: Transport) -> (ErrorCode, &'static s
         Refusal::Unproven(unproven) => (ErrorCode::UNAUTHORIZED, of_unproven(unproven)),
         Refusal::TpmWanted => match transport {
             // Azure refuses TPM over MQTT too, without saying so. Spec: DPS-REG-7.
-            Transport::Mqtt => {
+            Transport::Mqtt | Transport::MqttWebSocket => {
                 (ErrorCode::UNAUTHORIZED, "TPM attestation is not supported over MQTT; use HTTPS or AMQP.")
             }
+            Transport::Https => (ErrorCode::UNAUTHORIZED, UNAUTHORIZED),
         },
         Refusal::NoSuchOperation(_) => (ErrorCode::OPERATION_NOT_FOUND, "Operation not found."),
+        Refusal::NoRecord => (ErrorCode::REGISTRATION_NOT_FOUND, "Registration not found."),
         Refusal::Busy => (ErrorCode::THROTTLED, THROTTLED),
         Refusal::Contended(_) | Refusal::Store(StoreError::Unavailable(_)) => {
             (ErrorCode::UNAVAILABLE, UNAVAILABLE)

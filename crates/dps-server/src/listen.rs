@@ -16,6 +16,7 @@ use crate::admission::{Admitted, NotAdmitted};
 use crate::advice;
 use crate::client_certificates::CertificatesRefused;
 use crate::explain::{Explanation, Step};
+use crate::fault::Transport;
 use crate::flight_limit::FlightLimit;
 use crate::front_end::{FrontEnd, Peer};
 use crate::handshake::HandshakeFault;
@@ -40,12 +41,13 @@ pub async fn mqtt(
     accept("mqtt", listener, tls, front_end, stopping, |connected| async move {
         let Connected { tls, peer, admitted, front_end, stopping } = connected;
         // Boxed: the largest stage of a connection, and the longest.
-        Box::pin(connection::serve(tls, peer, admitted, &front_end, stopping)).await;
+        Box::pin(connection::serve(tls, Transport::Mqtt, peer, admitted, &front_end, stopping)).await;
     })
     .await;
 }
 
-/// Serves the service API over HTTPS, as [`mqtt`] serves devices. Spec: DPS-SERVICE-1.
+/// Serves MQTT over WebSocket, the HTTPS device API and the service API, as [`mqtt`] serves devices. Spec: DPS-SERVICE-1, DPS-HTTPS-1,
+/// DPS-WS-1.
 pub async fn https(
     listener: TcpListener,
     tls: Arc<ServerConfig>,
@@ -182,7 +184,7 @@ async fn shake(
         reason = %fault,
         "TLS handshake failed"
     );
-    explain(front_end, peer, fault.to_string(), advice::on_handshake(&fault));
+    explain(front_end, transport, peer, fault.to_string(), advice::on_handshake(&fault));
     None
 }
 
@@ -201,16 +203,17 @@ fn turn_away(front_end: &FrontEnd, transport: &'static str, peer: Peer, refused:
             "connection turned away"
         );
     }
-    explain(front_end, peer, refused.to_string(), advice::on_turned_away(refused));
+    explain(front_end, transport, peer, refused.to_string(), advice::on_turned_away(refused));
 }
 
 /// Spec: DPS-EXPLAIN-4.
-fn explain(front_end: &FrontEnd, peer: Peer, reason: String, advice: &str) {
+fn explain(front_end: &FrontEnd, transport: &'static str, peer: Peer, reason: String, advice: &str) {
     let explanation = Explanation {
         at: front_end.moments.moment().now,
         tracking_id: None,
         connection: peer.connection,
         peer: peer.address,
+        transport: Some(transport),
         id_scope: None,
         registration_id: None,
         step: Step::TlsHandshake,

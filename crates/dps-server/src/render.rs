@@ -10,13 +10,18 @@ use dps_proto::code::ErrorCode;
 use dps_proto::date;
 use serde_json::Value;
 
-use crate::fault::{self, Answer};
+use crate::fault::{self, Answer, Transport};
 
 /// The api-version that brought `reprovisionedToInitialAssignment`. Spec: DPS-BODY-7.
 const FULL_SUBSTATUS_SINCE: &str = "2019-04-15";
 
 /// The answer to a register.
-pub fn registered(registered: &Registered, api_version: &ApiVersion, retry_after_s: u32) -> Answer {
+pub fn registered(
+    registered: &Registered,
+    api_version: &ApiVersion,
+    transport: Transport,
+    retry_after_s: u32,
+) -> Answer {
     match registered {
         Registered::Accepted { operation_id, .. } => {
             let body = OperationStatus {
@@ -32,9 +37,16 @@ pub fn registered(registered: &Registered, api_version: &ApiVersion, retry_after
                 status: Status::Disabled,
                 registration_state: Some(state(registration, api_version)),
             };
-            Answer { status: 200, retry_after_s: None, body: to_bytes(&body) }
+            // Clients take nothing else for an answer to a register. Spec: DPS-HTTPS-4.
+            let status = if transport == Transport::Https { 202 } else { 200 };
+            Answer { status, retry_after_s: None, body: to_bytes(&body) }
         }
     }
+}
+
+/// The answer to a status look-up: the record alone. Spec: DPS-HTTPS-6.
+pub fn looked_up(registration: &Registration, api_version: &ApiVersion) -> Answer {
+    Answer { status: 200, retry_after_s: None, body: to_bytes(&state(registration, api_version)) }
 }
 
 /// The answer to a poll.
@@ -262,9 +274,11 @@ mod tests {
             r#""status":"disabled","registrationState":{{"registrationId":"sensor-7","status":"disabled",{DATES}"#
         );
         let at_register = Registered::Disabled { registration: disabled.registration.clone() };
-        let answer = registered(&at_register, &version, 3);
+        let answer = registered(&at_register, &version, Transport::Mqtt, 3);
         assert_eq!((answer.status, answer.retry_after_s), (200, None));
         assert_eq!(String::from_utf8_lossy(&answer.body), format!(r#"{{"operationId":"",{rest}"#));
+        let over_https = registered(&at_register, &version, Transport::Https, 3);
+        assert_eq!((over_https.status, over_https.retry_after_s, over_https.body), (202, None, answer.body));
         answers(disabled.registration.state, "2019-03-31", 200, None, &format!("{OPERATION}{rest}"));
     }
 
@@ -277,7 +291,7 @@ mod tests {
         });
         let accepted =
             Registered::Accepted { operation_id, registration, noted: dps_core::register::Noted::default() };
-        let answer = registered(&accepted, &"2019-03-31".parse().unwrap(), 3);
+        let answer = registered(&accepted, &"2019-03-31".parse().unwrap(), Transport::Https, 3);
         assert_eq!((answer.status, answer.retry_after_s), (202, Some(3)));
         assert_eq!(String::from_utf8_lossy(&answer.body), format!(r#"{OPERATION}"status":"assigning"}}"#));
     }

@@ -27,6 +27,10 @@ impl<S> WriteDeadline<S> {
         Self { stream, within, waiting: None }
     }
 
+    pub(crate) fn into_inner(self) -> S {
+        self.stream
+    }
+
     /// Passes `progress` on, or starts the clock and says when it has run out.
     fn judge<T>(&mut self, context: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if progress.is_ready() {

@@ -19,6 +19,7 @@ use dps_core::x509::{
 };
 use dps_proto::api_version::BadApiVersion;
 use dps_proto::body::BadRegisterBody;
+use dps_proto::device_path::BadDevicePath;
 use dps_proto::ids::BadId;
 use dps_proto::login::BadUserName;
 use dps_proto::mqtt::{CloseReason, ConnectRefusal, Kind, Limit, Malformed};
@@ -28,10 +29,13 @@ use dps_server::admission::NotAdmitted;
 use dps_server::advice;
 use dps_server::client_certificates::CertificatesRefused;
 use dps_server::explain::Step;
-use dps_server::fault::RequestFault;
+use dps_server::fault::{RequestFault, Transport};
 use dps_server::handshake::HandshakeFault;
+use dps_server::https::body::BodyFault;
+use dps_server::https::fault::HttpFault;
 use dps_server::mqtt::end::End;
 use dps_server::throttle::Throttled;
+use dps_server::web_socket::WebSocketFault;
 use jiff::Timestamp;
 
 /// A function that names the kind of a value, and the list of all the names it can give.
@@ -49,6 +53,17 @@ kinds!(kind_of_request, REQUESTS, RequestFault,
     RequestFault::Body(BadRegisterBody::Json(_)) => "body: json",
     RequestFault::Body(BadRegisterBody::OtherRegistrationId(_)) => "body: other id",
     RequestFault::TimedOut => "timed out",
+    RequestFault::Http(HttpFault::Path(BadDevicePath::IdScope(_))) => "http: scope",
+    RequestFault::Http(HttpFault::Path(BadDevicePath::RegistrationId(_))) => "http: id",
+    RequestFault::Http(HttpFault::Path(BadDevicePath::Encoding)) => "http: encoding",
+    RequestFault::Http(HttpFault::Method { .. }) => "http: method",
+    RequestFault::Http(HttpFault::Body(BodyFault::MediaType(_))) => "http: media type",
+    RequestFault::Http(HttpFault::Body(BodyFault::TooLarge(_))) => "http: body too large",
+    RequestFault::Http(HttpFault::Body(BodyFault::Broken(_))) => "http: body broken",
+    RequestFault::Http(HttpFault::Body(BodyFault::Late(_))) => "http: body late",
+    RequestFault::Http(HttpFault::Subprotocol(_)) => "web socket: subprotocol",
+    RequestFault::Http(HttpFault::Upgrade(_)) => "web socket: upgrade",
+    RequestFault::Refused(Refusal::NoRecord) => "no record",
     RequestFault::Throttled { throttled: Throttled::InFlight, .. } => "throttled: in flight",
     RequestFault::Throttled { throttled: Throttled::Registrations, .. } => "throttled: registrations",
     RequestFault::Throttled { throttled: Throttled::Polls, .. } => "throttled: polls",
@@ -110,6 +125,10 @@ kinds!(kind_of_chain_fault, CHAIN_FAULTS, ChainFault,
 kinds!(kind_of_end, ENDS, End,
     End::Lost(_) => "lost",
     End::WriteTimeout => "write timeout",
+    End::WebSocket(WebSocketFault::Text) => "web socket: text",
+    End::WebSocket(WebSocketFault::TooLong) => "web socket: too long",
+    End::WebSocket(WebSocketFault::Protocol(_)) => "web socket: protocol",
+    End::WebSocket(WebSocketFault::NoRoom) => "web socket: no room",
     End::Session(CloseReason::Disconnected) => "disconnected",
     End::Session(CloseReason::ConnectionEnded) => "ended",
     End::Session(CloseReason::Shutdown) => "shutdown",
@@ -445,8 +464,65 @@ fn every_refused_request_says_why_and_what_would_work() {
             "the chain leads to enrollment group fleet, which refers to the CA certificate plant, and that is not verified",
             "harbormaster certificate verify",
         ),
+        (
+            HttpFault::from(BadDevicePath::IdScope(BadId::Length(3))).into(),
+            "the ID scope of the path: it has 3 characters",
+            "the ID scope comes first",
+        ),
+        (
+            HttpFault::from(BadDevicePath::RegistrationId(BadId::Character('%'))).into(),
+            "the registration id of the path: it holds the character '%'",
+            "correct the registration id",
+        ),
+        (
+            HttpFault::from(BadDevicePath::Encoding).into(),
+            "a segment of the path is not percent-encoded text",
+            "percent-encode each segment of the path once",
+        ),
+        (
+            HttpFault::Method { method: "POST".into(), path: ".../register", allowed: "PUT" }.into(),
+            ".../register takes PUT, not POST",
+            "use PUT for .../register",
+        ),
+        (
+            HttpFault::from(BodyFault::MediaType("text/plain".into())).into(),
+            "the body is \"text/plain\", not application/json",
+            "Content-Type: application/json",
+        ),
+        (
+            HttpFault::from(BodyFault::TooLarge(9)).into(),
+            "the body is larger than 9 bytes",
+            "shorter payload",
+        ),
+        (
+            HttpFault::from(BodyFault::Broken("gone".into())).into(),
+            "the body did not arrive: gone",
+            "Content-Length",
+        ),
+        (
+            HttpFault::from(BodyFault::Late(Duration::from_secs(8))).into(),
+            "the body did not arrive within 8s",
+            "send the whole body at once",
+        ),
+        (
+            HttpFault::Subprotocol("AMQPWSB10".into()).into(),
+            "the WebSocket offers the subprotocols \"AMQPWSB10\", and not mqtt",
+            "Sec-WebSocket-Protocol: mqtt",
+        ),
+        (
+            HttpFault::Upgrade("is not of version 13").into(),
+            "the request for a WebSocket is not of version 13",
+            "Sec-WebSocket-Version: 13",
+        ),
+        (
+            Refusal::NoRecord.into(),
+            "there is no record of this device: it has not registered, or its record was deleted",
+            "register first",
+        ),
     ];
-    check(rows, REQUESTS, kind_of_request, advice::on_request);
+    check(rows, REQUESTS, kind_of_request, |fault| advice::on_request(fault, Transport::Mqtt));
+    let version = RequestFault::ApiVersion(BadApiVersion);
+    assert!(advice::on_request(&version, Transport::Https).unwrap().contains("?api-version="));
 }
 
 /// DPS-X509-21, DPS-EXPLAIN-3
@@ -557,7 +633,7 @@ fn every_rule_that_a_chain_breaks_says_why_and_what_would_work() {
         ),
         (ChainFault::TooManySignatures(32), "the path was given up after 32 signatures", "key identifiers"),
     ];
-    let advice = |fault: &ChainFault| advice::on_request(&broken(fault.clone()));
+    let advice = |fault: &ChainFault| advice::on_request(&broken(fault.clone()), Transport::Mqtt);
     check(rows, CHAIN_FAULTS, kind_of_chain_fault, advice);
 }
 
@@ -573,7 +649,7 @@ fn what_differs_in_the_resource_of_a_token_is_named() {
         ("0ne0", "has another form"),
         ("0ne0%2Fregistration%2Fdev-1", "has another form"),
     ] {
-        let advice = advice::on_request(&resource(received)).unwrap();
+        let advice = advice::on_request(&resource(received), Transport::Mqtt).unwrap();
         assert!(advice.starts_with("sign sr=0ne0/registrations/dev-1,"), "{advice}");
         assert!(advice.ends_with(words) || advice.contains(words), "{received}: {advice}");
     }
@@ -591,6 +667,26 @@ fn every_end_of_a_connection_says_why_and_what_would_work() {
     let rows = vec![
         (End::Lost(ErrorKind::ConnectionReset), "the connection was lost: connection reset", ""),
         (End::WriteTimeout, "the device did not take what it was sent", "read from the connection"),
+        (
+            End::WebSocket(WebSocketFault::Text),
+            "the device sent a text message; MQTT is binary",
+            "binary messages",
+        ),
+        (
+            End::WebSocket(WebSocketFault::TooLong),
+            "the device sent a frame or message of more than 102400 bytes",
+            "no message longer than",
+        ),
+        (
+            End::WebSocket(WebSocketFault::Protocol("x".into())),
+            "the device broke the rules of WebSocket: x",
+            "RFC 6455",
+        ),
+        (
+            End::WebSocket(WebSocketFault::NoRoom),
+            "the bytes that connections not yet attested may buffer are used up",
+            "connect again later",
+        ),
         (session(CloseReason::Disconnected), "the device disconnected", ""),
         (session(CloseReason::ConnectionEnded), "the device closed the connection", ""),
         (session(CloseReason::Shutdown), "the service is shutting down", ""),

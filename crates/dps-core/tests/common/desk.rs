@@ -142,6 +142,10 @@ impl Desk {
         drive(self.registrar.poll(device, &operation.to_string(), self.moment()))
     }
 
+    pub(crate) fn look_up(&self, device: &DeviceClaim) -> Result<Registration, Refusal> {
+        drive(self.registrar.look_up(device, self.moment()))
+    }
+
     /// The state that a poll that must succeed is told.
     #[track_caller]
     pub(crate) fn polled(&self, device: &DeviceClaim, operation: OperationId) -> State {

@@ -189,6 +189,21 @@ fn polls_write_nothing() {
     assert_eq!(desk.record("line-1"), Some(record));
 }
 
+/// DPS-HTTPS-6, DPS-REG-14
+#[test]
+fn a_look_up_tells_the_record_to_its_device_alone_and_writes_nothing() {
+    let desk = desk();
+    let device = desk.by_group("line-1", "alpha");
+    assert!(matches!(desk.look_up(&device), Err(Refusal::NoRecord)));
+    let (_, record) = desk.accepted(&device);
+    let commits = desk.store.calls(Call::Commit);
+    assert_eq!(desk.look_up(&device).unwrap(), record);
+    assert!(matches!(desk.look_up(&desk.by_group("line-1", "nobody")), Err(Refusal::Unproven(_))));
+    desk.put_group(group("alpha").disabled());
+    assert!(matches!(desk.look_up(&device).unwrap().state, State::Disabled { .. }));
+    assert_eq!(desk.store.calls(Call::Commit), commits);
+}
+
 /// DPS-ID-5, DPS-ID-2: the id is folded before it is judged.
 #[test]
 fn an_operation_id_is_good_whatever_the_spelling_of_the_device() {

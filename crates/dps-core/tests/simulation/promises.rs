@@ -97,6 +97,7 @@ fn check_refusal(why: &Refusal) -> Result<(), String> {
         Refusal::Unproven(_) | Refusal::NoSuchOperation(_) => Ok(()),
         Refusal::UnknownIdScope(_)
         | Refusal::TpmWanted
+        | Refusal::NoRecord
         | Refusal::ClaimedAcrossGroups { .. }
         | Refusal::Busy
         | Refusal::Contended(_)

@@ -55,6 +55,12 @@ pub fn decode(buffer: &mut BytesMut, from: Peer) -> Result<Option<Packet>, Malfo
     packet.map(Some)
 }
 
+/// How many bytes the packet has that `bytes` begin with; `None` where that cannot be told yet, or never.
+pub fn packet_length(bytes: &[u8]) -> Option<usize> {
+    let (remaining, bytes) = remaining_length(bytes.get(1..)?).ok()??;
+    Some(1 + bytes + remaining)
+}
+
 /// Type, flags and remaining length: two to five bytes.
 #[derive(Clone, Copy)]
 struct Header {

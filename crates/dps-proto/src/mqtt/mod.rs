@@ -21,7 +21,7 @@ mod session;
 pub use close::{CloseReason, ConnectRefusal};
 pub use decode::{
     ANSWER_TOPIC_BYTES_MAX, CONNECT_BYTES_MAX, PAYLOAD_BYTES_MAX, PUBLISH_BYTES_MAX, SUBSCRIBE_BYTES_MAX,
-    decode,
+    decode, packet_length,
 };
 pub use device::{DeviceLogin, DeviceOptions, DeviceOutput, DeviceSession, RETRY_AFTER_MAX, TRIES_MAX};
 pub use encode::{TooLarge, encode};

@@ -1,25 +1,45 @@
-//! One client's HTTPS connection. Spec: DPS-SERVICE-1, DPS-LIMIT-3.
+//! One client's connection to port 443: requests of devices and of clients of the service API, or a WebSocket.
+//! Spec: DPS-SERVICE-1, DPS-HTTPS-1, DPS-HTTPS-9, DPS-WS-1, DPS-LIMIT-3.
 
+pub mod body;
 pub mod end;
+pub mod fault;
+pub(crate) mod head;
+mod standing;
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use hyper::header::{CONNECTION, HeaderValue};
+use bytes::Bytes;
+use dps_core::x509::{Presented, PresentedChain};
+use dps_proto::device_path::DevicePath;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_VERSION};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 
 use crate::admission::Admitted;
+use crate::client_certificates::DeviceStream;
+use crate::device_api;
+use crate::device_request::Origin;
 use crate::explain::{Explanation, Step};
+use crate::fault::Transport;
 use crate::front_end::{FrontEnd, Peer};
+use crate::limits::Charge;
+use crate::mqtt::connection;
 use crate::service_api::{ServiceApi, TRANSPORT};
+use crate::web_socket::{WebSocket, handshake};
 use crate::write_deadline::WriteDeadline;
 use end::End;
+use standing::{HeadWatch, Standing};
 
 /// Bytes of a request's head, and of what is buffered of a body. Spec: DPS-LIMIT-10.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -30,15 +50,19 @@ const HEADERS_MAX: usize = 64;
 /// How long a client may take to read what was answered before the service was to stop.
 const LAST_ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// How far a client has come.
-struct Standing {
-    admitted: Admitted,
-    /// A request of it was allowed.
-    is_let_in: bool,
-    /// Its last request was refused, and no other had been allowed.
-    is_turned_away: bool,
-    /// Requests that have no answer yet.
-    in_flight: usize,
+/// The answer to one request.
+pub struct Answered {
+    /// For the client.
+    pub response: Response<Full<Bytes>>,
+    /// Whether the client proved to be one that may ask for it.
+    pub is_let_in: bool,
+}
+
+/// What a connection came to.
+enum Outcome<S> {
+    Ended(End),
+    /// It is a WebSocket from here on; some of it may be read already.
+    WebSocket(S, Bytes, Admitted),
 }
 
 /// Serves one client until either side ends the connection, or `stopping` becomes true and the request in flight is done.
@@ -50,61 +74,71 @@ pub async fn serve<S>(
     service_api: Arc<ServiceApi>,
     stopping: watch::Receiver<bool>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
+    S: DeviceStream + Send + 'static,
 {
-    let _open = front_end.metrics.connection();
-    let end = until_ended(stream, peer, admitted, front_end, service_api, stopping).await;
-    note(front_end, peer, &end);
+    let requests = async {
+        let _open = front_end.metrics.connection();
+        requests(stream, peer, admitted, front_end, service_api, stopping.clone()).await
+    };
+    // Boxed, so that a WebSocket does not keep the room of HTTP for life.
+    match Box::pin(requests).await {
+        Outcome::Ended(end) => note(front_end, peer, &end),
+        Outcome::WebSocket(stream, read, admitted) => {
+            let charge = Charge::new(Arc::clone(&front_end.unattested_bytes));
+            let stream = WebSocket::new(stream, read, charge).await;
+            let transport = Transport::MqttWebSocket;
+            Box::pin(connection::serve(stream, transport, peer, admitted, front_end, stopping)).await;
+        }
+    }
 }
 
-async fn until_ended<S>(
+async fn requests<S>(
     stream: S,
     peer: Peer,
     admitted: Admitted,
     front_end: &FrontEnd,
     service_api: Arc<ServiceApi>,
     mut stopping: watch::Receiver<bool>,
-) -> End
+) -> Outcome<S>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send,
+    S: DeviceStream + Send + 'static,
 {
-    let standing = Mutex::new(Standing { admitted, is_let_in: false, is_turned_away: false, in_flight: 0 });
-    let standing = || standing.lock().unwrap_or_else(PoisonError::into_inner);
-    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
-        let service_api = Arc::clone(&service_api);
-        standing().in_flight += 1;
-        async move {
-            let (head, body) = request.into_parts();
-            let answered = Box::pin(service_api.answer(&head, body, peer)).await;
-            let mut response = answered.response;
-            let mut standing = standing();
-            standing.in_flight -= 1;
-            if answered.is_authorized {
-                standing.admitted.attested();
-                standing.is_let_in = true;
-            } else if !standing.is_let_in {
-                // Or it could stay for ever without proving anything.
-                standing.is_turned_away = true;
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(response)
-        }
+    let standing = Arc::new(Standing::new(admitted, &front_end.limits.session));
+    let router = Router {
+        front_end,
+        peer,
+        service_api,
+        standing: &standing,
+        shown: stream.certificates().to_vec(),
+        presented: OnceLock::new(),
+    };
+    let service = service_fn(|request| {
+        let router = &router;
+        async move { Ok::<_, Infallible>(router.answer(request).await) }
     });
     let stream = WriteDeadline::new(stream, front_end.limits.write_within);
-    // Also how long a connection may stay open between two requests.
-    let head_within = front_end.limits.session.attest_within;
+    let stream = TokioIo::new(HeadWatch::new(stream, Arc::clone(&standing)));
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_within)
+        // Heads have deadlines of their own, which hyper's one does not fit.
+        .header_read_timeout(None)
         .max_buf_size(BUFFER_BYTES)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(stream, service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        _ = stopping.wait_for(|stop| *stop) => None,
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break Some(ended),
+            () = sleep_until(standing.deadline()) => {
+                if let Some(end) = standing.overdue() {
+                    return Outcome::Ended(end);
+                }
+            }
+            () = standing.head_began() => {}
+            _ = stopping.wait_for(|stop| *stop) => break None,
+        }
     };
-    let is_in_flight = standing().in_flight > 0;
+    let is_in_flight = standing.is_in_flight();
     let ended = match ended {
         Some(ended) => ended,
         None => {
@@ -117,14 +151,88 @@ where
             }
         }
     };
-    match ended {
-        Ok(()) if standing().is_turned_away => End::NotLetIn,
+    if let (Ok(()), Some(upgrade)) = (&ended, standing.take_upgrade()) {
+        return upgraded(upgrade, &standing).await;
+    }
+    Outcome::Ended(match ended {
+        Ok(()) if standing.is_turned_away() => End::NotLetIn,
         Ok(()) if *stopping.borrow() => End::Shutdown,
         Ok(()) => End::ByClient,
-        Err(why) if why.is_timeout() && !standing().is_let_in => End::HeadTimeout { within: head_within },
-        Err(why) if why.is_timeout() => End::Idle { after: head_within },
         Err(why) if why.is_parse_too_large() => End::HeadTooLarge { bytes: BUFFER_BYTES, lines: HEADERS_MAX },
         Err(why) => End::of_error(&why),
+    })
+}
+
+/// Takes the stream back from HTTP.
+async fn upgraded<S: DeviceStream + Send + 'static>(upgrade: OnUpgrade, standing: &Standing) -> Outcome<S> {
+    let Ok(upgraded) = upgrade.await else { return Outcome::Ended(End::ByClient) };
+    let (Ok(parts), Some(admitted)) =
+        (upgraded.downcast::<TokioIo<HeadWatch<WriteDeadline<S>>>>(), standing.take_admitted())
+    else {
+        // It is the stream that HTTP was given, once.
+        return Outcome::Ended(End::ByClient);
+    };
+    let stream = parts.io.into_inner().into_inner().into_inner();
+    Outcome::WebSocket(stream, parts.read_buf, admitted)
+}
+
+/// Leads each request of a connection to whom it is for.
+struct Router<'f> {
+    front_end: &'f FrontEnd,
+    peer: Peer,
+    service_api: Arc<ServiceApi>,
+    standing: &'f Standing,
+    /// What the client showed in the TLS handshake.
+    shown: Vec<CertificateDer<'static>>,
+    /// That, read once for all requests.
+    presented: OnceLock<Option<Presented>>,
+}
+
+impl Router<'_> {
+    async fn answer(&self, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+        self.standing.head_came();
+        let upgrade = hyper::upgrade::on(&mut request);
+        let (head, body) = request.into_parts();
+        let Answered { mut response, is_let_in } = if handshake::is_wanted(&head) {
+            match handshake::accept(&head) {
+                Ok(response) => {
+                    self.standing.upgrades(upgrade);
+                    return response;
+                }
+                Err(fault) => {
+                    let refused = self.origin(Transport::MqttWebSocket).refuse(None, None, &fault.into());
+                    let tracking_id =
+                        refused.tracking_id.unwrap_or_else(|| self.front_end.moments.tracking_id());
+                    let mut response = device_api::response(refused.answer, tracking_id);
+                    let headers = response.headers_mut();
+                    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+                    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+                    Answered { response, is_let_in: false }
+                }
+            }
+        } else if let Some(path) = DevicePath::parse(head.uri.path()) {
+            let origin = self.origin(Transport::Https);
+            Box::pin(device_api::answer(origin, path, self.presented(), &head, body)).await
+        } else {
+            Box::pin(self.service_api.answer(&head, body, self.peer)).await
+        };
+        if self.standing.answered(is_let_in) {
+            // Or it could stay for ever without proving anything.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    fn origin(&self, transport: Transport) -> Origin<'_> {
+        Origin { front_end: self.front_end, peer: self.peer, transport }
+    }
+
+    fn presented(&self) -> Option<Presented> {
+        let read = || {
+            let chain = PresentedChain::read(self.shown.iter().map(|certificate| &**certificate));
+            (!self.shown.is_empty()).then(|| chain.map(Arc::new))
+        };
+        self.presented.get_or_init(read).clone()
     }
 }
 
@@ -145,6 +253,7 @@ fn note(front_end: &FrontEnd, peer: Peer, end: &End) {
         tracking_id: None,
         connection,
         peer: address,
+        transport: Some(transport),
         id_scope: None,
         registration_id: None,
         step: Step::Connection,

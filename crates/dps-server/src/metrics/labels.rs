@@ -136,6 +136,8 @@ pub enum Asked {
     Register,
     /// A poll.
     Poll,
+    /// A status look-up.
+    LookUp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -5,6 +5,7 @@ use dps_proto::mqtt::CloseReason;
 use crate::advice;
 use crate::explain::Step;
 use crate::metrics::{Closed, Limit};
+use crate::web_socket::WebSocketFault;
 
 /// Why a connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -18,16 +19,28 @@ pub enum End {
     /// The device did not read.
     #[error("the device did not take what it was sent")]
     WriteTimeout,
+    /// The device broke the rules of WebSocket. Spec: DPS-WS-7.
+    #[error(transparent)]
+    WebSocket(WebSocketFault),
 }
 
 impl End {
+    /// What brought about an error of the stream.
+    pub(super) fn of_error(why: &std::io::Error) -> Self {
+        match why.get_ref().and_then(|inner| inner.downcast_ref::<WebSocketFault>()) {
+            Some(WebSocketFault::NoRoom) => Self::Session(CloseReason::BufferBudget),
+            Some(fault) => Self::WebSocket(fault.clone()),
+            None => Self::Lost(why.kind()),
+        }
+    }
+
     /// Whether the log need not warn.
     pub fn is_normal(&self) -> bool {
         match self {
             Self::Session(reason) => reason.is_normal(),
             // Many devices go without a DISCONNECT, and without TLS's own farewell.
             Self::Lost(_) => true,
-            Self::WriteTimeout => false,
+            Self::WriteTimeout | Self::WebSocket(_) => false,
         }
     }
 
@@ -37,6 +50,7 @@ impl End {
             Self::Session(reason) => reason,
             Self::Lost(_) => return Closed::ByDevice,
             Self::WriteTimeout => return Closed::Limit,
+            Self::WebSocket(_) => return Closed::Broken,
         };
         match reason {
             CloseReason::Disconnected | CloseReason::ConnectionEnded => Closed::ByDevice,
@@ -64,6 +78,7 @@ impl End {
             Self::Session(reason) => reason,
             Self::Lost(_) => return None,
             Self::WriteTimeout => return Some(Limit::WriteTime),
+            Self::WebSocket(fault) => return (*fault == WebSocketFault::TooLong).then_some(Limit::Packet),
         };
         match reason {
             CloseReason::ConnectTimeout { .. } => Some(Limit::ConnectTime),
@@ -90,7 +105,7 @@ impl End {
     pub fn step(&self) -> Step {
         match self {
             Self::Session(CloseReason::RefusedConnect(_)) => Step::Connect,
-            Self::Session(_) | Self::Lost(_) | Self::WriteTimeout => Step::Connection,
+            Self::Session(_) | Self::Lost(_) | Self::WriteTimeout | Self::WebSocket(_) => Step::Connection,
         }
     }
 
@@ -100,7 +115,7 @@ impl End {
             Self::Session(CloseReason::RefusedConnect(refusal)) => {
                 format!("CONNACK {}", refusal.code() as u8)
             }
-            Self::Session(_) | Self::Lost(_) | Self::WriteTimeout => String::new(),
+            Self::Session(_) | Self::Lost(_) | Self::WriteTimeout | Self::WebSocket(_) => String::new(),
         }
     }
 
@@ -110,6 +125,7 @@ impl End {
             Self::Session(reason) => advice::on_close(reason),
             Self::Lost(_) => None,
             Self::WriteTimeout => Some(advice::READ_WHAT_IS_SENT.to_owned()),
+            Self::WebSocket(fault) => Some(advice::on_web_socket(fault).to_owned()),
         }
     }
 }
@@ -138,6 +154,8 @@ mod tests {
             (End::Session(CloseReason::SecondConnect), Closed::Broken, None, false),
             (End::Session(CloseReason::AnswerOverdue), Closed::Failure, None, false),
             (End::WriteTimeout, Closed::Limit, Some(Limit::WriteTime), false),
+            (End::WebSocket(WebSocketFault::Text), Closed::Broken, None, false),
+            (End::WebSocket(WebSocketFault::TooLong), Closed::Broken, Some(Limit::Packet), false),
         ];
         for (end, outcome, limit, is_normal) in rows {
             assert_eq!((end.outcome(), end.limit(), end.is_normal()), (outcome, limit, is_normal), "{end}");

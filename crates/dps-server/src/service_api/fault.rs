@@ -1,7 +1,6 @@
 //! Refusals, as clients of the service API read them. Spec: DPS-SERVICE-5, DPS-SERVICE-13, DPS-SERVICE-18.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use dps_core::access::Denied;
 use dps_core::enrollment::EntryRef;
@@ -13,6 +12,7 @@ use super::lists::CONTINUATION;
 use super::route::NoRoute;
 use crate::advice;
 use crate::enrollment_json::BadMember;
+use crate::https::body::BodyFault;
 use crate::metrics::Limit;
 use crate::throttle::Throttled;
 
@@ -32,20 +32,11 @@ pub enum ServiceFault {
     #[error(transparent)]
     Denied(#[from] Denied),
     /// Spec: DPS-SERVICE-18.
-    #[error("the body is {0:?}, not application/json")]
-    MediaType(String),
+    #[error(transparent)]
+    Body(#[from] BodyFault),
     /// Spec: DPS-SERVICE-18.
     #[error("the body is no JSON: {0}")]
     NotJson(String),
-    /// Spec: DPS-SERVICE-18.
-    #[error("the body is larger than {0} bytes")]
-    BodyTooLarge(usize),
-    /// The peer broke off.
-    #[error("the body did not arrive: {0}")]
-    BodyBroken(String),
-    /// The peer was too slow. Spec: DPS-LIMIT-3.
-    #[error("the body did not arrive within {0:?}")]
-    BodyLate(Duration),
     /// Spec: DPS-SERVICE-18.
     #[error(transparent)]
     Member(#[from] BadMember),
@@ -100,13 +91,19 @@ impl ServiceFault {
                 (ErrorCode::FORBIDDEN, format!("The shared access policy lacks the right {right}.").into())
             }
             Self::Denied(_) => (ErrorCode::UNAUTHORIZED, "Unauthorized".into()),
-            Self::MediaType(_) => (ErrorCode::MEDIA_TYPE, "The body must be application/json.".into()),
+            Self::Body(BodyFault::MediaType(_)) => {
+                (ErrorCode::MEDIA_TYPE, "The body must be application/json.".into())
+            }
             Self::NotJson(_) => (ErrorCode::BAD_REQUEST, "The request body is not JSON.".into()),
-            Self::BodyTooLarge(bytes) => {
+            Self::Body(BodyFault::TooLarge(bytes)) => {
                 (ErrorCode::TOO_LARGE, format!("The body must not exceed {bytes} bytes.").into())
             }
-            Self::BodyBroken(_) => (ErrorCode::BAD_REQUEST, "The request body did not arrive.".into()),
-            Self::BodyLate(_) => (ErrorCode::BAD_REQUEST, "The request body did not arrive in time.".into()),
+            Self::Body(BodyFault::Broken(_)) => {
+                (ErrorCode::BAD_REQUEST, "The request body did not arrive.".into())
+            }
+            Self::Body(BodyFault::Late(_)) => {
+                (ErrorCode::BAD_REQUEST, "The request body did not arrive in time.".into())
+            }
             Self::NoEntry(EntryRef::Individual(_)) => {
                 (ErrorCode::ENROLLMENT_NOT_FOUND, "Enrollment not found.".into())
             }
@@ -136,8 +133,8 @@ impl ServiceFault {
     /// The limit that the client ran into, if it did. Spec: DPS-METRICS-3.
     pub fn limit(&self) -> Option<Limit> {
         match self {
-            Self::BodyTooLarge(_) => Some(Limit::Body),
-            Self::BodyLate(_) => Some(Limit::BodyTime),
+            Self::Body(BodyFault::TooLarge(_)) => Some(Limit::Body),
+            Self::Body(BodyFault::Late(_)) => Some(Limit::BodyTime),
             Self::TimedOut => Some(Limit::RequestTime),
             Self::Throttled(throttled) => Some((*throttled).into()),
             _ => None,
@@ -153,13 +150,13 @@ impl ServiceFault {
             Self::ApiVersion(_) => "add ?api-version=2021-10-01 (or any other date) to the URL",
             Self::NoRoute(route) => on_route(route),
             Self::Denied(denied) => on_denied(denied),
-            Self::MediaType(_) => "send Content-Type: application/json",
+            Self::Body(BodyFault::MediaType(_)) => "send Content-Type: application/json",
             Self::NotJson(_) => "send one JSON object in UTF-8, complete and with nothing behind it",
-            Self::BodyTooLarge(_) => "send less: an initial twin is most of a large entry",
-            Self::BodyBroken(_) => {
+            Self::Body(BodyFault::TooLarge(_)) => "send less: an initial twin is most of a large entry",
+            Self::Body(BodyFault::Broken(_)) => {
                 "send as many bytes as Content-Length says, or chunks to their end, before the connection is closed"
             }
-            Self::BodyLate(_) => {
+            Self::Body(BodyFault::Late(_)) => {
                 "send the whole body at once, behind the head; a client on a slow network may need limits.request_within_s raised"
             }
             Self::Member(_) => "correct the member named: what it may be stands with it",
@@ -227,6 +224,8 @@ fn on_denied(denied: &Denied) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// DPS-SERVICE-13, DPS-SERVICE-5: clients and Microsoft's own tests tell these apart by their numbers.
@@ -250,11 +249,11 @@ mod tests {
             (NoRoute::Method.into(), 405_000),
             (NoRoute::Encoding.into(), 400_004),
             (ServiceFault::UnknownHost("x".into()), 404_000),
-            (ServiceFault::MediaType("x".into()), 415_000),
+            (ServiceFault::Body(BodyFault::MediaType("x".into())), 415_000),
             (ServiceFault::NotJson("x".into()), 400_000),
-            (ServiceFault::BodyTooLarge(1), 413_000),
-            (ServiceFault::BodyBroken("x".into()), 400_000),
-            (ServiceFault::BodyLate(Duration::from_secs(20)), 400_000),
+            (ServiceFault::Body(BodyFault::TooLarge(1)), 413_000),
+            (ServiceFault::Body(BodyFault::Broken("x".into())), 400_000),
+            (ServiceFault::Body(BodyFault::Late(Duration::from_secs(20))), 400_000),
             (ServiceFault::TimedOut, 503_000),
             (ServiceFault::Contended, 503_000),
             (Throttled::InFlight.into(), 429_001),
@@ -276,11 +275,11 @@ mod tests {
             (NoRoute::Encoding.into(), "percent-encode"),
             (NoRoute::Id(dps_proto::ids::BadId::Length(0)).into(), "at most 128"),
             (Denied::KeyAsPolicy.into(), "the policy's name as skn"),
-            (ServiceFault::MediaType("text/plain".into()), "application/json"),
+            (ServiceFault::Body(BodyFault::MediaType("text/plain".into())), "application/json"),
             (ServiceFault::NotJson("x".into()), "one JSON object"),
-            (ServiceFault::BodyTooLarge(1), "send less"),
-            (ServiceFault::BodyBroken("x".into()), "Content-Length"),
-            (ServiceFault::BodyLate(late), "limits.request_within_s"),
+            (ServiceFault::Body(BodyFault::TooLarge(1)), "send less"),
+            (ServiceFault::Body(BodyFault::Broken("x".into())), "Content-Length"),
+            (ServiceFault::Body(BodyFault::Late(late)), "limits.request_within_s"),
             (ServiceFault::Header(CONTINUATION), "x-ms-continuation"),
             (ServiceFault::Header("x-ms-max-item-count"), "whole number"),
             (ServiceFault::NoEntry(EntryRef::Group("a".parse().unwrap())), "create it"),

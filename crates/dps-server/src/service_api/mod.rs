@@ -15,14 +15,13 @@ use bytes::Bytes;
 use dps_core::access;
 use dps_core::instance::ServiceInstance;
 use dps_core::ports::Store;
-use dps_proto::api_version::{ApiVersion, BadApiVersion};
 use dps_proto::body::{ErrorBody, to_bytes};
 use dps_proto::code::TrackingId;
 use dps_proto::date;
 use dps_proto::ids::RegistrationId;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::Full;
 use hyper::body::Body;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
 use serde_json::Value;
@@ -30,6 +29,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::explain::{Explanation, Step};
 use crate::front_end::{FrontEnd, Peer};
+use crate::https::Answered;
+use crate::https::body::{Incoming, RequestBody};
+use crate::https::head::{api_version, host};
 use crate::if_match::IfMatch;
 use crate::render;
 use entries::{Entries, delete_condition, delete_fault};
@@ -41,9 +43,6 @@ use route::{EntryAction, RecordAction, Route};
 /// Most bytes of a request's body. Spec: DPS-SERVICE-18.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// Most bytes of a body that are taken and thrown away, so that its sender can read the answer.
-const DISCARDED_BYTES_MAX: usize = 1024 * 1024;
-
 /// The word for logs.
 pub(crate) const TRANSPORT: &str = "https";
 
@@ -52,14 +51,6 @@ pub struct ServiceApi {
     store: Arc<dyn Store>,
     instances: Vec<ServiceInstance>,
     front_end: Arc<FrontEnd>,
-}
-
-/// The answer to one request.
-pub struct Answered {
-    /// For the client.
-    pub response: Response<Full<Bytes>>,
-    /// Whether the client proved to be one that may manage an instance.
-    pub is_authorized: bool,
 }
 
 /// What a request that succeeded is answered with.
@@ -75,9 +66,6 @@ struct Progress<'a> {
     instance: Option<&'a ServiceInstance>,
     route: Option<Route>,
     policy: Option<&'a str>,
-    asked_for_body: bool,
-    /// The rest of the body is still to come.
-    awaits_body: bool,
 }
 
 impl ServiceApi {
@@ -97,20 +85,11 @@ impl ServiceApi {
     {
         let mut progress = Progress::default();
         let tracking_id = self.front_end.moments.tracking_id();
-        let deadline = Instant::now() + self.front_end.limits.request_within;
-        let is_small = body.size_hint().lower() <= DISCARDED_BYTES_MAX as u64;
-        let mut body = Limited::new(body, DISCARDED_BYTES_MAX);
-        let done = timeout_at(deadline, self.ask(head, &mut body, &mut progress)).await;
-        let done = done.unwrap_or_else(|_| {
-            Err(match progress.awaits_body {
-                true => ServiceFault::BodyLate(self.front_end.limits.request_within),
-                false => ServiceFault::TimedOut,
-            })
-        });
-        // To read would be to ask for what the client has not sent yet and need not send.
-        let holds_back = head.headers.contains_key(header::EXPECT) && !progress.asked_for_body;
-        let is_read = body.is_end_stream()
-            || (is_small && !holds_back && timeout_at(deadline, discard(&mut body)).await.unwrap_or(false));
+        let within = self.front_end.limits.request_within;
+        let mut body = RequestBody::new(&head.headers, body, within);
+        // The body has the same time, and says more where it is late.
+        let done = timeout_at(Instant::now() + within, self.ask(head, &mut body, &mut progress)).await;
+        let done = done.unwrap_or(Err(ServiceFault::TimedOut));
         let mut response = match done {
             Ok(done) => {
                 self.log_done(&progress, peer, tracking_id);
@@ -122,23 +101,20 @@ impl ServiceApi {
             }
         };
         response.headers_mut().insert("x-ms-request-id", header_value(&tracking_id.to_string()));
-        if !is_read {
-            // Where the next request begins is not known.
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
+        body.finish(response.headers_mut()).await;
         let route = progress.route.as_ref().map_or("none", Route::as_str);
         self.front_end.metrics.service_request(route, response.status().as_u16());
-        Answered { response, is_authorized: progress.policy.is_some() }
+        Answered { response, is_let_in: progress.policy.is_some() }
     }
 
     async fn ask<'a, B>(
         &'a self,
         head: &Parts,
-        body: B,
+        body: &mut RequestBody<B>,
         progress: &mut Progress<'a>,
     ) -> Result<Done, ServiceFault>
     where
-        B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin,
+        B: Incoming,
     {
         let _in_flight = self.front_end.throttles.request()?;
         let host = host(head);
@@ -169,10 +145,9 @@ impl ServiceApi {
             Route::Entry(name, EntryAction::Read) => entries.read(name).await.map(Done::Json),
             Route::Entry(name, EntryAction::ReadKeys) => entries.read_keys(name).await.map(Done::Json),
             Route::Entry(name, EntryAction::Write) => {
-                progress.asked_for_body = true;
-                progress.awaits_body = true;
-                let json = json_body(&head.headers, body).await?;
-                progress.awaits_body = false;
+                let bytes = body.json(&head.headers, BODY_BYTES_MAX).await?;
+                let json = serde_json::from_slice(&bytes);
+                let json = json.map_err(|why| ServiceFault::NotJson(why.to_string()))?;
                 entries.write(name, json, &if_match).await.map(Done::Json)
             }
             Route::Entry(name, EntryAction::Delete) => {
@@ -284,6 +259,7 @@ impl ServiceApi {
             tracking_id: Some(tracking_id),
             connection: peer.connection,
             peer: peer.address,
+            transport: Some(TRANSPORT),
             id_scope,
             registration_id,
             step: Step::ServiceRequest,
@@ -294,52 +270,6 @@ impl ServiceApi {
         };
         self.front_end.explanations.keep(explanation, progress.instance.is_some());
     }
-}
-
-/// The host that the client called, with its port.
-fn host(head: &Parts) -> &str {
-    let header = || head.headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    head.uri.authority().map(|authority| authority.as_str()).or_else(header).unwrap_or_default()
-}
-
-/// Spec: DPS-SERVICE-2.
-fn api_version(head: &Parts) -> Result<ApiVersion, BadApiVersion> {
-    let mut parts = head.uri.query().unwrap_or_default().split('&').filter_map(|part| part.split_once('='));
-    let (_, version) =
-        parts.find(|(name, _)| name.eq_ignore_ascii_case("api-version")).ok_or(BadApiVersion)?;
-    version.parse()
-}
-
-/// Takes what nobody has read of a body. Whether it came to its end. Spec: DPS-SERVICE-1.
-///
-/// A connection is closed under a client that still sends: its next request fails, or even the answer to this one.
-async fn discard<B: Body + Unpin>(body: &mut B) -> bool {
-    loop {
-        match body.frame().await {
-            None => return true,
-            Some(Ok(_)) => {}
-            Some(Err(_)) => return false,
-        }
-    }
-}
-
-/// Spec: DPS-SERVICE-18.
-async fn json_body<B>(headers: &HeaderMap, body: B) -> Result<Value, ServiceFault>
-where
-    B: Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin,
-{
-    let body = match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(why) if why.is::<LengthLimitError>() => return Err(ServiceFault::BodyTooLarge(BODY_BYTES_MAX)),
-        Err(why) => return Err(ServiceFault::BodyBroken(why.to_string())),
-    };
-    let media_type = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
-    if let Some(media_type) = media_type.filter(|_| !body.is_empty())
-        && !media_type.to_ascii_lowercase().contains("json")
-    {
-        return Err(ServiceFault::MediaType(media_type.chars().take(128).collect()));
-    }
-    serde_json::from_slice(&body).map_err(|why| ServiceFault::NotJson(why.to_string()))
 }
 
 fn success(done: Done) -> Response<Full<Bytes>> {

@@ -11,6 +11,8 @@ mod models;
 mod reading;
 mod script;
 mod service;
+#[path = "../common/showing.rs"]
+mod showing;
 mod token;
 mod waits;
 mod wire;

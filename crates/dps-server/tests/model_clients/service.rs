@@ -1,9 +1,7 @@
 //! The front end in one process, with a store in memory and time that waits for nobody.
 
 use std::future::pending;
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -20,8 +18,8 @@ use dps_core::registration::{State, Substatus};
 use dps_hub::LocalHub;
 use dps_proto::ids::{ETag, InstanceSecret};
 use dps_proto::key::{KeyPair, SymmetricKey};
-use dps_server::client_certificates::DeviceStream;
 use dps_server::explain::{Explanation, Wanted};
+use dps_server::fault::Transport;
 use dps_server::front_end::{FrontEnd, Peer};
 use dps_server::limits::Limits;
 use dps_server::moments::{Moments as _, SystemMoments};
@@ -29,13 +27,14 @@ use dps_server::mqtt::connection;
 use dps_store::MemoryStore;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex};
+use tokio::io::{DuplexStream, duplex};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::SCOPE;
 use crate::certificates;
 use crate::failing_store::FailingStore;
+use crate::showing::Showing;
 
 /// Groups without prefix: more than are searched without the pool.
 const GROUPS: u32 = 9;
@@ -189,7 +188,7 @@ impl Service {
             let place = front_end.admission.place().await.unwrap();
             let admitted = front_end.admission.admit(place, peer.address.ip()).unwrap();
             let server = Showing { stream: server, certificates };
-            connection::serve(server, peer, admitted, &front_end, stopping).await;
+            connection::serve(server, Transport::Mqtt, peer, admitted, &front_end, stopping).await;
         });
         client
     }
@@ -201,46 +200,6 @@ impl Service {
     /// Derived from the last group that is searched.
     pub(crate) fn device_key(&self, id: &str) -> SymmetricKey {
         key(&format!("group-{}", GROUPS - 1)).derive(id)
-    }
-}
-
-/// What a device has shown of itself in the handshake, which these tests do not go through.
-struct Showing {
-    stream: DuplexStream,
-    certificates: Vec<CertificateDer<'static>>,
-}
-
-impl DeviceStream for Showing {
-    fn certificates(&self) -> &[CertificateDer<'static>] {
-        &self.certificates
-    }
-}
-
-impl AsyncRead for Showing {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Showing {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

@@ -8,6 +8,7 @@ use dps_server::explain::Wanted;
 use dps_server::front_end::{FrontEnd, Peer};
 use dps_server::https;
 use dps_server::limits::Limits;
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -15,11 +16,12 @@ use tokio::time::Instant;
 
 use crate::HOST;
 use crate::client::{Client, Token, key};
+use crate::showing::Showing;
 
 /// A client's end of a connection, and the task that serves it.
-struct Connection {
-    front_end: Arc<FrontEnd>,
-    stream: DuplexStream,
+pub(crate) struct Connection {
+    pub(crate) front_end: Arc<FrontEnd>,
+    pub(crate) stream: DuplexStream,
     stop: watch::Sender<bool>,
     served: JoinHandle<()>,
     opened: Instant,
@@ -27,25 +29,31 @@ struct Connection {
 
 impl Connection {
     async fn open() -> Self {
-        let client = Client::new();
+        Self::to(&Client::new(), Vec::new()).await
+    }
+
+    /// A connection of someone who has shown `certificates`.
+    pub(crate) async fn to(client: &Client, certificates: Vec<CertificateDer<'static>>) -> Self {
         let front_end = Arc::clone(&client.front_end);
         let (stream, theirs) = duplex(64 * 1024);
         let (stop, stopping) = watch::channel(false);
         let place = client.front_end.admission.place().await.unwrap();
         let admitted = client.front_end.admission.admit(place, Ipv4Addr::LOCALHOST.into()).unwrap();
         let peer = Peer { connection: 1, address: (Ipv4Addr::LOCALHOST, 50_000).into() };
+        let (api, served_by) = (client.api(), Arc::clone(&front_end));
         let served = tokio::spawn(async move {
-            https::serve(theirs, peer, admitted, &client.front_end, client.api(), stopping).await;
+            let theirs = Showing { stream: theirs, certificates };
+            https::serve(theirs, peer, admitted, &served_by, api, stopping).await;
         });
         Self { front_end, stream, stop, served, opened: Instant::now() }
     }
 
-    async fn send(&mut self, text: &str) {
+    pub(crate) async fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).await.unwrap();
     }
 
     /// What comes next; answers of these tests come whole.
-    async fn answer(&mut self) -> String {
+    pub(crate) async fn answer(&mut self) -> String {
         let mut answer = vec![0; 64 * 1024];
         let length = self.stream.read(&mut answer).await.unwrap();
         answer.truncate(length);
@@ -53,7 +61,7 @@ impl Connection {
     }
 
     /// What is said until the service ends the connection, and how long it had been open by then.
-    async fn end(mut self) -> (String, Duration) {
+    pub(crate) async fn end(mut self) -> (String, Duration) {
         let mut said = String::new();
         self.stream.read_to_string(&mut said).await.unwrap();
         self.served.await.unwrap();
@@ -163,15 +171,30 @@ async fn a_head_that_comes_byte_by_byte_has_no_more_time_than_any_other() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_was_let_in_may_pause_between_requests_but_not_for_ever() {
     let mut connection = Connection::open().await;
-    for _ in 0..3 {
-        tokio::time::sleep(within() - Duration::from_secs(1)).await;
+    let idle = Limits::default().session.idle;
+    for pause in [within(), idle, idle] {
+        tokio::time::sleep(pause - Duration::from_secs(1)).await;
         connection.send(&head("GET", "/enrollments/a", &Token::default(), "")).await;
         assert!(connection.answer().await.starts_with("HTTP/1.1 404 Not Found\r\n"));
     }
     connection.opened = Instant::now();
     let front_end = Arc::clone(&connection.front_end);
-    check_ended(connection.end().await, "", within());
+    check_ended(connection.end().await, "", idle);
     check_counted(&front_end, "Limit", Some("IdleTime"));
+}
+
+/// DPS-LIMIT-3, DPS-HTTPS-9
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_let_in_has_no_more_time_for_a_head_than_any_other() {
+    let mut connection = Connection::open().await;
+    connection.send(&head("GET", "/enrollments/a", &Token::default(), "")).await;
+    connection.answer().await;
+    tokio::time::sleep(within() * 3).await;
+    connection.opened = Instant::now();
+    connection.send("GET /enrollments/a HTTP/1.1\r\nHo").await;
+    let front_end = Arc::clone(&connection.front_end);
+    check_ended(connection.end().await, "", within());
+    check_counted(&front_end, "Limit", Some("AttestTime"));
 }
 
 /// DPS-SERVICE-1, DPS-ACCESS-3

@@ -1,0 +1,322 @@
+//! One request of a device, whatever transport it came by: carried out, counted, logged, explained, and answered.
+//!
+//! No rule lives here: the registrar decides, `render` and `fault` say it in the device's words.
+
+use bytes::Bytes;
+use dps_core::attestation::DeviceClaim;
+use dps_core::ports::SearchTurn;
+use dps_core::refusal::Refusal;
+use dps_core::register::Registered;
+use dps_core::registration::{Registration, State};
+use dps_proto::api_version::{ApiVersion, BadApiVersion};
+use dps_proto::body::RegisterBody;
+use dps_proto::code::TrackingId;
+use dps_proto::mqtt::Request;
+use jiff::Timestamp;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::advice;
+use crate::chain_explanation::ChainExplanation;
+use crate::explain::{Explanation, Step};
+use crate::fault::{self, Answer, RequestFault, Transport};
+use crate::front_end::{FrontEnd, Peer};
+use crate::metrics::{Asked, Attestation, Limit};
+use crate::render;
+use crate::unassigned::Unassigned;
+
+/// How long an address that guesses waits for each refusal: about the time between two tries of a device. Spec: DPS-LIMIT-8.
+const GUESS_PAUSE: Duration = Duration::from_millis(250);
+
+/// Where a device's requests come from.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin<'f> {
+    pub(crate) front_end: &'f FrontEnd,
+    pub(crate) peer: Peer,
+    pub(crate) transport: Transport,
+}
+
+/// What a device asks.
+pub(crate) enum Ask {
+    /// To be registered.
+    Register { body: Bytes },
+    /// How an operation stands.
+    Poll { operation_id: Box<str> },
+    /// What its record says.
+    LookUp { body: Bytes },
+}
+
+/// What a device is told.
+pub(crate) struct Decided {
+    pub(crate) answer: Answer,
+    /// Whether the device proved who it is.
+    pub(crate) is_proven: bool,
+    /// Under which a refusal can be found.
+    pub(crate) tracking_id: Option<TrackingId>,
+}
+
+impl From<Request> for Ask {
+    fn from(request: Request) -> Self {
+        match request {
+            Request::Register { payload } => Self::Register { body: payload },
+            Request::Poll { operation_id } => Self::Poll { operation_id },
+        }
+    }
+}
+
+impl Ask {
+    fn asked(&self) -> Asked {
+        match self {
+            Self::Register { .. } => Asked::Register,
+            Self::Poll { .. } => Asked::Poll,
+            Self::LookUp { .. } => Asked::LookUp,
+        }
+    }
+}
+
+impl Origin<'_> {
+    /// Carries out one request; a refusal is logged here, once, under the tracking id that the device is told.
+    pub(crate) async fn decide(
+        &self,
+        claim: &mut DeviceClaim,
+        api_version: &Result<ApiVersion, BadApiVersion>,
+        ask: Ask,
+    ) -> Decided {
+        let FrontEnd { metrics, limits, .. } = self.front_end;
+        let (began, asked) = (Instant::now(), ask.asked());
+        let is_guessing = self.mark_guessing(claim);
+        let decided = timeout(limits.request_within, self.ask(claim, api_version, ask)).await;
+        metrics.decided(asked, self.transport, began.elapsed());
+        let decided = decided.unwrap_or(Err(RequestFault::TimedOut));
+        match decided.map_err(|fault| self.throttled(claim, fault)) {
+            Ok(answer) => {
+                metrics.attested(Attestation::Proven, self.transport);
+                Decided { answer, is_proven: true, tracking_id: None }
+            }
+            Err(fault) => {
+                let refused = self.refuse(Some(claim), Some(asked), &fault);
+                if is_guessing {
+                    sleep(GUESS_PAUSE).await;
+                }
+                refused
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        claim: &DeviceClaim,
+        api_version: &Result<ApiVersion, BadApiVersion>,
+        ask: Ask,
+    ) -> Result<Answer, RequestFault> {
+        let FrontEnd { registrar, moments, limits, throttles, metrics, .. } = self.front_end;
+        let _in_flight = throttles.request()?;
+        let api_version = api_version.as_ref().map_err(|why| why.clone())?;
+        match ask {
+            Ask::Register { body } => {
+                // Custom allocation would pass the payload on; every other policy ignores it.
+                RegisterBody::parse(&body, &claim.registration_id)?;
+                let may = || throttles.register(&claim.id_scope).map_err(RequestFault::from);
+                let registered = registrar.register_if(claim, moments.moment(), may).await?;
+                metrics.registered(&registered, self.transport);
+                self.log_registered(claim, &registered);
+                Ok(render::registered(&registered, api_version, self.transport, limits.retry_after_s))
+            }
+            Ask::Poll { operation_id } => {
+                let polled = registrar.poll(claim, &operation_id, moments.moment()).await?;
+                throttles.poll(&claim.id_scope, &claim.registration_id)?;
+                Ok(render::polled(&polled, api_version, limits.retry_after_s))
+            }
+            Ask::LookUp { body } => {
+                RegisterBody::parse(&body, &claim.registration_id)?;
+                let registration = registrar.look_up(claim, moments.moment()).await?;
+                throttles.register(&claim.id_scope)?;
+                Ok(render::looked_up(&registration, api_version))
+            }
+        }
+    }
+
+    /// The answer to a refused request.
+    pub(crate) fn refuse(
+        &self,
+        claim: Option<&DeviceClaim>,
+        asked: Option<Asked>,
+        fault: &RequestFault,
+    ) -> Decided {
+        self.count(asked, fault);
+        let FrontEnd { moments, limits, .. } = self.front_end;
+        let tracking_id = moments.tracking_id();
+        let (code, _) = fault::of_request(fault, self.transport);
+        let chain = claim.and_then(|claim| chain_of(fault, claim));
+        tracing::warn!(
+            %tracking_id,
+            error_code = %code,
+            connection = self.peer.connection,
+            peer = %self.peer.address,
+            id_scope = claim.map(|claim| claim.id_scope.as_str()),
+            registration_id = claim.map(|claim| claim.registration_id.as_str()),
+            transport = self.transport.as_str(),
+            chain = chain.as_ref().map(|chain| chain.line()),
+            reason = %fault,
+            "request refused"
+        );
+        self.explain(Explanation {
+            tracking_id: Some(tracking_id),
+            told: code.to_string(),
+            advice: advice::on_request(fault, self.transport),
+            chain: chain.map(Box::new),
+            ..self.explanation(claim, Step::Request, fault.to_string())
+        });
+        let now = moments.moment().now;
+        let answer = fault::answer(fault, self.transport, tracking_id, now, limits.retry_after_s);
+        let is_proven =
+            matches!(fault, RequestFault::Refused(Refusal::NoSuchOperation(_) | Refusal::NoRecord));
+        Decided { answer, is_proven, tracking_id: Some(tracking_id) }
+    }
+
+    /// Spec: DPS-EXPLAIN-4.
+    pub(crate) fn explanation(&self, claim: Option<&DeviceClaim>, step: Step, reason: String) -> Explanation {
+        Explanation {
+            at: self.front_end.moments.moment().now,
+            tracking_id: None,
+            connection: self.peer.connection,
+            peer: self.peer.address,
+            transport: Some(self.transport.as_str()),
+            id_scope: claim.map(|claim| claim.id_scope.clone()),
+            registration_id: claim.map(|claim| claim.registration_id.clone()),
+            step,
+            told: String::new(),
+            reason,
+            advice: None,
+            chain: None,
+        }
+    }
+
+    pub(crate) fn explain(&self, explanation: Explanation) {
+        let known = explanation.id_scope.as_ref().is_some_and(|scope| self.front_end.registrar.knows(scope));
+        self.front_end.explanations.keep(explanation, known);
+    }
+
+    /// Spec: DPS-LIMIT-8.
+    fn mark_guessing(&self, claim: &mut DeviceClaim) -> bool {
+        let is_guessing = self.front_end.throttles.is_guessing(self.peer.address.ip(), &claim.id_scope);
+        claim.search_turn = if is_guessing { SearchTurn::AfterOthers } else { SearchTurn::InOrder };
+        is_guessing
+    }
+
+    /// Spec: DPS-LIMIT-7.
+    fn throttled(&self, claim: &DeviceClaim, fault: RequestFault) -> RequestFault {
+        let RequestFault::Refused(Refusal::Unproven(unproven)) = &fault else { return fault };
+        let address = self.peer.address.ip();
+        match self.front_end.throttles.failed(address, &claim.id_scope, &claim.registration_id) {
+            Ok(()) => fault,
+            Err(throttled) => RequestFault::Throttled { throttled, unproven: Some(unproven.to_string()) },
+        }
+    }
+
+    fn log_registered(&self, claim: &DeviceClaim, registered: &Registered) {
+        let (registration, claimed_from) = match registered {
+            Registered::Accepted { registration, noted, .. } => {
+                self.warn_of_expiry(registration, noted.signer_expires_at);
+                (registration, noted.claimed_from.as_ref())
+            }
+            Registered::Disabled { registration } => (registration, None),
+        };
+        let assignment = match &registration.state {
+            State::Assigned { assignment, .. } => Some(assignment),
+            State::Assigning { .. } | State::Failed { .. } | State::Disabled { .. } => None,
+        };
+        if let Some(Unassigned { outcome, told, reason, advice }) = Unassigned::of(registration) {
+            tracing::warn!(
+                connection = self.peer.connection,
+                peer = %self.peer.address,
+                id_scope = registration.id_scope.as_str(),
+                registration_id = registration.registration_id.as_str(),
+                transport = self.transport.as_str(),
+                entry = %registration.entry,
+                outcome,
+                reason,
+                "device not assigned"
+            );
+            let explanation = self.explanation(Some(claim), Step::Request, reason);
+            return self.explain(Explanation { told, advice: Some(advice.to_owned()), ..explanation });
+        }
+        tracing::info!(
+            connection = self.peer.connection,
+            peer = %self.peer.address,
+            id_scope = %registration.id_scope,
+            registration_id = %registration.registration_id,
+            transport = self.transport.as_str(),
+            entry = %registration.entry,
+            hub = assignment.map(|assignment| assignment.hub.as_str()),
+            device_id = assignment.map(|assignment| assignment.device_id.as_str()),
+            claimed_from = claimed_from.map(|group| group.as_str()),
+            outcome = if assignment.is_some() { "assigned" } else { "assigning" },
+            "device registered"
+        );
+    }
+
+    /// Spec: DPS-X509-14.
+    fn warn_of_expiry(&self, registration: &Registration, expires_at: Option<Timestamp>) {
+        let FrontEnd { moments, expiry_warnings, .. } = self.front_end;
+        let Registration { id_scope, entry, .. } = registration;
+        if let Some(at) = expires_at
+            && expiry_warnings.is_due(id_scope, entry, at, moments.moment().now)
+        {
+            tracing::warn!(
+                id_scope = id_scope.as_str(), %entry, expires = %at, "signing certificate expires soon"
+            );
+        }
+    }
+
+    /// Spec: DPS-METRICS-2, DPS-METRICS-3.
+    fn count(&self, asked: Option<Asked>, fault: &RequestFault) {
+        let metrics = &self.front_end.metrics;
+        if asked == Some(Asked::Register) {
+            metrics.registration_refused(self.transport);
+        }
+        let attested = |outcome| metrics.attested(outcome, self.transport);
+        match fault {
+            RequestFault::Refused(refusal) => match refusal {
+                Refusal::Unproven(_) | Refusal::TpmWanted | Refusal::ClaimedAcrossGroups { .. } => {
+                    attested(Attestation::Refused);
+                }
+                Refusal::NoSuchOperation(_) | Refusal::NoRecord => attested(Attestation::Proven),
+                Refusal::Busy => {
+                    attested(Attestation::Undecided);
+                    metrics.limit_hit(Limit::GroupSearch);
+                }
+                Refusal::UnknownIdScope(_) | Refusal::Contended(_) | Refusal::Store(_) => {
+                    attested(Attestation::Undecided);
+                }
+            },
+            RequestFault::TimedOut => {
+                attested(Attestation::Undecided);
+                metrics.limit_hit(Limit::RequestTime);
+            }
+            RequestFault::Throttled { throttled, unproven } => {
+                if unproven.is_some() {
+                    attested(Attestation::Refused);
+                }
+                metrics.limit_hit((*throttled).into());
+            }
+            RequestFault::Http(fault) => {
+                if let Some(limit) = fault.limit() {
+                    metrics.limit_hit(limit);
+                }
+            }
+            // Refused for its form, before anyone looked at the credential.
+            RequestFault::ApiVersion(_) | RequestFault::Body(_) => {}
+        }
+    }
+}
+
+/// What the device presented, where its certificates were judged. Spec: DPS-EXPLAIN-12.
+fn chain_of(fault: &RequestFault, claim: &DeviceClaim) -> Option<ChainExplanation> {
+    match fault {
+        RequestFault::Refused(Refusal::Unproven(unproven)) => {
+            ChainExplanation::of(unproven, &claim.credential)
+        }
+        _ => None,
+    }
+}

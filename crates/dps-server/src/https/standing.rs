@@ -1,0 +1,198 @@
+//! How far a client on port 443 has come, and until when it has to go on. Spec: DPS-LIMIT-3, DPS-HTTPS-9.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use dps_proto::mqtt::SessionLimits;
+use hyper::upgrade::OnUpgrade;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::end::End;
+use crate::admission::Admitted;
+
+/// Shared by the requests of a connection and the stream under them.
+pub(super) struct Standing {
+    state: Mutex<State>,
+    /// A head has begun to come, which shortens the wait.
+    head_began: Notify,
+    head_within: Duration,
+    idle_within: Duration,
+}
+
+struct State {
+    /// `None` once a WebSocket has taken it over.
+    admitted: Option<Admitted>,
+    /// A request of it was allowed.
+    is_let_in: bool,
+    /// Its last request was refused, and no other had been allowed.
+    is_turned_away: bool,
+    /// Requests that have no answer yet.
+    in_flight: usize,
+    /// The time of its last answer, at first that of the connection.
+    waiting_since: Instant,
+    /// When the first byte of a head came that is not whole yet.
+    head_since: Option<Instant>,
+    upgrade: Option<OnUpgrade>,
+}
+
+impl Standing {
+    pub(super) fn new(admitted: Admitted, limits: &SessionLimits) -> Self {
+        let state = State {
+            admitted: Some(admitted),
+            is_let_in: false,
+            is_turned_away: false,
+            in_flight: 0,
+            waiting_since: Instant::now(),
+            head_since: None,
+            upgrade: None,
+        };
+        Self {
+            state: Mutex::new(state),
+            head_began: Notify::new(),
+            head_within: limits.attest_within,
+            idle_within: limits.idle,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When something is overdue, unless something happens before; requests in flight have deadlines of their own.
+    pub(super) fn deadline(&self) -> Instant {
+        let state = self.state();
+        if state.in_flight > 0 {
+            return Instant::now() + self.head_within;
+        }
+        match state.head_since {
+            // Whoever never proved anything has no more time for a head than for all before it.
+            Some(since) if state.is_let_in => since + self.head_within,
+            _ if state.is_let_in => state.waiting_since + self.idle_within,
+            _ => state.waiting_since + self.head_within,
+        }
+    }
+
+    /// What has run out by now, if anything has.
+    pub(super) fn overdue(&self) -> Option<End> {
+        if self.is_in_flight() || Instant::now() < self.deadline() {
+            return None;
+        }
+        let state = self.state();
+        Some(match state.is_let_in && state.head_since.is_none() {
+            true => End::Idle { after: self.idle_within },
+            false => End::HeadTimeout { within: self.head_within },
+        })
+    }
+
+    fn bytes_came(&self) {
+        let mut state = self.state();
+        if state.in_flight == 0 && state.head_since.is_none() {
+            state.head_since = Some(Instant::now());
+            self.head_began.notify_one();
+        }
+    }
+
+    /// Returns when the deadline may have changed.
+    pub(super) async fn head_began(&self) {
+        self.head_began.notified().await;
+    }
+
+    pub(super) fn head_came(&self) {
+        let mut state = self.state();
+        state.in_flight += 1;
+        state.head_since = None;
+    }
+
+    /// Whether the connection has to end with this answer.
+    pub(super) fn answered(&self, is_let_in: bool) -> bool {
+        let mut state = self.state();
+        state.in_flight -= 1;
+        state.waiting_since = Instant::now();
+        if is_let_in {
+            state.is_let_in = true;
+            if let Some(admitted) = &mut state.admitted {
+                admitted.attested();
+            }
+        } else if !state.is_let_in {
+            state.is_turned_away = true;
+        }
+        !state.is_let_in
+    }
+
+    pub(super) fn upgrades(&self, upgrade: OnUpgrade) {
+        let mut state = self.state();
+        state.in_flight -= 1;
+        state.upgrade = Some(upgrade);
+    }
+
+    pub(super) fn take_upgrade(&self) -> Option<OnUpgrade> {
+        self.state().upgrade.take()
+    }
+
+    pub(super) fn take_admitted(&self) -> Option<Admitted> {
+        self.state().admitted.take()
+    }
+
+    pub(super) fn is_in_flight(&self) -> bool {
+        self.state().in_flight > 0
+    }
+
+    pub(super) fn is_turned_away(&self) -> bool {
+        self.state().is_turned_away
+    }
+}
+
+/// A stream that tells when a head begins to come.
+pub(super) struct HeadWatch<S> {
+    stream: S,
+    standing: Arc<Standing>,
+}
+
+impl<S> HeadWatch<S> {
+    pub(super) fn new(stream: S, standing: Arc<Standing>) -> Self {
+        Self { stream, standing }
+    }
+
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for HeadWatch<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if buffer.filled().len() > before {
+            self.standing.bytes_came();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for HeadWatch<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,245 @@
+//! The HTTPS device API, as bytes on one connection. Time is virtual.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use dps_proto::key::SymmetricKey;
+use dps_proto::sas::sign_device_token;
+use dps_server::explain::Wanted;
+use dps_server::limits::Limits;
+use hyper::Method;
+use jiff::{SignedDuration, Timestamp};
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use rustls_pki_types::CertificateDer;
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::client::{Client, key};
+use crate::connection::Connection;
+use crate::{HOST, SCOPE};
+
+/// What a device reads.
+pub(crate) struct Told {
+    pub(crate) status: u16,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: Value,
+}
+
+impl Told {
+    fn read(answer: &str) -> Self {
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().strip_prefix("HTTP/1.1 ").unwrap()[..3].parse().unwrap();
+        let headers: HashMap<_, _> = lines
+            .map(|line| line.split_once(": ").unwrap_or_else(|| panic!("{line:?}")))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        // DPS-HTTPS-7: on every answer, whatever its status.
+        assert_eq!(headers["content-type"], "application/json; charset=utf-8", "{answer}");
+        assert_eq!(headers["content-length"], body.len().to_string(), "{answer}");
+        let body: Value = serde_json::from_str(body).unwrap_or_else(|why| panic!("{why}: {answer}"));
+        if let Some(tracking_id) = body.get("trackingId") {
+            assert_eq!(*tracking_id, headers["x-ms-request-id"]);
+        }
+        Self { status, headers, body }
+    }
+}
+
+/// A group for devices with tokens.
+pub(crate) async fn service() -> Client {
+    service_with(Limits::default()).await
+}
+
+pub(crate) async fn service_with(limits: Limits) -> Client {
+    let client = Client::with_limits(limits);
+    let keys = json!({"primaryKey": STANDARD.encode([5; 32]), "secondaryKey": STANDARD.encode([6; 32])});
+    let group =
+        json!({"enrollmentGroupId": "line", "attestation": {"type": "symmetricKey", "symmetricKey": keys}});
+    let answer = client.ask(Method::PUT, "/enrollmentGroups/line", &[], group.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    client
+}
+
+pub(crate) fn device_key(id: &str) -> SymmetricKey {
+    key(5).derive(id)
+}
+
+pub(crate) fn token(id: &str, key: &SymmetricKey) -> String {
+    let expiry = Timestamp::now() + SignedDuration::from_hours(1);
+    sign_device_token(&SCOPE.parse().unwrap(), &id.parse().unwrap(), key, expiry)
+}
+
+fn request(method: &str, path: &str, token: &str, more: &str, body: &str) -> String {
+    format!(
+        "{method} /{SCOPE}/registrations/{path}?api-version=2021-06-01 HTTP/1.1\r\nHost: {HOST}:443\r\nauthorization: {token}\r\n\
+         {more}\r\n{body}"
+    )
+}
+
+fn with_body(method: &str, path: &str, token: &str, body: &str) -> String {
+    let more = format!("Content-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\n", body.len());
+    request(method, path, token, &more, body)
+}
+
+async fn ask(connection: &mut Connection, request: &str) -> Told {
+    connection.send(request).await;
+    Told::read(&connection.answer().await)
+}
+
+/// DPS-HTTPS-1, DPS-HTTPS-3 to DPS-HTTPS-7, DPS-HTTPS-9: one connection, as the C client keeps it, and a poll with a body, as the Node client sends it.
+#[tokio::test(start_paused = true)]
+async fn a_device_registers_and_polls_over_one_connection_with_pauses_of_minutes() {
+    let service = service().await;
+    let mut connection = Connection::to(&service, Vec::new()).await;
+    let token = token("Dev-1", &device_key("Dev-1"));
+    let register = with_body("PUT", "Dev-1/register", &token, r#"{"registrationId":"dev-1"}"#);
+    let told = ask(&mut connection, &register).await;
+    assert_eq!((told.status, told.headers["retry-after"].as_str()), (202, "3"));
+    assert_eq!(told.headers["location"], format!("https://{HOST}:443/{SCOPE}/registrations/Dev-1/register"));
+    assert_eq!(told.body["status"], "assigning");
+    let operation = told.body["operationId"].as_str().unwrap().to_owned();
+    for body in ["", "{}"] {
+        sleep(Duration::from_secs(5 * 60)).await;
+        let more = format!("Content-Length: {}\r\n", body.len());
+        let poll = request("GET", &format!("Dev-1/operations/{operation}"), &token, &more, body);
+        let told = ask(&mut connection, &poll).await;
+        assert_eq!((told.status, told.body["status"].as_str()), (200, Some("assigned")));
+        assert!(!told.headers.contains_key("retry-after") && !told.headers.contains_key("location"));
+        assert_eq!(
+            told.body["registrationState"]["assignedHub"].as_str().unwrap().split('.').nth(1),
+            Some("localhost")
+        );
+        assert_eq!(told.body["operationId"], operation.as_str());
+    }
+    let told = ask(&mut connection, &with_body("POST", "Dev-1", &token, "{}")).await;
+    assert_eq!((told.status, told.body["status"].as_str()), (200, Some("assigned")));
+    assert_eq!(told.body["registrationId"], "Dev-1");
+    assert!(service.front_end.metrics.render().contains(r#"transport="https""#));
+}
+
+/// DPS-HTTPS-1, DPS-HTTPS-2, DPS-HTTPS-6 to DPS-HTTPS-8, DPS-EXPLAIN-3
+#[tokio::test(start_paused = true)]
+async fn every_refusal_is_json_and_is_explained_under_its_transport() {
+    let service = service().await;
+    let good = token("dev-1", &device_key("dev-1"));
+    let operation = "5.0000000000000000.b1e02da8-c3a0-4ff2-a121-7ea7a6b7f550";
+    let large = format!(r#"{{"payload":"{}"}}"#, "x".repeat(97 * 1024));
+    let unversioned = with_body("PUT", "dev-1/register", &good, "{}").replace("?api-version=2021-06-01", "");
+    let text = with_body("PUT", "dev-1/register", &good, "{}").replace("application/json", "text/plain");
+    let rows = [
+        (with_body("PUT", "dev-1/register", &token("dev-1", &key(9)), "{}"), 401_002),
+        (with_body("PUT", "dev-1/register", "Bearer x", "{}"), 401_002),
+        (with_body("PUT", "dev-1/register", &good, "{}").replace("authorization", "x-other"), 401_002),
+        (with_body("PUT", "dev-1/register", &token("dev-2", &device_key("dev-2")), "{}"), 401_002),
+        (with_body("PUT", "dev-1/register", &good, "{}").replacen(SCOPE, "0ne000FFFFF", 1), 401_002),
+        (with_body("PUT", "dev-1/register", &good, r#"{"registrationId":"dev-2"}"#), 400_004),
+        (with_body("PUT", "dev-1/register", &good, "no JSON"), 400_000),
+        (with_body("PUT", "dev%zz/register", &good, "{}"), 400_004),
+        (with_body("PUT", "dev%201/register", &good, "{}"), 400_004),
+        (unversioned, 400_000),
+        (text, 415_000),
+        (with_body("PUT", "dev-1/register", &good, &large), 413_000),
+        (with_body("POST", "dev-1/register", &good, "{}"), 405_000),
+        (request("GET", "dev-1/register", &good, "", ""), 405_000),
+        (with_body("PUT", &format!("dev-1/operations/{operation}"), &good, "{}"), 405_000),
+        (request("GET", &format!("dev-1/operations/{operation}"), &good, "", ""), 404_203),
+        (request("GET", "dev-1/operations/x%2Fy", &good, "", ""), 404_203),
+        (with_body("POST", "dev-1", &good, "{}"), 404_202),
+        (request("GET", "dev-1", &good, "", ""), 405_000),
+        (request("GET", "dev-1/elsewhere", &good, "", ""), 404_000),
+    ];
+    for (request, code) in rows {
+        let mut connection = Connection::to(&service, Vec::new()).await;
+        let told = ask(&mut connection, &request).await;
+        assert_eq!(told.body["errorCode"], code, "{request}");
+        assert_eq!(u64::from(told.status), code / 1_000, "{request}");
+        assert!(!told.headers.contains_key("retry-after"), "{request}");
+        let found = service.front_end.explanations.find(
+            &Wanted { tracking_id: told.body["trackingId"].as_str().map(str::to_owned), ..Wanted::default() },
+            9,
+        );
+        assert_eq!(found.len(), 1, "{request}");
+        assert_eq!((found[0].transport, found[0].advice.is_some()), (Some("https"), true), "{request}");
+        // Who has proved itself may go on, whatever came of it.
+        let is_kept = matches!(code, 404_202 | 404_203);
+        assert_eq!(!told.headers.contains_key("connection"), is_kept, "{request}");
+    }
+}
+
+/// DPS-HTTPS-4, DPS-REG-20
+#[tokio::test(start_paused = true)]
+async fn a_disabled_device_is_told_so_with_202_and_no_operation() {
+    let service = service().await;
+    let entry = json!({"registrationId": "dev-1", "provisioningStatus": "disabled", "attestation": {"type": "symmetricKey",
+        "symmetricKey": {"primaryKey": STANDARD.encode([7; 32]), "secondaryKey": STANDARD.encode([8; 32])}}});
+    assert_eq!(service.ask(Method::PUT, "/enrollments/dev-1", &[], entry.to_string()).await.status, 200);
+    let mut connection = Connection::to(&service, Vec::new()).await;
+    let told = ask(&mut connection, &with_body("PUT", "dev-1/register", &token("dev-1", &key(7)), "")).await;
+    assert_eq!((told.status, told.headers.get("retry-after")), (202, None));
+    assert_eq!(
+        (told.body["operationId"].as_str(), told.body["status"].as_str()),
+        (Some(""), Some("disabled"))
+    );
+    assert_eq!(told.body["registrationState"]["status"], "disabled");
+}
+
+/// DPS-HTTPS-3, DPS-X509-4: the certificate of the handshake proves each request of the connection.
+#[tokio::test(start_paused = true)]
+async fn a_device_with_a_certificate_needs_no_authorization() {
+    let service = service().await;
+    let mut params = CertificateParams::new([]).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "dev-1");
+    let own = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+    let certificate = json!({"primary": {"certificate": STANDARD.encode(own.der())}});
+    let entry = json!({"registrationId": "dev-1", "attestation": {"type": "x509",
+        "x509": {"clientCertificates": certificate}}});
+    assert_eq!(service.ask(Method::PUT, "/enrollments/dev-1", &[], entry.to_string()).await.status, 200);
+    let bare = |request: String| request.replace("authorization: \r\n", "");
+    let shown: Vec<CertificateDer<'static>> = vec![own.der().clone()];
+    let mut connection = Connection::to(&service, shown).await;
+    let told = ask(&mut connection, &bare(with_body("PUT", "dev-1/register", "", "{}"))).await;
+    assert_eq!(told.status, 202, "{}", told.body);
+    let path = format!("dev-1/operations/{}", told.body["operationId"].as_str().unwrap());
+    let told = ask(&mut connection, &bare(request("GET", &path, "", "", ""))).await;
+    assert_eq!(told.body["registrationState"]["x509"], json!({}));
+    let mut without = Connection::to(&service, Vec::new()).await;
+    let told = ask(&mut without, &bare(with_body("PUT", "dev-1/register", "", "{}"))).await;
+    assert_eq!((told.status, told.body["errorCode"].as_u64()), (401, Some(401_002)));
+}
+
+/// DPS-LIMIT-3, DPS-HTTPS-8: a body that stands still, one that comes byte by byte, and another device in the meantime.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_holds_nobody_else_up() {
+    let service = service().await;
+    let token = token("dev-1", &device_key("dev-1"));
+    let within = Limits::default().request_within;
+    let mut slow = Connection::to(&service, Vec::new()).await;
+    let more = "Content-Type: application/json\r\nContent-Length: 100\r\n";
+    slow.send(&request("PUT", "dev-1/register", &token, more, "{")).await;
+    sleep(within / 2).await;
+    slow.send(" ").await;
+    let mut other = Connection::to(&service, Vec::new()).await;
+    assert_eq!(ask(&mut other, &with_body("PUT", "dev-1/register", &token, "{}")).await.status, 202);
+    let told = Told::read(&slow.end().await.0);
+    assert_eq!((told.status, told.body["errorCode"].as_u64()), (400, Some(400_000)));
+    assert_eq!(told.headers["connection"], "close");
+}
+
+/// DPS-HTTPS-1: what begins with a word of the service API is the service API's.
+#[tokio::test(start_paused = true)]
+async fn paths_of_devices_and_of_the_service_api_are_never_mistaken() {
+    let service = service().await;
+    for path in ["/enrollments/registrations/dev-1/register", "/registrations/registrations/operations/x"] {
+        let mut connection = Connection::to(&service, Vec::new()).await;
+        let told = ask(
+            &mut connection,
+            &format!("GET {path}?api-version=2021-06-01 HTTP/1.1\r\nHost: {HOST}\r\n\r\n"),
+        )
+        .await;
+        assert_eq!(told.body["errorCode"], 404_000, "{path}");
+        assert_eq!(told.headers["x-ms-error-code"], "404000", "{path}");
+    }
+}
