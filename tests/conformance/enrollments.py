@@ -40,10 +40,10 @@ def group(group_id, attestation, **members):
 
 
 def endorsement_key():
-    """A TPM2B_PUBLIC with an RSA-2048 endorsement key of the default template; its modulus is random."""
+    """A TPM2B_PUBLIC with an RSA-2048 endorsement key of the default template; its modulus is random, and nobody has it."""
     policy = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
     public = bytes.fromhex("0001000b000300b20020") + policy
-    public += bytes.fromhex("00060080004300100800000000000100") + os.urandom(256)
+    public += bytes.fromhex("00060080004300100800000000000100") + b"\xc5" + os.urandom(255)
     return base64.b64encode(len(public).to_bytes(2, "big") + public).decode()
 
 

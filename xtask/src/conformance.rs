@@ -30,9 +30,16 @@ struct Need {
 /// The oldest Node that the suite's packages run on.
 const NODE: &str = "process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)";
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 9] = [
     Need { package: "faketime", program: "faketime", arguments: &["--version"] },
     Need { package: "openssl", program: "openssl", arguments: &["version"] },
+    Need { package: "swtpm", program: "swtpm", arguments: &["--version"] },
+    Need {
+        package: "libtss2-tcti-swtpm0",
+        program: "sh",
+        arguments: &["-c", "ls /usr/lib/*/libtss2-tcti-swtpm.so.0"],
+    },
+    Need { package: "tpm2-tools", program: "tpm2_import", arguments: &["--version"] },
     Need { package: "strace", program: "strace", arguments: &["--version"] },
     Need { package: "python3-venv", program: "python3", arguments: &["-c", "import ensurepip, venv"] },
     Need { package: "nodejs", program: "node", arguments: &["-e", NODE] },

@@ -15,6 +15,7 @@ pub mod ports;
 pub mod refusal;
 pub mod register;
 pub mod registration;
+pub mod tpm;
 pub mod x509;
 
 pub use moment::Moment;

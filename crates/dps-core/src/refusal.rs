@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use crate::ca_certificate::CaName;
 use crate::enrollment::EntryRef;
 use crate::ports::StoreError;
+use crate::tpm::{BadTpmKey, WINDOW_SECONDS};
 use crate::x509::{BadChain, BrokenChain, ShownCertificate};
 
 /// Why a request is refused.
@@ -26,6 +27,12 @@ pub enum Refusal {
     /// The individual enrollment wants a TPM, and this credential is none. Spec: DPS-REG-7.
     #[error("the individual enrollment wants TPM attestation, which this transport does not carry")]
     TpmWanted,
+    /// The device is to show that it has the TPM whose keys it presented. Spec: DPS-TPM-1.
+    #[error("the device is challenged to prove its TPM")]
+    TpmChallenge(TpmChallenge),
+    /// The device has proved its TPM, and nobody has enrolled it. Spec: DPS-TPM-6.
+    #[error("the device proved its TPM, and there is no individual enrollment with its registration id")]
+    TpmNotEnrolled,
     /// The device comes in by another group than before, and the instance forbids that. Spec: DPS-REG-8.
     #[error(
         "the device's record belongs to enrollment group {from}; {to} may not claim it (claim_across_groups)"
@@ -51,6 +58,19 @@ pub enum Refusal {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What a device with a TPM is asked: a key that its TPM alone can unwrap, to sign a token with. Spec: DPS-TPM-3.
+#[derive(Clone)]
+pub struct TpmChallenge {
+    /// The wrapped key.
+    pub authentication_key: Vec<u8>,
+}
+
+impl fmt::Debug for TpmChallenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TpmChallenge({} bytes)", self.authentication_key.len())
+    }
 }
 
 /// Why a credential does not prove the device.
@@ -113,6 +133,28 @@ pub enum Unproven {
     /// Another device's individual enrollment has this very certificate. Spec: DPS-X509-6.
     #[error("the device's certificate is that of {0}, whose registration id is another")]
     EnrolledForAnother(EntryRef),
+    /// The enrollment wants a TPM, and the request has no `tpm`. Spec: DPS-TPM-1.
+    #[error("{0} wants TPM attestation, and the request has no member tpm")]
+    TpmKeysWanted(EntryRef),
+    /// A key of the TPM is no key that secrets can be wrapped for. Spec: DPS-TPM-2.
+    #[error("the TPM's keys: {0}")]
+    TpmKeys(#[source] BadTpmKey),
+    /// The enrollment has another endorsement key. Spec: DPS-TPM-5.
+    #[error("the TPM's endorsement key has the name {presented}, and {entry} has {enrolled}")]
+    OtherTpm {
+        /// The entry.
+        entry: EntryRef,
+        /// Name of the device's.
+        presented: String,
+        /// Name of the enrolled one, or why it has none.
+        enrolled: String,
+    },
+    /// The token is not signed with the key of the challenge. Spec: DPS-TPM-4.
+    #[error(
+        "the token is not signed with the key of a challenge of the last {} minutes to this device with this storage root key",
+        2 * WINDOW_SECONDS / 60
+    )]
+    NotTheChallenge,
     /// The chain leads to a CA certificate that is not verified. Spec: DPS-X509-9.
     #[error(
         "the chain leads to {entry}, which refers to the CA certificate {name}, and that is not verified"

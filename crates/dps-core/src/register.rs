@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::allocation;
-use crate::attestation::{Admission, Attested, DeviceClaim, Entry, Judge};
+use crate::attestation::{Admission, Attested, DeviceClaim, Entry, Judge, tpm};
 use crate::enrollment::{EntryRef, ProvisioningStatus};
 use crate::instance::{ClaimAcrossGroups, ServiceInstance};
 use crate::moment::Moment;
@@ -68,6 +68,8 @@ pub struct Polled {
     pub operation_id: OperationId,
     /// The device's current state. Spec: DPS-REG-14.
     pub registration: Registration,
+    /// The key for its hub, wrapped for its TPM, where it is assigned by one. Spec: DPS-TPM-7.
+    pub tpm_key: Option<Vec<u8>>,
 }
 
 /// What a completion by a hub outside came to.
@@ -156,7 +158,7 @@ impl Registrar {
     ) -> Result<Decision, Refusal> {
         let instance = self.instance(&device.id_scope)?;
         let look_up = self.store.look_up(&device.id_scope, &device.registration_id).await?;
-        let attested = self.attest(instance, device, &look_up, moment.now, tells_path).await?;
+        let attested = self.attest(instance, device, &look_up, (moment, moment.now), tells_path).await?;
         let before = look_up.registration.as_ref();
         // Before anything is told or written, `disabled` included: the record is not this device's to learn of.
         let claimed_from = claim(instance, before, &attested.entry)?;
@@ -190,21 +192,23 @@ impl Registrar {
             Some(registration) => registration.operation.began_at.min(moment.now),
             None => moment.now,
         };
-        let attested = self.attest(instance, device, &look_up, judged_at, false).await?;
+        let attested = self.attest(instance, device, &look_up, (moment, judged_at), false).await?;
 
         let operation_id: OperationId = operation_id.parse().map_err(|_| NoSuchOperation::Malformed)?;
         if !operation_id.belongs_to(&instance.secret, &device.id_scope, &device.registration_id) {
             return Err(NoSuchOperation::NotThisDevices.into());
         }
         let registration = look_up.registration.ok_or(NoSuchOperation::NoRecord)?;
-        Ok(Polled { operation_id, registration: told(instance, registration, &attested)? })
+        let registration = told(instance, registration, &attested)?;
+        let tpm_key = tpm::hub_key(instance, &look_up.individual_enrollment, &registration, moment);
+        Ok(Polled { operation_id, registration, tpm_key })
     }
 
     /// Tells the device's current state to whoever proves to be that device, without an operation. Spec: DPS-HTTPS-6.
     pub async fn look_up(&self, device: &DeviceClaim, moment: Moment) -> Result<Registration, Refusal> {
         let instance = self.instance(&device.id_scope)?;
         let look_up = self.store.look_up(&device.id_scope, &device.registration_id).await?;
-        let attested = self.attest(instance, device, &look_up, moment.now, false).await?;
+        let attested = self.attest(instance, device, &look_up, (moment, moment.now), false).await?;
         let registration = look_up.registration.ok_or(Refusal::NoRecord)?;
         told(instance, registration, &attested)
     }
@@ -270,11 +274,12 @@ impl Registrar {
         instance: &ServiceInstance,
         device: &DeviceClaim,
         look_up: &LookUp,
-        judged_at: Timestamp,
+        (moment, judged_at): (Moment, Timestamp),
         tells_path: bool,
     ) -> Result<Attested, Refusal> {
-        let (store, pool, rules) = (&*self.store, &*self.pool, &instance.chain_rules);
-        Judge { store, pool, rules, device, look_up, judged_at, tells_path }.attest().await
+        let ServiceInstance { chain_rules: rules, secret, .. } = instance;
+        let (store, pool) = (&*self.store, &*self.pool);
+        Judge { store, pool, rules, secret, device, look_up, moment, judged_at, tells_path }.attest().await
     }
 
     fn instance(&self, scope: &IdScope) -> Result<&ServiceInstance, Refusal> {

@@ -89,6 +89,11 @@ pub enum HubCredential {
         /// The spelling that verified.
         spelling: Box<str>,
     },
+    /// Keys that follow from its TPM. Spec: DPS-TPM-7.
+    Tpm {
+        /// TPM2B_PUBLIC of its storage root key: what it is told later is wrapped for that.
+        storage_root_key: Box<[u8]>,
+    },
     /// The certificate with this thumbprint. Spec: DPS-X509-22.
     Certificate {
         /// That of the certificate that the device used.

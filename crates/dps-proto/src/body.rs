@@ -2,6 +2,8 @@
 //!
 //! Serde lives here and ends here: what these texts mean is decided in `dps-core`, which never sees them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -12,6 +14,17 @@ use crate::ids::RegistrationId;
 pub struct RegisterBody {
     /// The custom payload, any JSON value but null.
     pub payload: Option<Box<RawValue>>,
+    /// The keys of a TPM, not read yet: where a transport does not carry TPM attestation, they mean nothing.
+    tpm: Option<Box<RawValue>>,
+}
+
+/// The public parts of a TPM's keys, as a device sends them. Spec: DPS-TPM-1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TpmBody {
+    /// TPM2B_PUBLIC of its endorsement key.
+    pub endorsement_key: Vec<u8>,
+    /// TPM2B_PUBLIC of its storage root key.
+    pub storage_root_key: Vec<u8>,
 }
 
 /// Why a register body is refused with status 400. Spec: DPS-MQTT-17.
@@ -20,6 +33,9 @@ pub enum BadRegisterBody {
     /// Not a JSON object with members of the right types.
     #[error("the body is not a registration in JSON: {0}")]
     Json(String),
+    /// The member `tpm` is not one. Spec: DPS-TPM-1.
+    #[error("the body's tpm is no object with the texts endorsementKey and storageRootKey, both in Base64")]
+    Tpm,
     /// The body names another device than the connection.
     #[error("the body's registrationId is {0:?}, not the one of the connection")]
     OtherRegistrationId(String),
@@ -33,6 +49,7 @@ impl RegisterBody {
         struct Wire {
             registration_id: Option<String>,
             payload: Option<Box<RawValue>>,
+            tpm: Option<Box<RawValue>>,
         }
 
         if bytes.iter().all(u8::is_ascii_whitespace) {
@@ -56,8 +73,30 @@ impl RegisterBody {
                 // Only as much of it as an id may hold: the text goes to the log.
                 Err(BadRegisterBody::OtherRegistrationId(other.chars().take(128).collect()))
             }
-            _ => Ok(Self { payload: wire.payload.filter(|json| json.get() != "null") }),
+            _ => {
+                let said = |json: Option<Box<RawValue>>| json.filter(|json| json.get() != "null");
+                Ok(Self { payload: said(wire.payload), tpm: said(wire.tpm) })
+            }
         }
+    }
+
+    /// The keys of the TPM that the device presents, if it presents one. Spec: DPS-TPM-1.
+    pub fn tpm(&self) -> Result<Option<TpmBody>, BadRegisterBody> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Wire {
+            endorsement_key: String,
+            storage_root_key: String,
+        }
+
+        let Some(json) = &self.tpm else { return Ok(None) };
+        let Wire { endorsement_key, storage_root_key } =
+            serde_json::from_str(json.get()).map_err(|_| BadRegisterBody::Tpm)?;
+        let decoded = |text: &str| STANDARD.decode(text).map_err(|_| BadRegisterBody::Tpm);
+        Ok(Some(TpmBody {
+            endorsement_key: decoded(&endorsement_key)?,
+            storage_root_key: decoded(&storage_root_key)?,
+        }))
     }
 }
 
@@ -78,6 +117,9 @@ pub struct OperationStatus<'a> {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistrationState<'a> {
+    /// What the device authenticates with at its hub, where its TPM proved it. Spec: DPS-TPM-7.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<TpmState>,
     /// How the device proved itself, where that was a certificate; first, as Azure writes it. Spec: DPS-BODY-11.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub x509: Option<ProvedByCertificate>,
@@ -106,6 +148,26 @@ pub struct RegistrationState<'a> {
     /// Version of the record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etag: Option<&'a str>,
+}
+
+/// A key for the TPM alone.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TpmState {
+    /// The wrapped key, Base64.
+    pub authentication_key: String,
+}
+
+/// What a device with a TPM is asked to prove itself by. Spec: DPS-TPM-1.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TpmChallengeBody {
+    /// A fixed text.
+    pub message: &'static str,
+    /// The wrapped key, Base64.
+    pub authentication_key: String,
+    /// What the token's `skn` is to be.
+    pub key_name: &'static str,
 }
 
 /// `{}`: Azure says no more of it.

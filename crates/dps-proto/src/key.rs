@@ -51,7 +51,11 @@ impl SymmetricKey {
     /// The key of one device of a group: HMAC-SHA256, keyed with this group key, over `registration_id` exactly as
     /// spelled. Spec: DPS-SAS-7.
     pub fn derive(&self, registration_id: &str) -> Self {
-        let tag = self.sign(&[registration_id.as_bytes()]);
+        Self::of_tag(&self.sign(&[registration_id.as_bytes()]))
+    }
+
+    /// The key that an HMAC-SHA256 comes to.
+    pub fn of_tag(tag: &hmac::Tag) -> Self {
         Self(Zeroizing::new(tag.as_ref().to_vec()))
     }
 

@@ -51,6 +51,9 @@ pub fn on_request(fault: &RequestFault, transport: Transport) -> Option<String> 
         RequestFault::Body(BadRegisterBody::Json(_)) => {
             "send an empty body, or a JSON object such as {\"registrationId\":\"...\"}"
         }
+        RequestFault::Body(BadRegisterBody::Tpm) => {
+            "send \"tpm\":{\"endorsementKey\":\"...\",\"storageRootKey\":\"...\"}, the public part of each key as TPM2B_PUBLIC in Base64"
+        }
         RequestFault::Body(BadRegisterBody::OtherRegistrationId(_)) => {
             "send the registrationId of the user name in the body, or none"
         }
@@ -83,6 +86,12 @@ fn on_refusal(refusal: &Refusal) -> String {
         Refusal::UnknownIdScope(_) => UNKNOWN_ID_SCOPE,
         Refusal::TpmWanted => {
             "register this device over a transport that carries TPM attestation, or change its enrollment"
+        }
+        Refusal::TpmChallenge(_) => {
+            "activate the credential of authenticationKey, import the key, and send the request again with a token that is signed with it"
+        }
+        Refusal::TpmNotEnrolled => {
+            "create an individual enrollment with this registration id and the endorsement key of the TPM: `harbormaster enrollment create --endorsement-key`"
         }
         Refusal::ClaimedAcrossGroups { .. } => {
             "sign with the key derived from the record's group, or delete the registration record first"
@@ -146,6 +155,18 @@ fn on_credential(unproven: &Unproven) -> String {
         }
         Unproven::TokenWanted(_) => {
             "send a SAS token as the password, or change the enrollment's attestation"
+        }
+        Unproven::TpmKeysWanted(_) => {
+            "send the public parts of the endorsement key and of the storage root key as the member tpm of the body, first without a token"
+        }
+        Unproven::TpmKeys(_) => {
+            "present an RSA-2048 endorsement key and storage root key of the default templates, each as TPM2B_PUBLIC"
+        }
+        Unproven::OtherTpm { .. } => {
+            "present the TPM that is enrolled, or put this endorsement key into the enrollment"
+        }
+        Unproven::NotTheChallenge => {
+            "sign with the key of the latest challenge to this device, within five minutes of it; a TPM that was cleared has another storage root key"
         }
         Unproven::BadChain(_) => {
             "send at most 10 certificates in DER, the device's own first, each with nothing behind it"

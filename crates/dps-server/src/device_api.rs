@@ -40,6 +40,7 @@ pub(crate) async fn answer<B: Incoming>(
     let tracking_id = tracking_id.unwrap_or_else(|| origin.front_end.moments.tracking_id());
     let mut response = response(answer, tracking_id);
     if response.status() == StatusCode::ACCEPTED
+        && head.method == Method::PUT
         && let Ok(location) = HeaderValue::from_str(&format!("https://{}{}", host(head), head.uri.path()))
     {
         response.headers_mut().insert(header::LOCATION, location);
@@ -57,7 +58,7 @@ async fn decide<B: Incoming>(
 ) -> Decided {
     let DevicePath { id_scope, registration_id, resource } = path;
     let password = head.headers.get(header::AUTHORIZATION).map(|value| SasToken::parse(value.as_bytes()));
-    let credential = Credential { password, certificates: presented };
+    let credential = Credential { password, certificates: presented, ..Credential::default() };
     let search_turn = SearchTurn::InOrder;
     let mut claim = DeviceClaim { id_scope, registration_id, credential, search_turn };
     match asked(resource, head, body).await {

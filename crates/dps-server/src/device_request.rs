@@ -5,9 +5,10 @@
 use bytes::Bytes;
 use dps_core::attestation::DeviceClaim;
 use dps_core::ports::SearchTurn;
-use dps_core::refusal::Refusal;
+use dps_core::refusal::{Refusal, TpmChallenge};
 use dps_core::register::Registered;
 use dps_core::registration::{Registration, State};
+use dps_core::tpm::TpmEvidence;
 use dps_proto::api_version::{ApiVersion, BadApiVersion};
 use dps_proto::body::RegisterBody;
 use dps_proto::code::TrackingId;
@@ -93,6 +94,12 @@ impl Origin<'_> {
                 metrics.attested(Attestation::Proven, self.transport);
                 Decided { answer, is_proven: true, tracking_id: None }
             }
+            Err(RequestFault::Refused(Refusal::TpmChallenge(challenge))) => self.challenge(claim, &challenge),
+            Err(fault @ RequestFault::Refused(Refusal::TpmNotEnrolled)) => {
+                let refused = self.refuse(Some(claim), Some(asked), &fault);
+                let now = self.front_end.moments.moment().now;
+                Decided { answer: render::tpm_not_enrolled(&claim.registration_id, now), ..refused }
+            }
             Err(fault) => {
                 let refused = self.refuse(Some(claim), Some(asked), &fault);
                 if is_guessing {
@@ -105,7 +112,7 @@ impl Origin<'_> {
 
     async fn ask(
         &self,
-        claim: &DeviceClaim,
+        claim: &mut DeviceClaim,
         api_version: &Result<ApiVersion, BadApiVersion>,
         ask: Ask,
     ) -> Result<Answer, RequestFault> {
@@ -115,7 +122,10 @@ impl Origin<'_> {
         match ask {
             Ask::Register { body } => {
                 // Custom allocation would pass the payload on; every other policy ignores it.
-                RegisterBody::parse(&body, &claim.registration_id)?;
+                let body = RegisterBody::parse(&body, &claim.registration_id)?;
+                if self.transport == Transport::Https {
+                    claim.credential.tpm = self.tpm_of(claim, &body)?;
+                }
                 let may = || throttles.register(&claim.id_scope).map_err(RequestFault::from);
                 let registered = registrar.register_if(claim, moments.moment(), may).await?;
                 metrics.registered(&registered, self.transport);
@@ -123,17 +133,56 @@ impl Origin<'_> {
                 Ok(render::registered(&registered, api_version, self.transport, limits.retry_after_s))
             }
             Ask::Poll { operation_id } => {
+                self.carries_tpm(claim);
                 let polled = registrar.poll(claim, &operation_id, moments.moment()).await?;
                 throttles.poll(&claim.id_scope, &claim.registration_id)?;
                 Ok(render::polled(&polled, api_version, limits.retry_after_s))
             }
             Ask::LookUp { body } => {
                 RegisterBody::parse(&body, &claim.registration_id)?;
+                self.carries_tpm(claim);
                 let registration = registrar.look_up(claim, moments.moment()).await?;
                 throttles.register(&claim.id_scope)?;
                 Ok(render::looked_up(&registration, api_version))
             }
         }
+    }
+
+    /// Spec: DPS-TPM-1, DPS-TPM-8.
+    fn tpm_of(&self, claim: &DeviceClaim, body: &RegisterBody) -> Result<TpmEvidence, RequestFault> {
+        let challenged = &self.front_end.challenged;
+        let now = self.front_end.moments.moment().now;
+        Ok(match body.tpm()? {
+            Some(keys) => TpmEvidence::presented(&keys.endorsement_key, &keys.storage_root_key),
+            // Some clients present their TPM once and come back with the token alone.
+            None if claim.credential.password.is_some() => {
+                challenged.keys_of(claim, self.peer.address.ip(), now)
+            }
+            None => TpmEvidence::Absent,
+        })
+    }
+
+    fn carries_tpm(&self, claim: &mut DeviceClaim) {
+        if self.transport == Transport::Https {
+            claim.credential.tpm = TpmEvidence::Absent;
+        }
+    }
+
+    /// Spec: DPS-TPM-1.
+    fn challenge(&self, claim: &DeviceClaim, challenge: &TpmChallenge) -> Decided {
+        let FrontEnd { moments, challenged, .. } = self.front_end;
+        if let TpmEvidence::Presented(Ok(keys)) = &claim.credential.tpm {
+            challenged.keep(claim, self.peer.address.ip(), keys, moments.moment().now);
+        }
+        tracing::debug!(
+            connection = self.peer.connection,
+            peer = %self.peer.address,
+            id_scope = claim.id_scope.as_str(),
+            registration_id = claim.registration_id.as_str(),
+            transport = self.transport.as_str(),
+            "device challenged"
+        );
+        Decided { answer: render::tpm_challenge(challenge), is_proven: false, tracking_id: None }
     }
 
     /// The answer to a refused request.
@@ -281,7 +330,11 @@ impl Origin<'_> {
                 Refusal::Unproven(_) | Refusal::TpmWanted | Refusal::ClaimedAcrossGroups { .. } => {
                     attested(Attestation::Refused);
                 }
-                Refusal::NoSuchOperation(_) | Refusal::NoRecord => attested(Attestation::Proven),
+                Refusal::NoSuchOperation(_) | Refusal::NoRecord | Refusal::TpmNotEnrolled => {
+                    attested(Attestation::Proven);
+                }
+                // A question, and not yet an answer.
+                Refusal::TpmChallenge(_) => {}
                 Refusal::Busy => {
                     attested(Attestation::Undecided);
                     metrics.limit_hit(Limit::GroupSearch);

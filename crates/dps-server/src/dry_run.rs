@@ -123,7 +123,8 @@ impl DryRun {
         };
         let password = asked.sas_token.map(|token| SasToken::parse(token.as_bytes()));
         let certificates = asked.certificates.map(|texts| chain(&texts)).transpose()?;
-        let credential = Credential { password, certificates: certificates.map(|chain| Ok(Arc::new(chain))) };
+        let certificates = certificates.map(|chain| Ok(Arc::new(chain)));
+        let credential = Credential { password, certificates, ..Credential::default() };
         Ok(DeviceClaim { id_scope, registration_id, credential, search_turn: SearchTurn::InOrder })
     }
 }

@@ -114,7 +114,7 @@ pub fn answer(
 pub fn of_request(fault: &RequestFault, transport: Transport) -> (ErrorCode, &'static str) {
     match fault {
         RequestFault::ApiVersion(_) => (ErrorCode::BAD_REQUEST, "The api-version is missing or malformed."),
-        RequestFault::Body(BadRegisterBody::Json(_)) => {
+        RequestFault::Body(BadRegisterBody::Json(_) | BadRegisterBody::Tpm) => {
             (ErrorCode::BAD_REQUEST, "The request body is not a registration in JSON.")
         }
         RequestFault::Body(BadRegisterBody::OtherRegistrationId(_)) => {
@@ -141,9 +141,10 @@ const UNAVAILABLE: &str = "The service is not available. Try again later.";
 
 fn of_refusal(refusal: &Refusal, transport: Transport) -> (ErrorCode, &'static str) {
     match refusal {
-        Refusal::UnknownIdScope(_) | Refusal::ClaimedAcrossGroups { .. } => {
+        Refusal::UnknownIdScope(_) | Refusal::ClaimedAcrossGroups { .. } | Refusal::TpmChallenge(_) => {
             (ErrorCode::UNAUTHORIZED, UNAUTHORIZED)
         }
+        Refusal::TpmNotEnrolled => of_failure(Failure::EnrollmentGone),
         Refusal::Unproven(unproven) => (ErrorCode::UNAUTHORIZED, of_unproven(unproven)),
         Refusal::TpmWanted => match transport {
             // Azure refuses TPM over MQTT too, without saying so. Spec: DPS-REG-7.
@@ -180,7 +181,11 @@ fn of_unproven(unproven: &Unproven) -> &'static str {
         | Unproven::GroupKeyUsedDirectly(_)
         | Unproven::CertificateWanted(_)
         | Unproven::TokenWanted(_)
-        | Unproven::EnrolledForAnother(_) => UNAUTHORIZED,
+        | Unproven::EnrolledForAnother(_)
+        | Unproven::TpmKeysWanted(_)
+        | Unproven::TpmKeys(_)
+        | Unproven::OtherTpm { .. }
+        | Unproven::NotTheChallenge => UNAUTHORIZED,
     }
 }
 

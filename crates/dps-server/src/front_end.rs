@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dps_core::register::Registrar;
 
 use crate::admission::Admission;
+use crate::challenged::Challenged;
 use crate::expiry_warnings::ExpiryWarnings;
 use crate::explain::Explanations;
 use crate::limits::{ByteBudget, Limits};
@@ -32,6 +33,8 @@ pub struct FrontEnd {
     pub unattested_bytes: Arc<ByteBudget>,
     /// Why devices were refused.
     pub explanations: Arc<Explanations>,
+    /// Which TPMs were challenged lately.
+    pub challenged: Challenged,
     /// Which signing certificates were warned of.
     pub expiry_warnings: ExpiryWarnings,
     /// What is counted.
@@ -49,6 +52,7 @@ impl FrontEnd {
             takeovers: Takeovers::default(),
             unattested_bytes: ByteBudget::new(limits.unattested_bytes),
             explanations: Arc::default(),
+            challenged: Challenged::default(),
             expiry_warnings: ExpiryWarnings::default(),
             metrics: Arc::default(),
             limits,

@@ -9,6 +9,7 @@ mod admin_listener;
 pub mod admission;
 pub mod advice;
 pub mod chain_explanation;
+pub mod challenged;
 pub mod client_certificates;
 pub mod counted_searches;
 pub mod device_api;

@@ -1,13 +1,19 @@
 //! What was decided, as devices and clients of the service API read it. Spec: DPS-BODY-2 to DPS-BODY-7, DPS-REG-9, DPS-REG-20.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use dps_core::refusal::TpmChallenge;
 use dps_core::register::{Polled, Registered};
-use dps_core::registration::{HubCredential, Registration, State, Substatus};
+use dps_core::registration::{Failure, HubCredential, Registration, State, Substatus};
 use dps_proto::api_version::ApiVersion;
 use dps_proto::body::{
-    AssignmentState, OperationStatus, ProvedByCertificate, RegistrationState, Status, to_bytes,
+    AssignmentState, OperationStatus, ProvedByCertificate, RegistrationState, Status, TpmChallengeBody,
+    TpmState, to_bytes,
 };
 use dps_proto::code::ErrorCode;
 use dps_proto::date;
+use dps_proto::ids::RegistrationId;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::fault::{self, Answer, Transport};
@@ -49,13 +55,49 @@ pub fn looked_up(registration: &Registration, api_version: &ApiVersion) -> Answe
     Answer { status: 200, retry_after_s: None, body: to_bytes(&state(registration, api_version)) }
 }
 
+/// What a device is asked to prove its TPM by. Spec: DPS-TPM-1.
+pub fn tpm_challenge(challenge: &TpmChallenge) -> Answer {
+    let body = TpmChallengeBody {
+        message: "Unauthorized",
+        authentication_key: STANDARD.encode(&challenge.authentication_key),
+        key_name: "registration",
+    };
+    Answer { status: 401, retry_after_s: None, body: to_bytes(&body) }
+}
+
+/// What a device hears whose TPM is proved and not enrolled; there is no record. Spec: DPS-TPM-6.
+pub fn tpm_not_enrolled(id: &RegistrationId, now: Timestamp) -> Answer {
+    let (code, message) = fault::of_failure(Failure::EnrollmentGone);
+    let body = OperationStatus {
+        operation_id: String::new(),
+        status: Status::Failed,
+        registration_state: Some(RegistrationState {
+            tpm: None,
+            x509: None,
+            registration_id: id.as_str(),
+            created_date_time_utc: None,
+            assignment: None,
+            status: Status::Failed,
+            substatus: None,
+            error_code: Some(code.value()),
+            error_message: Some(message),
+            last_updated_date_time_utc: Some(date::format(now)),
+            etag: None,
+        }),
+    };
+    Answer { status: 202, retry_after_s: None, body: to_bytes(&body) }
+}
+
 /// The answer to a poll.
 pub fn polled(polled: &Polled, api_version: &ApiVersion, retry_after_s: u32) -> Answer {
     let status = status(&polled.registration.state);
     let body = OperationStatus {
         operation_id: polled.operation_id.to_string(),
         status,
-        registration_state: Some(state(&polled.registration, api_version)),
+        registration_state: Some(RegistrationState {
+            tpm: polled.tpm_key.as_ref().map(|key| TpmState { authentication_key: STANDARD.encode(key) }),
+            ..state(&polled.registration, api_version)
+        }),
     };
     let (status, retry_after_s) =
         if status == Status::Assigning { (202, Some(retry_after_s)) } else { (200, None) };
@@ -73,6 +115,7 @@ fn status(state: &State) -> Status {
 
 fn state<'r>(registration: &'r Registration, api_version: &ApiVersion) -> RegistrationState<'r> {
     let bare = RegistrationState {
+        tpm: None,
         x509: None,
         registration_id: registration.registration_id.as_str(),
         created_date_time_utc: None,
@@ -131,6 +174,7 @@ pub fn record(registration: &Registration) -> Value {
         State::Assigning { .. } | State::Assigned { .. } | State::Disabled { .. } => (None, None),
     };
     let record = RegistrationState {
+        tpm: None,
         x509: None,
         registration_id: registration.registration_id.as_str(),
         created_date_time_utc: Some(date::format(registration.created_at)),
@@ -174,9 +218,8 @@ fn full_substatus_word(substatus: Substatus) -> &'static str {
 #[cfg(test)]
 mod tests {
     use dps_core::enrollment::EntryRef;
-    use dps_core::registration::{Assignment, Failure, HubCredential, Operation};
+    use dps_core::registration::{Assignment, Operation};
     use dps_proto::ids::{ETag, InstanceSecret, OperationId};
-    use jiff::Timestamp;
 
     use super::*;
 
@@ -203,6 +246,7 @@ mod tests {
                 operation: Operation { guid, began_at: Timestamp::UNIX_EPOCH },
                 state,
             },
+            tpm_key: None,
         }
     }
 
@@ -285,7 +329,7 @@ mod tests {
     /// DPS-BODY-2, DPS-REG-9
     #[test]
     fn an_accepted_register_is_a_202_with_no_state_in_it() {
-        let Polled { operation_id, registration } = polled_in(State::Assigned {
+        let Polled { operation_id, registration, .. } = polled_in(State::Assigned {
             assignment: assignment("h.x"),
             substatus: Substatus::InitialAssignment,
         });

@@ -129,6 +129,7 @@ async fn a_device_that_would_be_admitted_is_told_its_hub_and_leaves_no_trace() {
         credential: dps_core::attestation::Credential {
             password: Some(dps_proto::sas::SasToken::parse(asked["sasToken"].as_str().unwrap().as_bytes())),
             certificates: None,
+            ..dps_core::attestation::Credential::default()
         },
         search_turn: dps_core::ports::SearchTurn::InOrder,
     };

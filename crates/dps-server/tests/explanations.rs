@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use dps_core::enrollment::EntryRef;
 use dps_core::ports::StoreError;
-use dps_core::refusal::{EntriesTried, NoSuchOperation, OtherCertificate, Refusal, Unproven};
+use dps_core::refusal::{EntriesTried, NoSuchOperation, OtherCertificate, Refusal, TpmChallenge, Unproven};
+use dps_core::tpm::BadTpmKey;
 use dps_core::x509::{
     BadCertificate, BadChain, BadCommonName, BrokenChain, ChainFault, Place, Sha1Thumbprint,
     Sha256Thumbprint, ShownCertificate, SignatureFault, Which,
@@ -52,6 +53,15 @@ kinds!(kind_of_request, REQUESTS, RequestFault,
     RequestFault::ApiVersion(BadApiVersion) => "api-version",
     RequestFault::Body(BadRegisterBody::Json(_)) => "body: json",
     RequestFault::Body(BadRegisterBody::OtherRegistrationId(_)) => "body: other id",
+    RequestFault::Body(BadRegisterBody::Tpm) => "body: tpm",
+    RequestFault::Refused(Refusal::TpmChallenge(_)) => "tpm: challenge",
+    RequestFault::Refused(Refusal::TpmNotEnrolled) => "tpm: not enrolled",
+    RequestFault::Refused(Refusal::Unproven(Unproven::TpmKeysWanted(_))) => "tpm: keys wanted",
+    RequestFault::Refused(Refusal::Unproven(Unproven::TpmKeys(BadTpmKey::Shape))) => "tpm: shape",
+    RequestFault::Refused(Refusal::Unproven(Unproven::TpmKeys(BadTpmKey::Algorithms))) => "tpm: algorithms",
+    RequestFault::Refused(Refusal::Unproven(Unproven::TpmKeys(BadTpmKey::Attributes))) => "tpm: attributes",
+    RequestFault::Refused(Refusal::Unproven(Unproven::OtherTpm { .. })) => "tpm: other",
+    RequestFault::Refused(Refusal::Unproven(Unproven::NotTheChallenge)) => "tpm: not the challenge",
     RequestFault::TimedOut => "timed out",
     RequestFault::Http(HttpFault::Path(BadDevicePath::IdScope(_))) => "http: scope",
     RequestFault::Http(HttpFault::Path(BadDevicePath::RegistrationId(_))) => "http: id",
@@ -463,6 +473,55 @@ fn every_refused_request_says_why_and_what_would_work() {
             }),
             "the chain leads to enrollment group fleet, which refers to the CA certificate plant, and that is not verified",
             "harbormaster certificate verify",
+        ),
+        (
+            BadRegisterBody::Tpm.into(),
+            "the body's tpm is no object with the texts endorsementKey and storageRootKey, both in Base64",
+            "TPM2B_PUBLIC in Base64",
+        ),
+        (
+            Refusal::TpmChallenge(TpmChallenge { authentication_key: vec![0; 9] }).into(),
+            "the device is challenged to prove its TPM",
+            "activate the credential",
+        ),
+        (
+            Refusal::TpmNotEnrolled.into(),
+            "the device proved its TPM, and there is no individual enrollment with its registration id",
+            "harbormaster enrollment create --endorsement-key",
+        ),
+        (
+            unproven(Unproven::TpmKeysWanted(EntryRef::Individual("dev-1".parse().unwrap()))),
+            "individual enrollment dev-1 wants TPM attestation, and the request has no member tpm",
+            "as the member tpm of the body",
+        ),
+        (
+            unproven(Unproven::TpmKeys(BadTpmKey::Shape)),
+            "the TPM's keys: it is no TPM2B_PUBLIC",
+            "RSA-2048 endorsement key",
+        ),
+        (
+            unproven(Unproven::TpmKeys(BadTpmKey::Algorithms)),
+            "the TPM's keys: it is no RSA key of 2,048 bits with SHA-256 and AES-128 in CFB mode, the only ones that are taken",
+            "RSA-2048 endorsement key",
+        ),
+        (
+            unproven(Unproven::TpmKeys(BadTpmKey::Attributes)),
+            "the TPM's keys: it is no storage key: the attributes restricted and decrypt are not both set",
+            "RSA-2048 endorsement key",
+        ),
+        (
+            unproven(Unproven::OtherTpm {
+                entry: EntryRef::Individual("dev-1".parse().unwrap()),
+                presented: "000b11".into(),
+                enrolled: "000b22".into(),
+            }),
+            "the TPM's endorsement key has the name 000b11, and individual enrollment dev-1 has 000b22",
+            "present the TPM that is enrolled",
+        ),
+        (
+            unproven(Unproven::NotTheChallenge),
+            "the token is not signed with the key of a challenge of the last 10 minutes to this device with this storage root key",
+            "sign with the key of the latest challenge",
         ),
         (
             HttpFault::from(BadDevicePath::IdScope(BadId::Length(3))).into(),

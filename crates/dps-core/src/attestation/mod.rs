@@ -3,19 +3,22 @@
 
 mod certificate;
 pub mod symmetric;
+pub(crate) mod tpm;
 
 use std::sync::Arc;
 
-use dps_proto::ids::{DeviceId, ETag, IdScope, RegistrationId};
+use dps_proto::ids::{DeviceId, ETag, IdScope, InstanceSecret, RegistrationId};
 use dps_proto::sas::{MalformedToken, SasToken, device_resource};
 use jiff::Timestamp;
 
 use crate::enrollment::{
     Attestation, EnrollmentGroup, EntryRef, EntrySettings, IndividualEnrollment, ProvisioningStatus,
 };
+use crate::moment::Moment;
 use crate::ports::{HubAuthentication, LookUp, SearchPool, SearchTurn, Store};
 use crate::refusal::{EntriesTried, Refusal, Unproven};
 use crate::registration::HubCredential;
+use crate::tpm::TpmEvidence;
 use crate::x509::{ChainRules, Presented, Step};
 use symmetric::GroupMatch;
 
@@ -39,6 +42,8 @@ pub struct Credential {
     pub password: Option<Result<SasToken, MalformedToken>>,
     /// What it sent in the TLS handshake.
     pub certificates: Option<Presented>,
+    /// What its request says of a TPM.
+    pub tpm: TpmEvidence,
 }
 
 /// A device that has proven who it is.
@@ -114,8 +119,11 @@ pub(crate) struct Judge<'a> {
     pub(crate) store: &'a dyn Store,
     pub(crate) pool: &'a dyn SearchPool,
     pub(crate) rules: &'a ChainRules,
+    pub(crate) secret: &'a InstanceSecret,
     pub(crate) device: &'a DeviceClaim,
     pub(crate) look_up: &'a LookUp,
+    /// When the device asks, and random bytes for what it is told.
+    pub(crate) moment: Moment,
     /// The time for the expiry of tokens and certificates.
     pub(crate) judged_at: Timestamp,
     /// Whether to tell by which path a chain led to its entry.
@@ -130,14 +138,17 @@ impl Judge<'_> {
                 self.by_individual(enrollment).await
             }
             Some(enrollment) => self.by_disabled_individual(enrollment).await,
-            None => self.by_group().await,
+            None => match self.by_unknown_tpm() {
+                Some(refusal) => Err(refusal),
+                None => self.by_group().await,
+            },
         }
     }
 
-    /// Spec: DPS-REG-1, DPS-X509-4, DPS-X509-5.
+    /// Spec: DPS-REG-1, DPS-X509-4, DPS-X509-5, DPS-TPM-5.
     async fn by_individual(&self, enrollment: &Arc<IndividualEnrollment>) -> Result<Attested, Refusal> {
         let entry = Entry::Individual(Arc::clone(enrollment));
-        let Credential { password, certificates } = &self.device.credential;
+        let Credential { password, certificates, .. } = &self.device.credential;
         let chain = || match certificates {
             Some(presented) => certificate::chain_of(presented, &self.device.registration_id),
             None => Err(Unproven::CertificateWanted(entry.name())),
@@ -160,7 +171,7 @@ impl Judge<'_> {
                 Ok(self.by_client_certificate(chain()?, entry.clone(), enrolled)?)
             }
             Attestation::Signers(signers) => self.by_own_signers(chain()?, entry.clone(), signers).await,
-            Attestation::Tpm { .. } => Err(Refusal::TpmWanted),
+            Attestation::Tpm { endorsement_key } => self.by_tpm(entry.clone(), endorsement_key),
         }
     }
 
@@ -179,6 +190,14 @@ impl Judge<'_> {
         };
         let mut own_refusal = None;
         match (&enrollment.attestation, &self.device.credential) {
+            (Attestation::Tpm { endorsement_key }, Credential { tpm: TpmEvidence::Presented(_), .. }) => {
+                return self.by_tpm(entry, endorsement_key).map(|_| disabled);
+            }
+            (Attestation::Tpm { endorsement_key }, Credential { password: Some(_), .. })
+                if let Ok(_) = self.by_tpm(entry.clone(), endorsement_key) =>
+            {
+                return Ok(disabled);
+            }
             (Attestation::SymmetricKey(keys), Credential { password: Some(_), .. })
                 if symmetric::signed_by_either(self.token()?, keys) =>
             {
@@ -216,7 +235,7 @@ impl Judge<'_> {
                 let chain = certificate::chain_of(presented, &self.device.registration_id)?;
                 self.by_chain(chain).await
             }
-            Credential { password: None, certificates: None } => Err(Unproven::NoCredential.into()),
+            Credential { password: None, certificates: None, .. } => Err(Unproven::NoCredential.into()),
         }
     }
 

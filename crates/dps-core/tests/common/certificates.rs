@@ -84,7 +84,7 @@ pub(crate) fn presenting(id: &str, chain: &[&Arc<Certificate>]) -> DeviceClaim {
     DeviceClaim {
         id_scope: SCOPE.parse().unwrap(),
         registration_id: id.parse().unwrap(),
-        credential: Credential { password: None, certificates: Some(Ok(Arc::new(chain))) },
+        credential: Credential { certificates: Some(Ok(Arc::new(chain))), ..Credential::default() },
         search_turn: SearchTurn::InOrder,
     }
 }

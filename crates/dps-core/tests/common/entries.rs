@@ -154,7 +154,10 @@ pub(crate) fn with_password(id: &str, password: &str) -> DeviceClaim {
     DeviceClaim {
         id_scope: SCOPE.parse().unwrap(),
         registration_id: id.parse().unwrap(),
-        credential: Credential { password: Some(SasToken::parse(password.as_bytes())), certificates: None },
+        credential: Credential {
+            password: Some(SasToken::parse(password.as_bytes())),
+            ..Credential::default()
+        },
         search_turn: SearchTurn::InOrder,
     }
 }

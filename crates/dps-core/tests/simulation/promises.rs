@@ -97,6 +97,8 @@ fn check_refusal(why: &Refusal) -> Result<(), String> {
         Refusal::Unproven(_) | Refusal::NoSuchOperation(_) => Ok(()),
         Refusal::UnknownIdScope(_)
         | Refusal::TpmWanted
+        | Refusal::TpmChallenge(_)
+        | Refusal::TpmNotEnrolled
         | Refusal::NoRecord
         | Refusal::ClaimedAcrossGroups { .. }
         | Refusal::Busy

@@ -7,6 +7,7 @@ use dps_core::enrollment::{
     AllocationPolicy, Attestation, EnrollmentGroup, EntrySettings, GroupAttestation, IndividualEnrollment,
     OtherMembers, ProvisioningStatus, ReprovisionPolicy, TwinDocument,
 };
+use dps_core::tpm::StorageKey;
 use dps_proto::ids::ETag;
 use dps_proto::key::{KeyPair, SymmetricKey};
 use serde_json::{Map, Value};
@@ -230,6 +231,10 @@ fn tpm(attestation: &Members<'_>) -> Result<Attestation, BadMember> {
         .map_err(|_| tpm.wrong("endorsementKey", "is not Base64"))?;
     if endorsement_key.is_empty() {
         return Err(tpm.wrong("endorsementKey", "is empty"));
+    }
+    // Spec: DPS-TPM-9.
+    if let Err(why) = StorageKey::parse(&endorsement_key) {
+        return Err(tpm.wrong("endorsementKey", why.to_string()));
     }
     Ok(Attestation::Tpm { endorsement_key: endorsement_key.into() })
 }

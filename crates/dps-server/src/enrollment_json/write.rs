@@ -193,11 +193,20 @@ mod tests {
     #[test]
     fn other_attestations_are_written_as_they_are_read() {
         for attestation in [
-            json!({"type": "tpm", "tpm": {"endorsementKey": "AAEC"}}),
+            json!({"type": "tpm", "tpm": {"endorsementKey": endorsement_key()}}),
             json!({"type": "x509", "x509": {"caReferences": {"primary": "Plant-CA", "secondary": "next"}}}),
         ] {
             let json = json!({"registrationId": "a", "attestation": attestation});
             assert_eq!(written(&json, Secrets::Hidden)["attestation"], attestation);
         }
+    }
+
+    /// One of the default template, with a modulus that nobody has.
+    fn endorsement_key() -> String {
+        let mut public = vec![0x00, 0x01, 0x00, 0x0b, 0x00, 0x03, 0x00, 0xb2, 0x00, 0x20];
+        public.extend([0x83; 32]);
+        public.extend([0x00, 0x06, 0x00, 0x80, 0x00, 0x43, 0x00, 0x10, 0x08, 0x00, 0, 0, 0, 0, 0x01, 0x00]);
+        public.extend([0xc5; 256]);
+        STANDARD.encode([&(public.len() as u16).to_be_bytes()[..], &public].concat())
     }
 }

@@ -159,7 +159,7 @@ impl Connection<'_> {
         let Login { user, password, .. } = login;
         let known = self.front_end.registrar.knows(&user.id_scope);
         let password = password.map(|password| SasToken::parse(password.expose()));
-        let credential = Credential { password, certificates: None };
+        let credential = Credential { password, ..Credential::default() };
         let claim = DeviceClaim {
             id_scope: user.id_scope,
             registration_id: user.registration_id,

@@ -47,8 +47,9 @@ macro_rules! select {
         concat!(
             "SELECT registration_id_spelling, entry_kind, entry_id_spelling, created_at, updated_at, etag,
                     operation_guid, operation_began_at, state, substatus, failure,
-                    hub, device_id, derived_spelling, thumbprint,
-                    target_hub, target_device_id, target_derived_spelling, target_thumbprint
+                    hub, device_id, derived_spelling, thumbprint, storage_root_key,
+                    target_hub, target_device_id, target_derived_spelling, target_thumbprint,
+                    target_storage_root_key
              FROM registration ",
             $rest
         )
@@ -130,9 +131,10 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
                  id_scope, registration_id, registration_id_spelling, etag, created_at, updated_at,
                  entry_kind, entry_id, entry_id_spelling, operation_guid, operation_began_at,
                  state, substatus, failure, hub, device_id, derived_spelling,
-                 target_hub, target_device_id, target_derived_spelling, thumbprint, target_thumbprint)
+                 target_hub, target_device_id, target_derived_spelling, thumbprint, target_thumbprint,
+                 storage_root_key, target_storage_root_key)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                 ?22)
+                 ?22, ?23, ?24)
              ON CONFLICT (id_scope, registration_id) DO UPDATE SET
                  etag = excluded.etag, updated_at = excluded.updated_at, entry_kind = excluded.entry_kind,
                  entry_id = excluded.entry_id, entry_id_spelling = excluded.entry_id_spelling,
@@ -141,7 +143,9 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
                  hub = excluded.hub, device_id = excluded.device_id, derived_spelling = excluded.derived_spelling,
                  target_hub = excluded.target_hub, target_device_id = excluded.target_device_id,
                  target_derived_spelling = excluded.target_derived_spelling,
-                 thumbprint = excluded.thumbprint, target_thumbprint = excluded.target_thumbprint",
+                 thumbprint = excluded.thumbprint, target_thumbprint = excluded.target_thumbprint,
+                 storage_root_key = excluded.storage_root_key,
+                 target_storage_root_key = excluded.target_storage_root_key",
         )?
         .execute(params![
             record.id_scope.folded(),
@@ -166,6 +170,8 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
             target.derived_spelling,
             lives.thumbprint,
             target.thumbprint,
+            lives.storage_root_key,
+            target.storage_root_key,
         ])?;
     Ok(())
 }
@@ -177,22 +183,23 @@ struct AssignmentColumns<'record> {
     device_id: Option<&'record str>,
     derived_spelling: Option<&'record str>,
     thumbprint: Option<&'record [u8; 32]>,
+    storage_root_key: Option<&'record [u8]>,
 }
 
 impl<'record> AssignmentColumns<'record> {
     fn of(assignment: Option<&'record Assignment>) -> Self {
         let Some(assignment) = assignment else { return Self::default() };
-        Self {
-            hub: Some(assignment.hub.as_str()),
-            device_id: Some(assignment.device_id.as_str()),
-            derived_spelling: match &assignment.credential {
-                HubCredential::DerivedKeys { spelling } => Some(spelling),
-                HubCredential::EnrollmentKeys | HubCredential::Certificate { .. } => None,
-            },
-            thumbprint: match &assignment.credential {
-                HubCredential::Certificate { thumbprint } => Some(thumbprint.as_bytes()),
-                HubCredential::EnrollmentKeys | HubCredential::DerivedKeys { .. } => None,
-            },
+        let (hub, device_id) = (Some(assignment.hub.as_str()), Some(assignment.device_id.as_str()));
+        let bare = Self { hub, device_id, ..Self::default() };
+        match &assignment.credential {
+            HubCredential::EnrollmentKeys => bare,
+            HubCredential::DerivedKeys { spelling } => Self { derived_spelling: Some(spelling), ..bare },
+            HubCredential::Certificate { thumbprint } => {
+                Self { thumbprint: Some(thumbprint.as_bytes()), ..bare }
+            }
+            HubCredential::Tpm { storage_root_key } => {
+                Self { storage_root_key: Some(storage_root_key), ..bare }
+            }
         }
     }
 }
@@ -230,11 +237,13 @@ fn read_assignment(columns: &mut Columns<'_>) -> Result<Option<Assignment>, Faul
     let device_id = columns.optional()?;
     let derived_spelling: Option<Box<str>> = columns.value()?;
     let thumbprint = signers::thumbprint(columns)?;
+    let storage_root_key: Option<Vec<u8>> = columns.value()?;
     let (Some(hub), Some(device_id)) = (hub, device_id) else { return Ok(None) };
-    let credential = match (derived_spelling, thumbprint) {
-        (Some(spelling), _) => HubCredential::DerivedKeys { spelling },
-        (None, Some(thumbprint)) => HubCredential::Certificate { thumbprint },
-        (None, None) => HubCredential::EnrollmentKeys,
+    let credential = match (derived_spelling, thumbprint, storage_root_key) {
+        (Some(spelling), _, _) => HubCredential::DerivedKeys { spelling },
+        (None, Some(thumbprint), _) => HubCredential::Certificate { thumbprint },
+        (None, None, Some(key)) => HubCredential::Tpm { storage_root_key: key.into() },
+        (None, None, None) => HubCredential::EnrollmentKeys,
     };
     Ok(Some(Assignment { hub, device_id, credential }))
 }

@@ -16,6 +16,7 @@ const MIGRATIONS: &[Migration] = &[
         statements: include_str!("migrations/0003_certificates.sql"),
         then: Some(converted::certificates),
     },
+    Migration::of(include_str!("migrations/0004_tpm.sql")),
 ];
 
 /// One step to a newer version.

@@ -1,0 +1,65 @@
+//! Which TPM a device presented when it was challenged, by the address it came from: some clients present it once, and come back with the token alone.
+//! Spec: DPS-TPM-8.
+//!
+//! Kept by this node alone and for a few minutes. Nothing depends on it but those clients: whoever presents its TPM again is judged by that,
+//! on any node.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use dps_core::attestation::DeviceClaim;
+use dps_core::tpm::{TpmEvidence, TpmKeys, WINDOW_SECONDS};
+use dps_proto::ids::{IdScope, RegistrationId};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::network::Network;
+
+/// Most challenges that are remembered, of less than a kilobyte each. Spec: DPS-TPM-8.
+const REMEMBERED_MAX: usize = 4_096;
+
+/// How long: as long as the key of the challenge may be good.
+const REMEMBERED_FOR: SignedDuration = SignedDuration::from_secs(2 * WINDOW_SECONDS);
+
+/// A stranger elsewhere must not push out what a device presented.
+type ByDevice = HashMap<(IdScope, RegistrationId, Network), (Timestamp, Box<TpmKeys>)>;
+
+/// The latest challenge of each device.
+#[derive(Debug, Default)]
+pub struct Challenged {
+    by_device: Mutex<ByDevice>,
+}
+
+impl Challenged {
+    /// Remembers what a device presented; where there are too many, the oldest half is forgotten.
+    pub fn keep(&self, claim: &DeviceClaim, address: IpAddr, keys: &TpmKeys, now: Timestamp) {
+        let mut by_device = self.lock();
+        if by_device.len() >= REMEMBERED_MAX {
+            let mut times: Vec<_> = by_device.values().map(|(at, _)| *at).collect();
+            let middle = times.len() / 2;
+            let (_, middle, _) = times.select_nth_unstable(middle);
+            let middle = *middle;
+            by_device.retain(|_, (at, _)| *at > middle);
+        }
+        by_device.insert(key(claim, address), (now, Box::new(keys.clone())));
+    }
+
+    /// What the device presented, if it was challenged lately.
+    pub fn keys_of(&self, claim: &DeviceClaim, address: IpAddr, now: Timestamp) -> TpmEvidence {
+        match self.lock().get(&key(claim, address)) {
+            Some((at, keys)) if now.duration_since(*at) <= REMEMBERED_FOR => {
+                TpmEvidence::Remembered(keys.clone())
+            }
+            _ => TpmEvidence::Absent,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ByDevice> {
+        // Nothing panics while it is held.
+        self.by_device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key(claim: &DeviceClaim, address: IpAddr) -> (IdScope, RegistrationId, Network) {
+    (claim.id_scope.clone(), claim.registration_id.clone(), Network::from(address))
+}
