@@ -4,6 +4,8 @@
 //! Depends on `dps-proto` only, so that it judges the service from outside.
 
 pub mod admin;
+pub mod device;
+pub mod https;
 pub mod mqtt;
 pub mod service;
 pub mod tls;

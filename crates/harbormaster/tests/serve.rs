@@ -26,7 +26,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-fn hub(answer: &dps_client::mqtt::FinalAnswer) -> String {
+fn hub(answer: &dps_client::device::FinalAnswer) -> String {
     let outcome = answer.outcome().unwrap();
     assert_eq!(outcome.status.as_deref(), Some("assigned"), "{outcome:?}");
     outcome.registration_state.unwrap().assigned_hub.unwrap()

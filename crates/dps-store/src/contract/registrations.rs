@@ -61,12 +61,8 @@ async fn every_state_comes_back_as_it_was_written(store: Arc<dyn Store>) {
         credential,
     };
     let tpm = HubCredential::Tpm { storage_root_key: [7; 314].into() };
-    let lasts = [
-        None,
-        Some(assignment("D-1")),
-        Some(with_keys(HubCredential::EnrollmentKeys)),
-        Some(with_keys(tpm)),
-    ];
+    let lasts =
+        [None, Some(assignment("D-1")), Some(with_keys(HubCredential::EnrollmentKeys)), Some(with_keys(tpm))];
     let mut states = Vec::new();
     for last in lasts {
         states.push(State::Disabled { last: last.clone() });

@@ -1,14 +1,25 @@
 //! What to do about a registration that came to nothing. Spec: DPS-CLI-15.
 
-use dps_client::mqtt::{Outcome, RegisterError};
+use dps_client::device::{Outcome, RegisterError};
 use dps_proto::ids::{IdScope, RegistrationId};
 use dps_proto::mqtt::{ConnectCode, DeviceFailure};
 
 /// Where there is no final answer.
-pub(super) fn on_error(why: &RegisterError, id_scope: &IdScope, id: &RegistrationId) -> String {
+/// `listener` is the one that the device speaks to, MQTT or HTTPS.
+pub(super) fn on_error(
+    why: &RegisterError,
+    listener: &str,
+    id_scope: &IdScope,
+    id: &RegistrationId,
+) -> String {
     let text = match why {
         RegisterError::Connect { .. } | RegisterError::TimedOut { .. } => {
-            "is the service running, and are --host and --port those of its MQTT listener?"
+            return format!(
+                "is the service running, and are --host and --port those of its {listener} listener?"
+            );
+        }
+        RegisterError::Http { .. } | RegisterError::Upgrade { .. } => {
+            "what answers there is no provisioning service over HTTPS: is --port that of its HTTPS listener?"
         }
         RegisterError::ServerName(_) => "give --host a host name or an address",
         RegisterError::Tls { .. } | RegisterError::Certificate { .. } => {
@@ -63,7 +74,7 @@ mod tests {
 
     #[track_caller]
     fn advised(failure: DeviceFailure, expected: &str) {
-        let advice = on_error(&failure.into(), &"0ne00000001".parse().unwrap(), &id());
+        let advice = on_error(&failure.into(), "MQTT", &"0ne00000001".parse().unwrap(), &id());
         assert!(advice.contains(expected), "{advice}");
     }
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Subcommand, ValueEnum};
-use dps_client::mqtt::{Endpoint, FinalAnswer, Outcome, register};
+use dps_client::device::{Endpoint, FinalAnswer, Outcome};
+use dps_client::mqtt::Carrier;
 use dps_client::tls::{self, Identity};
 use dps_proto::api_version::ApiVersion;
 use dps_proto::ids::{IdScope, RegistrationId};
@@ -38,9 +39,9 @@ pub(crate) struct RegisterOptions {
     /// Host name of the service; its certificate must carry it.
     #[arg(long, default_value = "localhost")]
     host: String,
-    /// Port of the service.
-    #[arg(long, default_value_t = 8883, value_parser = argument::port)]
-    port: u16,
+    /// Port of the service [default: 8883 for mqtt, 443 for the others]
+    #[arg(long, value_parser = argument::port)]
+    port: Option<u16>,
     /// PEM file of the certificates to trust: ca.pem of the data directory.
     #[arg(long)]
     ca_file: PathBuf,
@@ -73,6 +74,10 @@ pub(crate) struct RegisterOptions {
 enum Transport {
     /// MQTT 3.1.1 over TLS.
     Mqtt,
+    /// MQTT 3.1.1 over WebSocket.
+    MqttWs,
+    /// The HTTPS device API.
+    Https,
 }
 
 #[derive(Args)]
@@ -89,31 +94,54 @@ struct ProofOptions {
     certificate: Option<PathBuf>,
 }
 
+impl Transport {
+    /// Whose host and port it is.
+    fn listener(self) -> &'static str {
+        match self {
+            Self::Mqtt => "MQTT",
+            Self::MqttWs | Self::Https => "HTTPS",
+        }
+    }
+}
+
 pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
     let Command::Register(options) = command;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let trace = options.trace;
+    let transport = options.transport;
     let (endpoint, login, device_options) = prepare(*options).map_err(Failure::usage)?;
-    let watch = |at: Duration, step: dps_client::mqtt::Step<'_>| {
+    let watch = |at: Duration, step: dps_client::device::Step<'_>| {
         if trace {
             // Nobody may be reading; the registration goes on.
             let _ = trace::step(&mut std::io::stderr().lock(), at, &step);
         }
     };
     let (id_scope, id) = (login.id_scope.clone(), login.registration_id.clone());
-    match runtime.block_on(register(&endpoint, login, device_options, watch)) {
+    let registered = runtime.block_on(async {
+        let carrier = match transport {
+            Transport::Mqtt => Carrier::Tls,
+            Transport::MqttWs => Carrier::WebSocket,
+            Transport::Https => {
+                return dps_client::https::register(&endpoint, login, device_options, watch).await;
+            }
+        };
+        dps_client::mqtt::register(&endpoint, carrier, login, device_options, watch).await
+    });
+    match registered {
         Ok(answer) => report(&answer, &id),
         Err(why) => {
-            let advice = advice::on_error(&why, &id_scope, &id);
+            let advice = advice::on_error(&why, transport.listener(), &id_scope, &id);
             Err(anyhow!("{}; {advice}", exit::told(&why.into())).into())
         }
     }
 }
 
 fn prepare(options: RegisterOptions) -> anyhow::Result<(Endpoint, DeviceLogin, DeviceOptions)> {
-    let RegisterOptions {
-        transport: Transport::Mqtt, host, port, ca_file, id_scope, registration_id, ..
-    } = options;
+    let RegisterOptions { transport, host, port, ca_file, id_scope, registration_id, .. } = options;
+    let port = port.unwrap_or(match transport {
+        Transport::Mqtt => 8883,
+        Transport::MqttWs | Transport::Https => 443,
+    });
     let ProofOptions { key, group_key, certificate } = options.proof;
     let key = key.or_else(|| group_key.map(|group_key| group_key.derive(registration_id.as_str())));
     let expiry = Timestamp::now()

@@ -1,9 +1,9 @@
-//! The exchange, packet by packet, for people.
+//! The exchange, step by step, for people.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
-use dps_client::mqtt::Step;
+use dps_client::device::Step;
 use dps_proto::mqtt::{Connect, Delivery, Packet, Publish};
 
 /// Writes one step. A password is shown as its length only.
@@ -11,9 +11,22 @@ pub(super) fn step(out: &mut impl Write, at: Duration, step: &Step<'_>) -> io::R
     let seconds = at.as_secs_f64();
     match step {
         Step::Connected { tls } => writeln!(out, "{seconds:8.3}  --  connected, {tls}"),
+        Step::Upgraded => writeln!(out, "{seconds:8.3}  --  WebSocket, subprotocol mqtt"),
+        Step::Asked { method, path, body } => {
+            writeln!(out, "{seconds:8.3}  ->  {method} {path}{}", on_a_line_of_its_own(body))
+        }
+        Step::Answered { status, retry_after_s, body } => {
+            let retry_after = retry_after_s.map(|seconds| format!(", Retry-After {seconds}"));
+            let retry_after = retry_after.unwrap_or_default();
+            writeln!(out, "{seconds:8.3}  <-  {status}{retry_after}{}", on_a_line_of_its_own(body))
+        }
         Step::Sent(packet) => writeln!(out, "{seconds:8.3}  ->  {}", describe(packet)),
         Step::Received(packet) => writeln!(out, "{seconds:8.3}  <-  {}", describe(packet)),
     }
+}
+
+fn on_a_line_of_its_own(body: &[u8]) -> String {
+    if body.is_empty() { String::new() } else { format!("\n{:14}{}", "", String::from_utf8_lossy(body)) }
 }
 
 fn describe(packet: &Packet) -> String {

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dps_client::mqtt::{Endpoint, FinalAnswer, RegisterError, register};
+use dps_client::device::{Endpoint, FinalAnswer, RegisterError};
+use dps_client::mqtt::{Carrier, register};
 use dps_proto::ids::IdScope;
 use dps_proto::key::SymmetricKey;
 use dps_proto::mqtt::{DeviceLogin, DeviceOptions, Password};
@@ -162,7 +163,7 @@ primary_key_file = "owner.key"
             server_name: "localhost".to_owned(),
             tls: dps_client::tls::trusting(&self.path("data/ca.pem")).unwrap(),
         };
-        register(&endpoint, login, DeviceOptions::default(), |_, _| {}).await
+        register(&endpoint, Carrier::Tls, login, DeviceOptions::default(), |_, _| {}).await
     }
 }
 
