@@ -1,4 +1,4 @@
-//! One simulated device: `dps-proto`'s device session over a TLS stream.
+//! One simulated device: `dps-proto`'s device session over TLS or a WebSocket.
 
 use std::time::Duration;
 
@@ -8,13 +8,11 @@ use dps_proto::mqtt::{
     ConnAck, ConnectCode, DeviceOptions, DeviceOutcome, DeviceOutput, DeviceSession, DeviceStep, Packet,
 };
 use dps_proto::topic::AnswerTopic;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tokio_rustls::client::TlsStream;
 
 use crate::fleet::Credentials;
-use crate::target::Target;
+use crate::link::Link;
+use crate::target::{Target, Transport};
 
 /// How long a server may take to end a connection that the device has left.
 const END_WITHIN: Duration = Duration::from_secs(5);
@@ -30,7 +28,7 @@ pub(crate) enum Stage {
 
 /// A device and its connection.
 pub(crate) struct Device {
-    stream: TlsStream<TcpStream>,
+    link: Link,
     session: DeviceSession,
     received: BytesMut,
     opened: Instant,
@@ -66,9 +64,13 @@ impl Device {
         let opened = Instant::now();
         let Credentials { login, identity } = credentials;
         let stream = target.connect(identity).await.context("TCP or TLS")?;
+        let link = match target.transport {
+            Transport::MqttWs => Link::web_socket(stream).await?,
+            _ => Link::Tls(Box::new(stream)),
+        };
         let options = DeviceOptions { keep_alive_s, ..DeviceOptions::default() };
         Ok(Self {
-            stream,
+            link,
             session: DeviceSession::new(login, options, Duration::ZERO),
             received: BytesMut::new(),
             opened,
@@ -105,8 +107,7 @@ impl Device {
 
     /// Whether the server has kept the connection open and silent.
     pub(crate) fn is_idle(&self) -> bool {
-        let (stream, _) = self.stream.get_ref();
-        matches!(stream.try_read(&mut [0]), Err(why) if why.kind() == std::io::ErrorKind::WouldBlock)
+        self.link.is_idle()
     }
 
     async fn complete(&mut self) -> anyhow::Result<Completed> {
@@ -120,9 +121,9 @@ impl Device {
             bail!("{status} {}", String::from_utf8_lossy(&body));
         }
         let farewell = async {
-            self.stream.shutdown().await?;
+            self.link.shutdown().await?;
             // Until the server has closed too: what it still does belongs to this registration.
-            while self.stream.read_buf(&mut self.received).await? > 0 {}
+            while self.link.receive(&mut self.received).await? > 0 {}
             anyhow::Ok(())
         };
         // How the connection ends, after the answer, changes nothing.
@@ -134,7 +135,7 @@ impl Device {
         loop {
             while let Some(output) = self.session.poll() {
                 match output {
-                    DeviceOutput::Send(bytes) => self.send(&bytes).await?,
+                    DeviceOutput::Send(bytes) => self.send(bytes).await?,
                     DeviceOutput::Sent(_) => {}
                     DeviceOutput::Received(packet) => {
                         let is_connected = is_connack(&packet);
@@ -155,7 +156,7 @@ impl Device {
             }
             let wait = self.session.deadline().unwrap_or_default().saturating_sub(self.now());
             let before = self.received.len();
-            match timeout(wait, self.stream.read_buf(&mut self.received)).await {
+            match timeout(wait, self.link.receive(&mut self.received)).await {
                 Ok(Ok(0)) => self.session.connection_ended(),
                 Ok(Ok(_)) => {
                     if let Some(answers) = &mut self.record
@@ -171,14 +172,13 @@ impl Device {
         }
     }
 
-    async fn send(&mut self, bytes: &Bytes) -> anyhow::Result<()> {
+    async fn send(&mut self, bytes: Bytes) -> anyhow::Result<()> {
         if let Some(answers) = &mut self.record
             && bytes.first().is_some_and(|first| wants_answer(*first))
         {
             answers.push(Vec::new());
         }
-        self.stream.write_all(bytes).await.context("the connection broke")?;
-        self.stream.flush().await.context("the connection broke")
+        self.link.send(bytes).await.context("the connection broke")
     }
 
     /// Lets the session believe that its wait is over.

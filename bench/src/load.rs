@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::device::{Completed, Device};
 use crate::fleet::{Credentials, Fleet};
-use crate::target::{self, Target};
+use crate::https;
+use crate::target::{self, Target, Transport};
 
 /// A registration that takes longer has failed.
 const REGISTER_WITHIN: Duration = Duration::from_secs(60);
@@ -150,7 +151,12 @@ async fn open_loop(target: &Target, fleet: &[Credentials], per_second: f64) -> a
 }
 
 async fn register(target: &Target, credentials: Credentials) -> Outcome {
-    timeout(REGISTER_WITHIN, Box::pin(Device::register(target, credentials)))
-        .await
-        .context("not done in time")?
+    let registered = async {
+        match target.transport {
+            Transport::Mqtt | Transport::MqttWs => Box::pin(Device::register(target, credentials)).await,
+            Transport::Https => Box::pin(https::register(target, credentials, true)).await,
+            Transport::HttpsAnew => Box::pin(https::register(target, credentials, false)).await,
+        }
+    };
+    timeout(REGISTER_WITHIN, registered).await.context("not done in time")?
 }

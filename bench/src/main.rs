@@ -6,6 +6,8 @@ mod fill;
 mod fleet;
 mod floor;
 mod hold;
+mod https;
+mod link;
 mod load;
 mod strangers;
 mod target;

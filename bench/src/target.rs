@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 /// Where the server is.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Address and port of MQTT over TLS.
+    /// Address and port of the listener.
     #[arg(long)]
     address: SocketAddr,
     /// ID scope of the service instance.
@@ -27,9 +27,25 @@ pub(crate) struct Options {
     /// The one TLS version that devices offer.
     #[arg(long, default_value = "1.3")]
     tls: TlsVersion,
+    /// How devices speak to it.
+    #[arg(long, default_value = "mqtt")]
+    transport: Transport,
     /// Address that devices connect from.
     #[arg(long, default_value = "127.0.0.1")]
     source: IpAddr,
+}
+
+/// What a device speaks.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// MQTT over TLS.
+    Mqtt,
+    /// MQTT over WebSocket.
+    MqttWs,
+    /// HTTPS, on one connection.
+    Https,
+    /// HTTPS, each request on a connection of its own.
+    HttpsAnew,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -45,6 +61,7 @@ enum TlsVersion {
 pub(crate) struct Target {
     address: SocketAddr,
     source: IpAddr,
+    pub(crate) transport: Transport,
     server_name: ServerName<'static>,
     tls: Arc<ClientConfig>,
 }
@@ -67,6 +84,7 @@ impl Target {
         Ok(Self {
             address: options.address,
             source: options.source,
+            transport: options.transport,
             server_name: ServerName::try_from("localhost")?,
             tls: Arc::new(config),
         })

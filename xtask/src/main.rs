@@ -29,7 +29,7 @@ usage: cargo xtask COMMAND
   test [ARG]...              build, `cargo test --workspace ARG...`, then the conformance suite
   conformance [ARG]...       the official SDKs and raw clients against the binary; ARG... goes to pytest.
                              HARBORMASTER_BINARY names a binary to test instead of building one
-  bench SUBJECT [--quick]    measure `register`, `enrollments` or `groups`; docs/performance.md says how to read it
+  bench SUBJECT [--quick]    measure `register`, `transports`, `enrollments` or `groups`; docs/performance.md says how to read it
   fuzz [TARGET] [SECONDS]    fuzz one target, or all of them, for SECONDS each (60)
   help                       this text
 ";
@@ -49,7 +49,11 @@ fn main() -> ExitCode {
         "conformance" => Workspace::read().and_then(|workspace| conformance::run(&workspace, rest)),
         "bench" => match bench::Plan::parse(rest) {
             Some(plan) => Workspace::read().and_then(|workspace| bench::run(&workspace, &plan)),
-            None => return misused("bench takes register, enrollments or groups, and perhaps --quick"),
+            None => {
+                return misused(
+                    "bench takes register, transports, enrollments or groups, and perhaps --quick",
+                );
+            }
         },
         "fuzz" => match fuzz::Plan::parse(rest) {
             Some(plan) => Workspace::read().and_then(|workspace| fuzz::run(&workspace, &plan)),

@@ -121,6 +121,7 @@ fn describe(explanation: &Value) -> String {
             ("device", "registrationId"),
             ("ID scope", "idScope"),
             ("from", "peer"),
+            ("over", "transport"),
             ("failed at", "step"),
             ("was told", "told"),
             ("because", "reason"),

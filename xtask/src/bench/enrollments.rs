@@ -28,7 +28,14 @@ pub(super) fn run(machinery: &Machinery, effort: Effort) -> Result<(), Failure> 
     let count = effort.of(10_000, 3_000);
     let load = |fleet: &str, round: usize| {
         let first = (round * count) as u64;
-        Load { fleet: fleet.to_owned(), first, count, tls: "1.3", pace: Pace::AtOnce(AT_ONCE) }
+        Load {
+            fleet: fleet.to_owned(),
+            first,
+            count,
+            tls: "1.3",
+            transport: None,
+            pace: Pace::AtOnce(AT_ONCE),
+        }
     };
     step::begin("register with each");
     let (mut of_full, mut of_empty) = (Vec::new(), Vec::new());

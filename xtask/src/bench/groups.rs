@@ -75,8 +75,14 @@ fn measure(
     let count = PER_SECOND * effort.of(10, 4);
     let mut first = from;
     let mut valid = || {
-        let load =
-            Load { fleet: fleet.to_owned(), first, count, tls: "1.3", pace: Pace::PerSecond(PER_SECOND) };
+        let load = Load {
+            fleet: fleet.to_owned(),
+            first,
+            count,
+            tls: "1.3",
+            transport: None,
+            pace: Pace::PerSecond(PER_SECOND),
+        };
         first += count as u64;
         load.run(machinery, server)
     };

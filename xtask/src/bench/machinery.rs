@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::process::{DRIVER_CORE, Precedence, Process, SERVER_CORE};
 use crate::step::{self, Failure};
@@ -30,6 +30,8 @@ pub(super) struct Server {
     pub(super) process: Process,
     /// `ADDRESS:PORT` of MQTT over TLS.
     pub(super) address: String,
+    /// `ADDRESS:PORT` of port 443's services; the floor has none.
+    pub(super) https: Option<String>,
     /// Key of the sample group; the floor has none.
     pub(super) group_key: Option<String>,
 }
@@ -78,7 +80,18 @@ impl Machinery {
 
     /// `harbormaster dev` with its default settings, ready for devices.
     pub(super) fn harbormaster(&self, data_dir: &Path) -> Result<Server, Failure> {
-        let fixed = ["dev", "--mqtt-port", "0", "--output", "json", "--id-scope", ID_SCOPE, "--data-dir"];
+        let fixed = [
+            "dev",
+            "--mqtt-port",
+            "0",
+            "--https-port",
+            "0",
+            "--output",
+            "json",
+            "--id-scope",
+            ID_SCOPE,
+            "--data-dir",
+        ];
         let mut arguments: Vec<String> = fixed.map(str::to_owned).into();
         arguments.push(data_dir.display().to_string());
         let log = self.folder.join("harbormaster.log");
@@ -86,7 +99,8 @@ impl Machinery {
             Process::start(&self.harbormaster, &arguments, SERVER_CORE, Precedence::Normal, &log)?;
         let ready = process.line()?;
         let group_key = ready["enrollmentGroups"][0]["primaryKey"].as_str().map(str::to_owned);
-        Ok(Server { process, address: address(&ready), group_key })
+        let https = Some(address(&ready["https"]));
+        Ok(Server { process, address: address(&ready["mqtt"]), https, group_key })
     }
 
     /// `harbormaster serve` with its default limits, on a data directory that [`Machinery::harbormaster`] has had.
@@ -128,9 +142,8 @@ secondary_key_file = "owner.key"
         let log = self.folder.join("harbormaster.log");
         let mut process =
             Process::start(&self.harbormaster, &arguments, SERVER_CORE, Precedence::Normal, &log)?;
-        let mut ready = process.line()?;
-        let ready = json!({"mqtt": ready["mqtt"][0].take()});
-        Ok(Server { process, address: address(&ready), group_key: None })
+        let ready = process.line()?;
+        Ok(Server { process, address: address(&ready["mqtt"][0]), https: None, group_key: None })
     }
 
     /// The floor, which answers as `harbormaster` just answered the device `number` of `fleet`.
@@ -152,7 +165,7 @@ secondary_key_file = "owner.key"
         let mut process =
             Process::start(&self.driver, &arguments, SERVER_CORE, Precedence::Normal, &self.driver_log())?;
         let ready = process.line()?;
-        Ok(Server { process, address: address(&ready), group_key: None })
+        Ok(Server { process, address: address(&ready["mqtt"]), https: None, group_key: None })
     }
 
     /// Starts a driver against a server.
@@ -163,7 +176,10 @@ secondary_key_file = "owner.key"
         more: &[String],
         precedence: Precedence,
     ) -> Result<Process, Failure> {
-        let fixed = [command, "--address", &server.address, "--id-scope", ID_SCOPE];
+        // A transport other than MQTT over TLS has the other port.
+        let is_mqtt = !more.iter().any(|option| option == "--transport");
+        let address = server.https.as_ref().filter(|_| !is_mqtt).unwrap_or(&server.address);
+        let fixed = [command, "--address", address, "--id-scope", ID_SCOPE];
         let mut arguments: Vec<String> = fixed.map(str::to_owned).into();
         arguments.extend_from_slice(more);
         Process::start(&self.driver, &arguments, DRIVER_CORE, precedence, &self.driver_log())
@@ -183,7 +199,6 @@ impl Drop for Machinery {
     }
 }
 
-fn address(ready: &Value) -> String {
-    let mqtt = &ready["mqtt"];
-    format!("{}:{}", mqtt["address"].as_str().unwrap_or_default(), mqtt["port"])
+fn address(listener: &Value) -> String {
+    format!("{}:{}", listener["address"].as_str().unwrap_or_default(), listener["port"])
 }

@@ -12,7 +12,7 @@ use crate::step::{self, Failure};
 const IDLE_KIB_MAX: f64 = 16.0;
 
 /// Between these numbers of connections the slope is taken, so that what the server needs anyway is left out.
-const CONNECTIONS: (usize, usize) = (1_000, 5_000);
+pub(super) const CONNECTIONS: (usize, usize) = (1_000, 5_000);
 
 /// Prints one table. Every figure is of a server that was just started: memory that was used before would hide it.
 pub(super) fn run(machinery: &Machinery, effort: Effort) -> Result<(), Failure> {
@@ -30,8 +30,8 @@ pub(super) fn run(machinery: &Machinery, effort: Effort) -> Result<(), Failure> 
             let harbormaster = machinery.harbormaster(&data_dir)?;
             let (_, fleet) = &fleets(&harbormaster, &data_dir)[which];
             let floor = machinery.floor(&harbormaster, &data_dir, fleet, CAPTURED)?;
-            floors.push(kib_each(machinery, &floor, fleet, stage)?);
-            ours.push(kib_each(machinery, &harbormaster, fleet, stage)?);
+            floors.push(kib_each(machinery, &floor, fleet, stage, None)?);
+            ours.push(kib_each(machinery, &harbormaster, fleet, stage, None)?);
         }
         let (floor, ours) = (median(&floors).unwrap_or(f64::NAN), median(&ours).unwrap_or(f64::NAN));
         table.row([
@@ -45,11 +45,19 @@ pub(super) fn run(machinery: &Machinery, effort: Effort) -> Result<(), Failure> 
     table.print(&format!("Resident memory of an idle connection, slope between {from} and {to}, TLS 1.3"))
 }
 
-fn kib_each(machinery: &Machinery, server: &Server, fleet: &str, stage: &str) -> Result<f64, Failure> {
+/// The slope for one kind of connection; MQTT over TLS where no transport is named.
+pub(super) fn kib_each(
+    machinery: &Machinery,
+    server: &Server,
+    fleet: &str,
+    stage: &str,
+    transport: Option<&str>,
+) -> Result<f64, Failure> {
     let counts = format!("{},{}", CONNECTIONS.0, CONNECTIONS.1);
     let options = [("--fleet", fleet), ("--first", "0"), ("--counts", &counts), ("--stage", stage)];
+    let options = options.into_iter().chain(transport.map(|transport| ("--transport", transport)));
     let options: Vec<String> =
-        options.into_iter().flat_map(|(name, value)| [name.to_owned(), value.to_owned()]).collect();
+        options.flat_map(|(name, value)| [name.to_owned(), value.to_owned()]).collect();
     let mut driver = machinery.drive("hold", server, &options, Precedence::Normal)?;
     let mut point = || {
         let open = driver.line()?["open"].as_f64().unwrap_or(f64::NAN);

@@ -11,6 +11,7 @@ mod register;
 mod report;
 mod round;
 mod statistics;
+mod transports;
 
 use crate::step::Failure;
 use crate::workspace::Workspace;
@@ -28,6 +29,7 @@ enum Subject {
     Register,
     Enrollments,
     Groups,
+    Transports,
 }
 
 /// How much of everything.
@@ -55,13 +57,14 @@ impl Effort {
 }
 
 impl Plan {
-    /// Reads `register|enrollments|groups [--quick]`. `None` where the arguments are something else.
+    /// Reads `register|transports|enrollments|groups [--quick]`. `None` where the arguments are something else.
     pub(crate) fn parse(arguments: &[String]) -> Option<Self> {
         let (subject, rest) = arguments.split_first()?;
         let subject = match subject.as_str() {
             "register" => Subject::Register,
             "enrollments" => Subject::Enrollments,
             "groups" => Subject::Groups,
+            "transports" => Subject::Transports,
             _ => return None,
         };
         let effort = match rest {
@@ -87,6 +90,7 @@ pub(crate) fn run(workspace: &Workspace, plan: &Plan) -> Result<(), Failure> {
         }
         Subject::Enrollments => enrollments::run(&machinery, plan.effort),
         Subject::Groups => groups::run(&machinery, plan.effort),
+        Subject::Transports => transports::run(&machinery, plan.effort),
     }
 }
 
@@ -107,6 +111,7 @@ mod tests {
         check(&["register", "--quick"], Some((Subject::Register, Effort::Quick)));
         check(&["enrollments"], Some((Subject::Enrollments, Effort::Full)));
         check(&["groups", "--quick"], Some((Subject::Groups, Effort::Quick)));
+        check(&["transports"], Some((Subject::Transports, Effort::Full)));
     }
 
     #[test]

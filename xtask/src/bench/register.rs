@@ -41,8 +41,14 @@ pub(super) fn run(machinery: &Machinery, effort: Effort) -> Result<(), Failure> 
     for (which, tls) in [(0, "1.2"), (0, "1.3"), (1, "1.2"), (1, "1.3")] {
         let (proof, fleet) = &fleets[which];
         let floor = machinery.floor(&harbormaster, &data_dir, fleet, CAPTURED)?;
-        let load =
-            |first, count| Load { fleet: fleet.clone(), first, count, tls, pace: Pace::AtOnce(AT_ONCE) };
+        let load = |first, count| Load {
+            fleet: fleet.clone(),
+            first,
+            count,
+            tls,
+            transport: None,
+            pace: Pace::AtOnce(AT_ONCE),
+        };
         step::begin(&format!("register by {proof} over TLS {tls}"));
         for server in [&floor, &harbormaster] {
             load(first, WARM_UP).run(machinery, server)?;

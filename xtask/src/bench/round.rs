@@ -19,6 +19,8 @@ pub(super) struct Load {
     pub(super) count: usize,
     /// `1.2` or `1.3`.
     pub(super) tls: &'static str,
+    /// How devices speak to the server, as the driver takes it; MQTT over TLS where absent.
+    pub(super) transport: Option<&'static str>,
     pub(super) pace: Pace,
 }
 
@@ -77,7 +79,9 @@ impl Load {
             ("--tls", self.tls),
             (pace, &number),
         ];
-        options.into_iter().flat_map(|(name, value)| [name.to_owned(), value.to_owned()]).collect()
+        let transport = self.transport.map(|transport| ("--transport", transport));
+        let options = options.into_iter().chain(transport);
+        options.flat_map(|(name, value)| [name.to_owned(), value.to_owned()]).collect()
     }
 }
 

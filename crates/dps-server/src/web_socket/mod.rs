@@ -65,8 +65,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX));
         let stream = Metered::new(stream, charge);
-        let frames =
-            WebSocketStream::from_partially_read(stream, read.into(), Role::Server, Some(config)).await;
+        // A copy: the bytes that were read stand in a buffer of HTTP, which would be kept for life.
+        let read = read.to_vec();
+        let frames = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
         Self { frames, message: Bytes::new() }
     }
 

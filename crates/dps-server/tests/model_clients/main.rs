@@ -7,6 +7,7 @@ mod certificates;
 mod client;
 mod failing_store;
 mod faults;
+mod https;
 mod models;
 mod reading;
 mod script;
@@ -15,6 +16,7 @@ mod service;
 mod showing;
 mod token;
 mod waits;
+mod web_socket;
 mod wire;
 
 use std::time::Duration;
@@ -122,6 +124,80 @@ async fn every_client_is_assigned_over_a_connection_that_takes_packets_apart() {
             let stream = service.connect(together);
             let report = model.run(stream, SCOPE, DEVICE, &service.device_key(DEVICE)).await;
             assert_eq!(report.outcome, assigned(), "{} with {together} bytes at a time", model.name);
+        }
+    }
+}
+
+/// DPS-WS-1, DPS-WS-2, DPS-WS-4, DPS-WS-5, DPS-MQTT-24: each asks for its WebSocket in its own way, and bears what the strictest bears.
+#[tokio::test(start_paused = true)]
+async fn every_client_is_assigned_over_a_web_socket() {
+    for together in [TOGETHER, 7] {
+        for model in &ALL {
+            let service = Service::new();
+            let stream = web_socket::open(service.connect_to_443(together), model.web_socket).await;
+            let report = model.run(stream, SCOPE, DEVICE, &service.device_key(DEVICE)).await;
+            assert_eq!(report.outcome, assigned(), "{}", model.name);
+            let service = Service::with_slow_hub();
+            let stream = web_socket::open(service.connect_to_443(together), model.web_socket).await;
+            let report = model.run(stream, SCOPE, DEVICE, &service.device_key(DEVICE)).await;
+            assert_eq!((report.outcome, report.asked_at_s), (assigned(), vec![0, 3, 6, 9]), "{}", model.name);
+        }
+    }
+}
+
+/// DPS-WS-4, DPS-BODY-9
+#[tokio::test(start_paused = true)]
+async fn every_client_reports_a_refused_credential_over_a_web_socket() {
+    for model in &ALL {
+        let service = Service::new();
+        let stream = web_socket::open(service.connect_to_443(TOGETHER), model.web_socket).await;
+        let report = model.run(stream, SCOPE, DEVICE, &service.device_key("another")).await;
+        assert_eq!(report.outcome, Outcome::Refused(401_002), "{}", model.name);
+        assert_eq!(service.explanations()[0].transport, Some("mqtt-ws"));
+    }
+}
+
+/// DPS-HTTPS-1, DPS-HTTPS-3 to DPS-HTTPS-5, DPS-HTTPS-9: also while a hub outside is asked, at each client's own pace.
+#[tokio::test(start_paused = true)]
+async fn every_client_is_assigned_over_https() {
+    for model in &https::ALL {
+        let service = Service::new();
+        let run = |id: &'static str| {
+            let key = service.device_key(id);
+            let service = &service;
+            async move { model.run(|| service.connect_to_443(TOGETHER), SCOPE, id, &key).await.0 }
+        };
+        assert_eq!(run(DEVICE).await, assigned(), "{}", model.name);
+        assert_eq!(run("line:7.press_a").await, assigned_as("line:7.press_a"), "{}", model.name);
+        let service = Service::with_slow_hub();
+        let key = service.device_key(DEVICE);
+        let (outcome, took) = model.run(|| service.connect_to_443(TOGETHER), SCOPE, DEVICE, &key).await;
+        assert_eq!(outcome, assigned(), "{}", model.name);
+        assert!((8..=10).contains(&took), "{} {took}", model.name);
+    }
+}
+
+/// DPS-HTTPS-4, DPS-HTTPS-7, DPS-REG-15, DPS-REG-20
+#[tokio::test(start_paused = true)]
+async fn every_client_over_https_reports_what_came_of_it() {
+    for model in &https::ALL {
+        let rows = [
+            (Service::new(), "another", Outcome::Refused(401_002)),
+            (Service::without_hubs(), DEVICE, Outcome::Failed(401_001)),
+            // iot-identity-service knows no such answer; it finds no operation to poll.
+            (
+                Service::disabled(),
+                DEVICE,
+                match model.name {
+                    "iot-identity-service" => Outcome::Broken("no operationId"),
+                    _ => Outcome::Disabled,
+                },
+            ),
+        ];
+        for (service, key_of, expected) in rows {
+            let key = service.device_key(key_of);
+            let (outcome, _) = model.run(|| service.connect_to_443(TOGETHER), SCOPE, DEVICE, &key).await;
+            assert_eq!(outcome, expected, "{}", model.name);
         }
     }
 }

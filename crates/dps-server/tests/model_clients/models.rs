@@ -6,10 +6,12 @@ use serde_json::Value;
 
 use crate::reading::{self, Read, Topic};
 use crate::token::{Spelling, Token};
+use crate::web_socket::Asks;
 
 /// How one client goes about it.
 pub(crate) struct Model {
     pub(crate) name: &'static str,
+    pub(crate) web_socket: Asks,
     /// What follows the registration id in the user name.
     pub(crate) parameters: &'static str,
     pub(crate) clean: bool,
@@ -51,6 +53,7 @@ const ENDLESS: Patience = Patience { register_s: None, poll_s: None, silence_s: 
 
 const PLAIN: Model = Model {
     name: "",
+    web_socket: Asks { target: "/$iothub/websocket", protocol: "mqtt" },
     parameters: "api-version=2019-03-31",
     clean: true,
     keep_alive_s: 60,
@@ -75,6 +78,7 @@ const PLAIN: Model = Model {
 
 pub(crate) const CSHARP: Model = Model {
     name: "C#",
+    web_socket: Asks { target: "/", protocol: "mqtt" },
     parameters: "api-version=2019-03-31&ClientVersion=Microsoft.Azure.Devices.Provisioning.Client%2F1.19.4%20%28.NET%208.0%29",
     keep_alive_s: 0,
     register_body: |_| String::new(),
@@ -90,6 +94,7 @@ pub(crate) const CSHARP: Model = Model {
 
 pub(crate) const JAVA: Model = Model {
     name: "Java",
+    web_socket: Asks { target: "/mqtt", protocol: "mqtt" },
     parameters: "api-version=2019-03-31&ClientVersion=2019-03-31",
     clean: false,
     keep_alive_s: 230,
@@ -103,6 +108,7 @@ pub(crate) const JAVA: Model = Model {
 
 pub(crate) const C_SDK: Model = Model {
     name: "C",
+    web_socket: Asks { target: "/$iothub/websocket", protocol: "MQTT" },
     parameters: "api-version=2021-06-01&ClientVersion=1.15.0",
     keep_alive_s: 0,
     publish_qos: 0,

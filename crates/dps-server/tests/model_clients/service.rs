@@ -21,9 +21,11 @@ use dps_proto::key::{KeyPair, SymmetricKey};
 use dps_server::explain::{Explanation, Wanted};
 use dps_server::fault::Transport;
 use dps_server::front_end::{FrontEnd, Peer};
+use dps_server::https;
 use dps_server::limits::Limits;
 use dps_server::moments::{Moments as _, SystemMoments};
 use dps_server::mqtt::connection;
+use dps_server::service_api::ServiceApi;
 use dps_store::MemoryStore;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
@@ -52,6 +54,7 @@ pub(crate) enum Outage {
 
 pub(crate) struct Service {
     front_end: Arc<FrontEnd>,
+    service_api: Arc<ServiceApi>,
     _stop: watch::Sender<bool>,
     stopping: watch::Receiver<bool>,
 }
@@ -164,10 +167,12 @@ impl Service {
         let (looks, searches) = if outage == Outage::StoreGone { (requests, 0) } else { (0, requests) };
         let store = FailingStore { inner: store, left: AtomicU32::new(looks) };
         let pool = Arc::new(Pool { outage, left: AtomicU32::new(searches) });
-        let registrar = Arc::new(Registrar::new(Arc::new(store), pool, [instance]));
+        let store: Arc<dyn Store> = Arc::new(store);
+        let registrar = Arc::new(Registrar::new(Arc::clone(&store), pool, [instance]));
         let front_end = Arc::new(FrontEnd::new(registrar, Arc::new(SystemMoments), Limits::default()));
         let (stop, stopping) = watch::channel(false);
-        Self { front_end, _stop: stop, stopping }
+        let service_api = ServiceApi::new(store, Vec::new(), Arc::clone(&front_end));
+        Self { front_end, service_api, _stop: stop, stopping }
     }
 
     /// The client's end of a new connection, on which bytes travel at most `together` at a time.
@@ -189,6 +194,21 @@ impl Service {
             let admitted = front_end.admission.admit(place, peer.address.ip()).unwrap();
             let server = Showing { stream: server, certificates };
             connection::serve(server, Transport::Mqtt, peer, admitted, &front_end, stopping).await;
+        });
+        client
+    }
+
+    /// The client's end of a new connection to the port of WebSockets and HTTPS.
+    pub(crate) fn connect_to_443(&self, together: usize) -> DuplexStream {
+        let (client, server) = duplex(together);
+        let (front_end, stopping) = (Arc::clone(&self.front_end), self.stopping.clone());
+        let service_api = Arc::clone(&self.service_api);
+        tokio::spawn(async move {
+            let peer = Peer { connection: 1, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) };
+            let place = front_end.admission.place().await.unwrap();
+            let admitted = front_end.admission.admit(place, peer.address.ip()).unwrap();
+            let server = Showing { stream: server, certificates: Vec::new() };
+            https::serve(server, peer, admitted, &front_end, service_api, stopping).await;
         });
         client
     }

@@ -37,7 +37,7 @@ pub(super) enum AttestationKind {
     SymmetricKey,
     /// With a certificate.
     X509,
-    /// With its TPM. Harbormaster keeps such an entry, but does not admit its device yet.
+    /// With its TPM, over HTTPS.
     Tpm,
 }
 

@@ -83,7 +83,7 @@ struct EntryOptions {
     attestation: Option<AttestationKind>,
     #[command(flatten)]
     credentials: CredentialOptions,
-    /// Public part of the TPM's endorsement key, Base64. On Azure; Harbormaster does not admit such devices yet.
+    /// Public part of the TPM's endorsement key: TPM2B_PUBLIC in Base64.
     #[arg(long, value_name = "KEY")]
     endorsement_key: Option<String>,
     #[command(flatten)]
