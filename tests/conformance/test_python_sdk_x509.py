@@ -101,6 +101,19 @@ def test_a_device_with_its_own_enrollment_registers_with_either_certificate(harb
         }
 
 
+def test_a_certificate_proves_a_device_over_websocket_as_over_tls(harbor, tmp_path, plant):
+    """DPS-WS-8, DPS-X509-7, DPS-X509-3."""
+    enroll(harbor, group(fresh_id("plant"), certificates.by_signer(plant.root)))
+    files = plant.device.files(tmp_path, plant.issuing)
+    result = sdk.register_with_certificate(harbor, plant.id, files, websockets=True)
+    assert (result.status, result.registration_state.device_id) == ("assigned", plant.id)
+    other = fresh_id("other")
+    _, cause = sdk.refusal(sdk.register_with_certificate, harbor, other, files, websockets=True)
+    assert "401" in str(cause)
+    status, found = admin(harbor, "GET", f"/explanations?registrationId={other}&limit=1")
+    assert (status, found[0]["transport"], found[0]["chain"]["rule"]) == (200, "mqtt-ws", "registration-id")
+
+
 def test_a_device_of_a_group_registers_when_its_chain_reaches_the_root(harbor, tmp_path, plant):
     """DPS-X509-7, DPS-X509-22."""
     enroll(harbor, group(fresh_id("plant"), certificates.by_signer(plant.root)))

@@ -4,6 +4,8 @@
 //! cannot be run fails; it is never skipped.
 
 use std::env;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -78,7 +80,7 @@ pub(crate) fn run_against(workspace: &Workspace, binary: &Path, arguments: &[Str
     // The suite runs in its own folder, so a relative path has to be settled here.
     let binary = std::path::absolute(binary)
         .map_err(|error| Failure::new("conformance", format!("{}: {error}", binary.display())))?;
-    let mut pytest = Command::new(python);
+    let mut pytest = if may_bind_443() { Command::new(python) } else { in_a_network_of_its_own(&python)? };
     pytest.args(["-m", "pytest", "-n", WORKERS, "--basetemp"]).arg(workspace.target.join("conformance-tmp"));
     pytest.args(arguments).current_dir(&suite);
     pytest
@@ -87,6 +89,30 @@ pub(crate) fn run_against(workspace: &Workspace, binary: &Path, arguments: &[Str
         .env("CARGO_TARGET_DIR", &workspace.target)
         .env("PYTHONDONTWRITEBYTECODE", "1");
     step::run("conformance", &mut pytest, "`cargo xtask conformance -k NAME -n 0 -x` runs one test alone.")
+}
+
+/// Whether this user may listen on the port that the SDKs know for WebSockets and HTTPS.
+fn may_bind_443() -> bool {
+    let bound = TcpListener::bind((Ipv4Addr::new(127, 99, 99, 98), 443));
+    !matches!(bound, Err(why) if why.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// A user and network namespace, in which an ordinary user may bind any port and nothing but loopback is reached.
+fn in_a_network_of_its_own(program: &Path) -> Result<Command, Failure> {
+    const ENTER: [&str; 4] = ["--user", "--map-root-user", "--net", "--"];
+    const LOOPBACK_UP: &str = "ip link set lo up && exec \"$@\"";
+    let enter = |program: &Path| {
+        let mut command = Command::new("unshare");
+        command.args(ENTER).args(["sh", "-c", LOOPBACK_UP, "sh"]).arg(program);
+        command
+    };
+    let step = "a network of the suite's own";
+    step::output(step, &mut enter(Path::new("true"))).map_err(|why| {
+        let advice = "port 443 is kept from this user, and so are user namespaces: sudo sysctl net.ipv4.ip_unprivileged_port_start=443, \
+                      or install util-linux and iproute2 and allow unprivileged user namespaces";
+        Failure::new(step, format!("{advice}\n({})", why.advice))
+    })?;
+    Ok(enter(program))
 }
 
 /// Installs the tools that are missing, where this user may.

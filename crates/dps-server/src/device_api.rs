@@ -32,11 +32,15 @@ pub(crate) async fn answer<B: Incoming>(
     body: B,
 ) -> Answered {
     let mut body = RequestBody::new(&head.headers, body, origin.front_end.limits.request_within);
+    let mut allowed = None;
     let decided = match path {
-        Ok(path) => decide(origin, path, presented, head, &mut body).await,
+        Ok(path) => {
+            allowed = Some(method_of(&path.resource));
+            decide(origin, path, presented, head, &mut body).await
+        }
         Err(why) => origin.refuse(None, None, &HttpFault::from(why).into()),
     };
-    let Decided { answer, is_proven, tracking_id } = decided;
+    let Decided { answer, proof, tracking_id } = decided;
     let tracking_id = tracking_id.unwrap_or_else(|| origin.front_end.moments.tracking_id());
     let mut response = response(answer, tracking_id);
     if response.status() == StatusCode::ACCEPTED
@@ -45,8 +49,13 @@ pub(crate) async fn answer<B: Incoming>(
     {
         response.headers_mut().insert(header::LOCATION, location);
     }
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED
+        && let Some(allowed) = allowed
+    {
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    }
     body.finish(response.headers_mut()).await;
-    Answered { response, is_let_in: is_proven }
+    Answered { response, proof }
 }
 
 async fn decide<B: Incoming>(
@@ -63,11 +72,7 @@ async fn decide<B: Incoming>(
     let mut claim = DeviceClaim { id_scope, registration_id, credential, search_turn };
     match asked(resource, head, body).await {
         Ok(ask) => origin.decide(&mut claim, &api_version(head), ask).await,
-        Err(fault) => {
-            let mut refused = origin.refuse(Some(&claim), None, &fault.clone().into());
-            refused.is_proven = false;
-            refused
-        }
+        Err(fault) => origin.refuse(Some(&claim), None, &fault.into()),
     }
 }
 
@@ -77,18 +82,14 @@ async fn asked<B: Incoming>(
     head: &Parts,
     body: &mut RequestBody<B>,
 ) -> Result<Ask, HttpFault> {
-    let (path, allowed) = match &resource {
-        DeviceResource::Register => (".../register", Method::PUT),
-        DeviceResource::Operation(_) => (".../operations/{operationId}", Method::GET),
-        DeviceResource::Registration => ("/{idScope}/registrations/{registrationId}", Method::POST),
+    let path = match &resource {
+        DeviceResource::Register => ".../register",
+        DeviceResource::Operation(_) => ".../operations/{operationId}",
+        DeviceResource::Registration => "/{idScope}/registrations/{registrationId}",
     };
-    if head.method != allowed {
+    let allowed = method_of(&resource);
+    if head.method.as_str() != allowed {
         let method = head.method.as_str().chars().take(32).collect();
-        let allowed = match resource {
-            DeviceResource::Register => "PUT",
-            DeviceResource::Operation(_) => "GET",
-            DeviceResource::Registration => "POST",
-        };
         return Err(HttpFault::Method { method, path, allowed });
     }
     Ok(match resource {
@@ -97,6 +98,15 @@ async fn asked<B: Incoming>(
         // Some clients send a body along, which means nothing.
         DeviceResource::Operation(operation_id) => Ask::Poll { operation_id },
     })
+}
+
+/// Spec: DPS-HTTPS-1.
+fn method_of(resource: &DeviceResource) -> &'static str {
+    match resource {
+        DeviceResource::Register => "PUT",
+        DeviceResource::Operation(_) => "GET",
+        DeviceResource::Registration => "POST",
+    }
 }
 
 /// Spec: DPS-HTTPS-7.

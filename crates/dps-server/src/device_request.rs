@@ -50,10 +50,20 @@ pub(crate) enum Ask {
 /// What a device is told.
 pub(crate) struct Decided {
     pub(crate) answer: Answer,
-    /// Whether the device proved who it is.
-    pub(crate) is_proven: bool,
+    pub(crate) proof: Proof,
     /// Under which a refusal can be found.
     pub(crate) tracking_id: Option<TrackingId>,
+}
+
+/// What a request showed of whoever sent it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Who it is, and that it may ask.
+    Given,
+    /// Not yet: it was asked for proof. Spec: DPS-TPM-1.
+    Asked,
+    /// Nothing.
+    None,
 }
 
 impl From<Request> for Ask {
@@ -92,7 +102,7 @@ impl Origin<'_> {
         match decided.map_err(|fault| self.throttled(claim, fault)) {
             Ok(answer) => {
                 metrics.attested(Attestation::Proven, self.transport);
-                Decided { answer, is_proven: true, tracking_id: None }
+                Decided { answer, proof: Proof::Given, tracking_id: None }
             }
             Err(RequestFault::Refused(Refusal::TpmChallenge(challenge))) => self.challenge(claim, &challenge),
             Err(fault @ RequestFault::Refused(Refusal::TpmNotEnrolled)) => {
@@ -182,7 +192,7 @@ impl Origin<'_> {
             transport = self.transport.as_str(),
             "device challenged"
         );
-        Decided { answer: render::tpm_challenge(challenge), is_proven: false, tracking_id: None }
+        Decided { answer: render::tpm_challenge(challenge), proof: Proof::Asked, tracking_id: None }
     }
 
     /// The answer to a refused request.
@@ -218,9 +228,13 @@ impl Origin<'_> {
         });
         let now = moments.moment().now;
         let answer = fault::answer(fault, self.transport, tracking_id, now, limits.retry_after_s);
-        let is_proven =
-            matches!(fault, RequestFault::Refused(Refusal::NoSuchOperation(_) | Refusal::NoRecord));
-        Decided { answer, is_proven, tracking_id: Some(tracking_id) }
+        let proof = match fault {
+            RequestFault::Refused(
+                Refusal::NoSuchOperation(_) | Refusal::NoRecord | Refusal::TpmNotEnrolled,
+            ) => Proof::Given,
+            _ => Proof::None,
+        };
+        Decided { answer, proof, tracking_id: Some(tracking_id) }
     }
 
     /// Spec: DPS-EXPLAIN-4.

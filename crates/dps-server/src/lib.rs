@@ -13,7 +13,7 @@ pub mod challenged;
 pub mod client_certificates;
 pub mod counted_searches;
 pub mod device_api;
-mod device_request;
+pub mod device_request;
 pub mod dry_run;
 pub mod enrollment_json;
 mod excerpt;

@@ -29,7 +29,7 @@ use tokio::time::{sleep_until, timeout};
 use crate::admission::Admitted;
 use crate::client_certificates::DeviceStream;
 use crate::device_api;
-use crate::device_request::Origin;
+use crate::device_request::{Origin, Proof};
 use crate::explain::{Explanation, Step};
 use crate::fault::Transport;
 use crate::front_end::{FrontEnd, Peer};
@@ -55,7 +55,7 @@ pub struct Answered {
     /// For the client.
     pub response: Response<Full<Bytes>>,
     /// Whether the client proved to be one that may ask for it.
-    pub is_let_in: bool,
+    pub proof: Proof,
 }
 
 /// What a connection came to.
@@ -193,7 +193,7 @@ impl Router<'_> {
         self.standing.head_came();
         let upgrade = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
-        let Answered { mut response, is_let_in } = if handshake::is_wanted(&head) {
+        let Answered { mut response, proof } = if handshake::is_wanted(&head) {
             match handshake::accept(&head) {
                 Ok(response) => {
                     self.standing.upgrades(upgrade);
@@ -207,7 +207,7 @@ impl Router<'_> {
                     let headers = response.headers_mut();
                     headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
                     headers.insert(CONNECTION, HeaderValue::from_static("close"));
-                    Answered { response, is_let_in: false }
+                    Answered { response, proof: Proof::None }
                 }
             }
         } else if let Some(path) = DevicePath::parse(head.uri.path()) {
@@ -216,7 +216,7 @@ impl Router<'_> {
         } else {
             Box::pin(self.service_api.answer(&head, body, self.peer)).await
         };
-        if self.standing.answered(is_let_in) {
+        if self.standing.answered(proof) {
             // Or it could stay for ever without proving anything.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }

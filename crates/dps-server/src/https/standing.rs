@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::end::End;
 use crate::admission::Admitted;
+use crate::device_request::Proof;
 
 /// Shared by the requests of a connection and the stream under them.
 pub(super) struct Standing {
@@ -33,7 +34,7 @@ struct State {
     is_turned_away: bool,
     /// Requests that have no answer yet.
     in_flight: usize,
-    /// The time of its last answer, at first that of the connection.
+    /// The time of the last answer to one that was let in, at first that of the connection.
     waiting_since: Instant,
     /// When the first byte of a head came that is not whole yet.
     head_since: Option<Instant>,
@@ -110,19 +111,23 @@ impl Standing {
     }
 
     /// Whether the connection has to end with this answer.
-    pub(super) fn answered(&self, is_let_in: bool) -> bool {
+    pub(super) fn answered(&self, proof: Proof) -> bool {
         let mut state = self.state();
         state.in_flight -= 1;
-        state.waiting_since = Instant::now();
-        if is_let_in {
-            state.is_let_in = true;
-            if let Some(admitted) = &mut state.admitted {
-                admitted.attested();
+        match proof {
+            Proof::Given => {
+                state.is_let_in = true;
+                if let Some(admitted) = &mut state.admitted {
+                    admitted.attested();
+                }
             }
-        } else if !state.is_let_in {
-            state.is_turned_away = true;
+            Proof::Asked | Proof::None if state.is_let_in => {}
+            // It has the time that is left of the first one: a question does not prolong it.
+            Proof::Asked => return false,
+            Proof::None => state.is_turned_away = true,
         }
-        !state.is_let_in
+        state.waiting_since = Instant::now();
+        state.is_turned_away
     }
 
     pub(super) fn upgrades(&self, upgrade: OnUpgrade) {

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::admission::Admitted;
 use crate::client_certificates::DeviceStream;
-use crate::device_request::Origin;
+use crate::device_request::{Origin, Proof};
 use crate::explain::Explanation;
 use crate::fault::{self, Transport};
 use crate::front_end::{FrontEnd, Peer};
@@ -195,7 +195,7 @@ impl Connection<'_> {
         let origin = Origin { front_end: self.front_end, peer: self.peer, transport: self.transport };
         let Device { claim, api_version } = self.device.as_mut()?;
         let decided = origin.decide(claim, api_version, request.into()).await;
-        if decided.is_proven {
+        if decided.proof == Proof::Given {
             self.attest(started);
         }
         let fault::Answer { status, retry_after_s, body } = decided.answer;

@@ -27,6 +27,7 @@ use hyper::{Response, StatusCode};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
+use crate::device_request::Proof;
 use crate::explain::{Explanation, Step};
 use crate::front_end::{FrontEnd, Peer};
 use crate::https::Answered;
@@ -104,7 +105,8 @@ impl ServiceApi {
         body.finish(response.headers_mut()).await;
         let route = progress.route.as_ref().map_or("none", Route::as_str);
         self.front_end.metrics.service_request(route, response.status().as_u16());
-        Answered { response, is_let_in: progress.policy.is_some() }
+        let proof = if progress.policy.is_some() { Proof::Given } else { Proof::None };
+        Answered { response, proof }
     }
 
     async fn ask<'a, B>(

@@ -165,6 +165,7 @@ async fn every_refusal_is_json_and_is_explained_under_its_transport() {
         // Who has proved itself may go on, whatever came of it.
         let is_kept = matches!(code, 404_202 | 404_203);
         assert_eq!(!told.headers.contains_key("connection"), is_kept, "{request}");
+        assert_eq!(told.headers.contains_key("allow"), code == 405_000, "{request}");
     }
 }
 
@@ -242,4 +243,28 @@ async fn paths_of_devices_and_of_the_service_api_are_never_mistaken() {
         assert_eq!(told.body["errorCode"], 404_000, "{path}");
         assert_eq!(told.headers["x-ms-error-code"], "404000", "{path}");
     }
+}
+
+/// DPS-TPM-1, DPS-HTTPS-9: clients answer a challenge on the connection that it came on; it has no more time for that.
+#[tokio::test(start_paused = true)]
+async fn a_challenge_keeps_the_connection_and_prolongs_nothing() {
+    let service = service().await;
+    let mut public = vec![0x00, 0x01, 0x00, 0x0b, 0x00, 0x03, 0x00, 0xb2, 0x00, 0x20];
+    public.extend([0x83; 32]);
+    public.extend([0x00, 0x06, 0x00, 0x80, 0x00, 0x43, 0x00, 0x10, 0x08, 0x00, 0, 0, 0, 0, 0x01, 0x00]);
+    public.extend([0xc5; 256]);
+    let key = STANDARD.encode([&(public.len() as u16).to_be_bytes()[..], &public].concat());
+    let body = json!({"tpm": {"endorsementKey": key, "storageRootKey": key}}).to_string();
+    let present = with_body("PUT", "press-1/register", "", &body).replace("authorization: \r\n", "");
+    let mut connection = Connection::to(&service, Vec::new()).await;
+    let within = Limits::default().session.attest_within;
+    for _ in 0..2 {
+        let told = ask(&mut connection, &present).await;
+        assert_eq!((told.status, told.body["keyName"].as_str()), (401, Some("registration")));
+        assert!(told.body["authenticationKey"].is_string() && told.body.get("errorCode").is_none());
+        assert!(!told.headers.contains_key("connection"));
+        sleep(within / 4).await;
+    }
+    let (said, after) = connection.end().await;
+    assert!(said.is_empty() && after >= within && after < within + Duration::from_secs(1), "{after:?}");
 }
