@@ -58,6 +58,7 @@ pub(crate) async fn answer<B: Incoming>(
     Answered { response, proof }
 }
 
+/// Spec: DPS-HTTPS-3.
 async fn decide<B: Incoming>(
     origin: Origin<'_>,
     path: DevicePath,
@@ -95,7 +96,7 @@ async fn asked<B: Incoming>(
     Ok(match resource {
         DeviceResource::Register => Ask::Register { body: body.json(&head.headers, BODY_BYTES_MAX).await? },
         DeviceResource::Registration => Ask::LookUp { body: body.json(&head.headers, BODY_BYTES_MAX).await? },
-        // Some clients send a body along, which means nothing.
+        // Some clients send a body along, which means nothing. Spec: DPS-HTTPS-5.
         DeviceResource::Operation(operation_id) => Ask::Poll { operation_id },
     })
 }

@@ -20,12 +20,12 @@ const MQTT: &str = "mqtt";
 /// Longest list of subprotocols that is repeated, in characters.
 const SHOWN_CHARACTERS_MAX: usize = 128;
 
-/// Whether a request is for a WebSocket, whatever its path.
+/// Whether a request is for a WebSocket, whatever its path. Spec: DPS-WS-1.
 pub(crate) fn is_wanted(head: &Parts) -> bool {
     head.headers.contains_key(SEC_WEBSOCKET_PROTOCOL) || has_word(&head.headers, UPGRADE, "websocket")
 }
 
-/// The answer that makes it one.
+/// The answer that makes it one. Spec: DPS-WS-2, DPS-WS-3.
 pub(crate) fn accept(head: &Parts) -> Result<Response<Full<Bytes>>, HttpFault> {
     let headers = &head.headers;
     if head.method != Method::GET || head.version != Version::HTTP_11 {

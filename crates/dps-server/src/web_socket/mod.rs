@@ -101,6 +101,7 @@ impl<S: DeviceStream> DeviceStream for WebSocket<S> {
     }
 }
 
+/// What messages hold, one after the other, wherever packets begin and end in them. Spec: DPS-WS-5.
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -116,7 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
                 Some(Ok(Message::Text(_))) | Some(Err(Error::Utf8(_))) => {
                     return Poll::Ready(Err(self.refuse(context, WebSocketFault::Text)));
                 }
-                // The library answers pings and closings.
+                // The library answers pings and closings. Spec: DPS-WS-6.
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_))) => {
                     continue;
                 }
