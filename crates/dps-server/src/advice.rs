@@ -20,6 +20,9 @@ use crate::web_socket::WebSocketFault;
 /// For a device that lets its answers lie.
 pub const READ_WHAT_IS_SENT: &str = "read from the connection while requests are open: answers wait there";
 
+/// For whoever sends much at a time when many do.
+pub const COME_BACK_WITH_LESS: &str = "wait for retry-after and ask again: many devices send large messages at this moment; or send a shorter payload";
+
 const USER_NAME: &str = "send the user name {idScope}/registrations/{registrationId}/api-version=2019-03-31";
 
 const SERVICE_AT_FAULT: &str = "the device did nothing wrong: see the service's log, and connect again";

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::network::Network;
 
-/// Most challenges that are remembered, of less than a kilobyte each. Spec: DPS-TPM-8.
+/// Most challenges that are remembered, of about a kilobyte each. Spec: DPS-TPM-8.
 const REMEMBERED_MAX: usize = 4_096;
 
 /// How long: as long as the key of the challenge may be good.

@@ -1,6 +1,8 @@
 //! The HTTPS device API: one request of a device, from its head to its answer. Spec: DPS-HTTPS-1 to DPS-HTTPS-9
 //! (docs/spec/https.md).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use dps_core::attestation::{Credential, DeviceClaim};
 use dps_core::ports::SearchTurn;
@@ -19,6 +21,7 @@ use crate::https::Answered;
 use crate::https::body::{Incoming, RequestBody};
 use crate::https::fault::HttpFault;
 use crate::https::head::{api_version, host};
+use crate::limits::Charge;
 
 /// Most bytes of a body, as over MQTT. Spec: DPS-HTTPS-8.
 pub const BODY_BYTES_MAX: usize = 96 * 1024;
@@ -71,7 +74,9 @@ async fn decide<B: Incoming>(
     let credential = Credential { password, certificates: presented, ..Credential::default() };
     let search_turn = SearchTurn::InOrder;
     let mut claim = DeviceClaim { id_scope, registration_id, credential, search_turn };
-    match asked(resource, head, body).await {
+    // Given back when the request is decided.
+    let mut charge = Charge::new(Arc::clone(&origin.front_end.unattested_bytes));
+    match asked(resource, head, body, &mut charge).await {
         Ok(ask) => origin.decide(&mut claim, &api_version(head), ask).await,
         Err(fault) => origin.refuse(Some(&claim), None, &fault.into()),
     }
@@ -82,6 +87,7 @@ async fn asked<B: Incoming>(
     resource: DeviceResource,
     head: &Parts,
     body: &mut RequestBody<B>,
+    charge: &mut Charge,
 ) -> Result<Ask, HttpFault> {
     let path = match &resource {
         DeviceResource::Register => ".../register",
@@ -94,8 +100,12 @@ async fn asked<B: Incoming>(
         return Err(HttpFault::Method { method, path, allowed });
     }
     Ok(match resource {
-        DeviceResource::Register => Ask::Register { body: body.json(&head.headers, BODY_BYTES_MAX).await? },
-        DeviceResource::Registration => Ask::LookUp { body: body.json(&head.headers, BODY_BYTES_MAX).await? },
+        DeviceResource::Register => {
+            Ask::Register { body: body.json(&head.headers, BODY_BYTES_MAX, Some(charge)).await? }
+        }
+        DeviceResource::Registration => {
+            Ask::LookUp { body: body.json(&head.headers, BODY_BYTES_MAX, Some(charge)).await? }
+        }
         // Some clients send a body along, which means nothing. Spec: DPS-HTTPS-5.
         DeviceResource::Operation(operation_id) => Ask::Poll { operation_id },
     })

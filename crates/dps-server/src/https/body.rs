@@ -3,14 +3,19 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Body;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
+use crate::limits::{BudgetSpent, Charge};
+
 /// Most bytes of a body that are taken and thrown away, so that its sender can read the answer.
 const DISCARDED_BYTES_MAX: usize = 1024 * 1024;
+
+/// What a device may send whatever others do: an ordinary register fits. Spec: DPS-LIMIT-10.
+const OWN_BYTES: usize = 4 * 1024;
 
 /// What is left of a request's body.
 pub(crate) struct RequestBody<B> {
@@ -37,6 +42,9 @@ pub enum BodyFault {
     /// The peer was too slow. Spec: DPS-LIMIT-3.
     #[error("the body did not arrive within {0:?}")]
     Late(Duration),
+    /// Others, who have proved nothing either, have taken the room. Spec: DPS-MQTT-30.
+    #[error("{BudgetSpent}")]
+    NoRoom,
 }
 
 /// What bodies come in.
@@ -62,16 +70,17 @@ impl<B: Incoming> RequestBody<B> {
         }
     }
 
-    /// All of a body that must be JSON by what its head says of it, where there is one.
-    pub(crate) async fn json(&mut self, headers: &HeaderMap, bytes_max: usize) -> Result<Bytes, BodyFault> {
+    /// All of a body that must be JSON by what its head says of it, where there is one. What of it is more than a connection's own
+    /// counts against `charge`, where there is one: whoever sends it has proved nothing. Spec: DPS-LIMIT-10.
+    pub(crate) async fn json(
+        &mut self,
+        headers: &HeaderMap,
+        bytes_max: usize,
+        charge: Option<&mut Charge>,
+    ) -> Result<Bytes, BodyFault> {
         self.holds_back = false;
-        let read = timeout_at(self.deadline, Limited::new(&mut self.body, bytes_max).collect()).await;
-        let body = match read {
-            Err(_) => return Err(BodyFault::Late(self.within)),
-            Ok(Err(why)) if why.is::<LengthLimitError>() => return Err(BodyFault::TooLarge(bytes_max)),
-            Ok(Err(why)) => return Err(BodyFault::Broken(why.to_string())),
-            Ok(Ok(body)) => body.to_bytes(),
-        };
+        let late = BodyFault::Late(self.within);
+        let body = timeout_at(self.deadline, self.collect(bytes_max, charge)).await.unwrap_or(Err(late))?;
         let media_type = headers.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?"));
         match media_type.filter(|_| !body.is_empty()) {
             Some(media_type) if !media_type.to_ascii_lowercase().contains("json") => {
@@ -79,6 +88,32 @@ impl<B: Incoming> RequestBody<B> {
             }
             _ => Ok(body),
         }
+    }
+
+    async fn collect(
+        &mut self,
+        bytes_max: usize,
+        mut charge: Option<&mut Charge>,
+    ) -> Result<Bytes, BodyFault> {
+        let mut body = Limited::new(&mut self.body, bytes_max);
+        let mut collected = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let data = match frame {
+                Err(why) if why.is::<LengthLimitError>() => return Err(BodyFault::TooLarge(bytes_max)),
+                Err(why) => return Err(BodyFault::Broken(why.to_string())),
+                // Trailers are of no use.
+                Ok(frame) => match frame.into_data() {
+                    Ok(data) => data,
+                    Err(_) => continue,
+                },
+            };
+            if let Some(charge) = &mut charge {
+                let bytes = collected.len() + data.remaining();
+                charge.resize(bytes.saturating_sub(OWN_BYTES)).map_err(|BudgetSpent| BodyFault::NoRoom)?;
+            }
+            collected.put(data);
+        }
+        Ok(collected.freeze())
     }
 
     /// Takes what nobody has read; where that is too much, or has not been asked for, the connection ends with the answer, for

@@ -4,6 +4,7 @@ use dps_proto::code::ErrorCode;
 use dps_proto::device_path::BadDevicePath;
 
 use super::body::BodyFault;
+use crate::advice;
 use crate::metrics::Limit;
 
 /// Why a request is not carried out.
@@ -51,6 +52,9 @@ impl HttpFault {
             Self::Body(BodyFault::Late(_)) => {
                 (ErrorCode::BAD_REQUEST, "The request body did not arrive in time.")
             }
+            Self::Body(BodyFault::NoRoom) => {
+                (ErrorCode::THROTTLED, "Operations are being throttled for this tenant.")
+            }
             Self::Subprotocol(_) => (ErrorCode::BAD_REQUEST, "The WebSocket subprotocol must be mqtt."),
             Self::Upgrade(_) => (ErrorCode::BAD_REQUEST, "The request is no WebSocket handshake."),
         }
@@ -61,6 +65,7 @@ impl HttpFault {
         match self {
             Self::Body(BodyFault::TooLarge(_)) => Some(Limit::Body),
             Self::Body(BodyFault::Late(_)) => Some(Limit::BodyTime),
+            Self::Body(BodyFault::NoRoom) => Some(Limit::UnattestedBytes),
             _ => None,
         }
     }
@@ -88,6 +93,7 @@ impl HttpFault {
             Self::Body(BodyFault::Late(_)) => {
                 "send the whole body at once, behind the head; a device on a slow network may need limits.request_within_s raised"
             }
+            Self::Body(BodyFault::NoRoom) => advice::COME_BACK_WITH_LESS,
             Self::Subprotocol(_) => "offer the subprotocol mqtt: Sec-WebSocket-Protocol: mqtt",
             Self::Upgrade(_) => {
                 "send GET with Upgrade: websocket, Connection: Upgrade, Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key"

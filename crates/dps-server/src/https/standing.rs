@@ -16,6 +16,9 @@ use super::end::End;
 use crate::admission::Admitted;
 use crate::device_request::Proof;
 
+/// How often a client may be asked to prove itself on one connection: once and again is what clients need. Spec: DPS-HTTPS-9.
+const QUESTIONS_MAX: u32 = 4;
+
 /// Shared by the requests of a connection and the stream under them.
 pub(super) struct Standing {
     state: Mutex<State>,
@@ -32,6 +35,8 @@ struct State {
     is_let_in: bool,
     /// Its last request was refused, and no other had been allowed.
     is_turned_away: bool,
+    /// How often it was asked to prove itself.
+    questions: u32,
     /// Requests that have no answer yet.
     in_flight: usize,
     /// The time of the last answer to one that was let in, at first that of the connection.
@@ -47,6 +52,7 @@ impl Standing {
             admitted: Some(admitted),
             is_let_in: false,
             is_turned_away: false,
+            questions: 0,
             in_flight: 0,
             waiting_since: Instant::now(),
             head_since: None,
@@ -123,8 +129,11 @@ impl Standing {
             }
             Proof::Asked | Proof::None if state.is_let_in => {}
             // It has the time that is left of the first one: a question does not prolong it.
-            Proof::Asked => return false,
-            Proof::None => state.is_turned_away = true,
+            Proof::Asked if state.questions < QUESTIONS_MAX => {
+                state.questions += 1;
+                return false;
+            }
+            Proof::Asked | Proof::None => state.is_turned_away = true,
         }
         state.waiting_since = Instant::now();
         state.is_turned_away

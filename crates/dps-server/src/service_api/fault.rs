@@ -119,7 +119,8 @@ impl ServiceFault {
             }
             Self::ETagMismatch(_) => (ErrorCode::PRECONDITION_FAILED, "ETag mismatch.".into()),
             Self::NotTaken(why) => (ErrorCode::INVALID_ARGUMENT, why.to_string().into()),
-            Self::Throttled(_) => {
+            // Clients of the service API have proved who they are before their body is read.
+            Self::Throttled(_) | Self::Body(BodyFault::NoRoom) => {
                 (ErrorCode::THROTTLED, "Operations are being throttled for this tenant.".into())
             }
             Self::Contended | Self::TimedOut | Self::Store(StoreError::Unavailable(_)) => {
@@ -156,6 +157,7 @@ impl ServiceFault {
             Self::Body(BodyFault::Broken(_)) => {
                 "send as many bytes as Content-Length says, or chunks to their end, before the connection is closed"
             }
+            Self::Body(BodyFault::NoRoom) => advice::COME_BACK_WITH_LESS,
             Self::Body(BodyFault::Late(_)) => {
                 "send the whole body at once, behind the head; a client on a slow network may need limits.request_within_s raised"
             }

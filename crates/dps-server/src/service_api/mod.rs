@@ -147,7 +147,7 @@ impl ServiceApi {
             Route::Entry(name, EntryAction::Read) => entries.read(name).await.map(Done::Json),
             Route::Entry(name, EntryAction::ReadKeys) => entries.read_keys(name).await.map(Done::Json),
             Route::Entry(name, EntryAction::Write) => {
-                let bytes = body.json(&head.headers, BODY_BYTES_MAX).await?;
+                let bytes = body.json(&head.headers, BODY_BYTES_MAX, None).await?;
                 let json = serde_json::from_slice(&bytes);
                 let json = json.map_err(|why| ServiceFault::NotJson(why.to_string()))?;
                 entries.write(name, json, &if_match).await.map(Done::Json)

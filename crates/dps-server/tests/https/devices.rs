@@ -268,3 +268,17 @@ async fn a_challenge_keeps_the_connection_and_prolongs_nothing() {
     let (said, after) = connection.end().await;
     assert!(said.is_empty() && after >= within && after < within + Duration::from_secs(1), "{after:?}");
 }
+
+/// DPS-LIMIT-10, DPS-MQTT-30: bodies of those who have proved nothing share a budget; an ordinary register needs none of it.
+#[tokio::test(start_paused = true)]
+async fn large_bodies_share_a_budget_and_ordinary_ones_do_not_need_it() {
+    let service = service_with(Limits { unattested_bytes: 10_000, ..Limits::default() }).await;
+    let token = token("dev-1", &device_key("dev-1"));
+    for (bytes, status) in [(3_000, 202), (12_000, 202), (20_000, 429), (3_000, 202)] {
+        let body = format!(r#"{{"payload":"{}"}}"#, "x".repeat(bytes));
+        let mut connection = Connection::to(&service, Vec::new()).await;
+        let told = ask(&mut connection, &with_body("PUT", "dev-1/register", &token, &body)).await;
+        assert_eq!(told.status, status, "{}", told.body);
+        assert!(told.headers.contains_key("retry-after"));
+    }
+}
