@@ -3,13 +3,10 @@
 //! rustls keeps an unfinished handshake message of up to 64 KiB; no client needs a tenth of that, but for its certificates.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::client_certificates::CERTIFICATES_BYTES_MAX;
 use crate::limits::Charge;
+use crate::watched::{Watch, Watched};
 
 /// What each connection may send in one flight whatever others do: all that a client without certificates ever sends.
 const OWN_BYTES: usize = 8 * 1024;
@@ -21,9 +18,11 @@ const FIRST_FLIGHT_BYTES_MAX: usize = OWN_BYTES;
 const FLIGHT_BYTES_MAX: usize = OWN_BYTES + CERTIFICATES_BYTES_MAX;
 
 /// Fails a read beyond the limit, until [`FlightLimit::lift`] is called.
+pub type FlightLimit<S> = Watched<S, Flights>;
+
+/// Counts what comes in each flight.
 #[derive(Debug)]
-pub struct FlightLimit<S> {
-    stream: S,
+pub struct Flights {
     /// `None` once it no longer counts.
     flight: Option<Box<Flight>>,
 }
@@ -48,76 +47,30 @@ impl<S> FlightLimit<S> {
     /// The first flight begins. What is more than a connection's own counts against `charge`.
     pub fn new(stream: S, charge: Charge) -> Self {
         let flight = Flight { bytes: 0, bytes_max: FIRST_FLIGHT_BYTES_MAX, charge };
-        Self { stream, flight: Some(Box::new(flight)) }
+        Self::by(Flights { flight: Some(Box::new(flight)) }, stream)
     }
 
     /// The handshake is over: other limits hold from here on.
     pub fn lift(&mut self) {
-        self.flight = None;
+        self.watch().flight = None;
+    }
+}
+
+impl Watch for Flights {
+    fn came(&mut self, bytes: usize) -> io::Result<()> {
+        let Some(flight) = &mut self.flight else { return Ok(()) };
+        flight.bytes += bytes;
+        if flight.bytes > flight.bytes_max {
+            return Err(io::Error::other(FlightTooLong));
+        }
+        flight.charge.resize(flight.bytes.saturating_sub(OWN_BYTES)).map_err(io::Error::other)
     }
 
-    fn answered(&mut self) {
+    fn sends(&mut self) {
         if let Some(flight) = &mut self.flight {
             flight.bytes = 0;
             flight.bytes_max = FLIGHT_BYTES_MAX;
         }
-    }
-}
-
-impl Flight {
-    fn came(&mut self, bytes: usize) -> io::Result<()> {
-        self.bytes += bytes;
-        if self.bytes > self.bytes_max {
-            return Err(io::Error::other(FlightTooLong));
-        }
-        self.charge.resize(self.bytes.saturating_sub(OWN_BYTES)).map_err(io::Error::other)
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for FlightLimit<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if let Some(flight) = &mut self.flight {
-            flight.came(buffer.filled().len() - before)?;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for FlightLimit<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.answered();
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.answered();
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

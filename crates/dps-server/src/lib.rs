@@ -37,5 +37,6 @@ pub mod service_api;
 pub mod throttle;
 pub mod tls;
 pub mod unassigned;
+pub mod watched;
 pub mod web_socket;
 mod write_deadline;

@@ -36,10 +36,11 @@ use crate::front_end::{FrontEnd, Peer};
 use crate::limits::Charge;
 use crate::mqtt::connection;
 use crate::service_api::{ServiceApi, TRANSPORT};
+use crate::watched::Watched;
 use crate::web_socket::{WebSocket, handshake};
 use crate::write_deadline::WriteDeadline;
 use end::End;
-use standing::{HeadWatch, Standing};
+use standing::Standing;
 
 /// Bytes of a request's head, and of what is buffered of a body. Spec: DPS-LIMIT-10.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -117,7 +118,7 @@ where
         async move { Ok::<_, Infallible>(router.answer(request).await) }
     });
     let stream = WriteDeadline::new(stream, front_end.limits.write_within);
-    let stream = TokioIo::new(HeadWatch::new(stream, Arc::clone(&standing)));
+    let stream = TokioIo::new(Watched::by(Arc::clone(&standing), stream));
     let connection = http1::Builder::new()
         // Heads have deadlines of their own, which hyper's one does not fit.
         .header_read_timeout(None)
@@ -167,12 +168,12 @@ where
 async fn upgraded<S: DeviceStream + Send + 'static>(upgrade: OnUpgrade, standing: &Standing) -> Outcome<S> {
     let Ok(upgraded) = upgrade.await else { return Outcome::Ended(End::ByClient) };
     let (Ok(parts), Some(admitted)) =
-        (upgraded.downcast::<TokioIo<HeadWatch<WriteDeadline<S>>>>(), standing.take_admitted())
+        (upgraded.downcast::<TokioIo<Watched<WriteDeadline<S>, Arc<Standing>>>>(), standing.take_admitted())
     else {
         // It is the stream that HTTP was given, once.
         return Outcome::Ended(End::ByClient);
     };
-    let stream = parts.io.into_inner().into_inner().into_inner();
+    let stream = parts.io.into_inner().into_stream().into_inner();
     Outcome::WebSocket(stream, parts.read_buf, admitted)
 }
 

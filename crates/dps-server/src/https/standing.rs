@@ -1,20 +1,18 @@
 //! How far a client on port 443 has come, and until when it has to go on. Spec: DPS-LIMIT-3, DPS-HTTPS-9.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use dps_proto::mqtt::SessionLimits;
 use hyper::upgrade::OnUpgrade;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::end::End;
 use crate::admission::Admitted;
 use crate::device_request::Proof;
+use crate::watched::Watch;
 
 /// How often a client may be asked to prove itself on one connection: once and again is what clients need. Spec: DPS-HTTPS-9.
 const QUESTIONS_MAX: u32 = 4;
@@ -162,51 +160,12 @@ impl Standing {
     }
 }
 
-/// A stream that tells when a head begins to come.
-pub(super) struct HeadWatch<S> {
-    stream: S,
-    standing: Arc<Standing>,
-}
-
-impl<S> HeadWatch<S> {
-    pub(super) fn new(stream: S, standing: Arc<Standing>) -> Self {
-        Self { stream, standing }
-    }
-
-    pub(super) fn into_inner(self) -> S {
-        self.stream
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for HeadWatch<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if buffer.filled().len() > before {
-            self.standing.bytes_came();
+/// Tells when a head begins to come.
+impl Watch for Arc<Standing> {
+    fn came(&mut self, bytes: usize) -> io::Result<()> {
+        if bytes > 0 {
+            self.bytes_came();
         }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for HeadWatch<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! A WebSocket as a stream of bytes, under the same loop as TLS. Spec: DPS-WS-4 to DPS-WS-8 (docs/spec/websocket.md).
 
 pub(crate) mod handshake;
-mod metered;
+mod meter;
 
 use std::io;
 use std::pin::Pin;
@@ -20,7 +20,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::client_certificates::DeviceStream;
 use crate::limits::{BudgetSpent, Charge};
-use metered::Metered;
+use crate::watched::Watched;
+use meter::Meter;
 
 /// Most bytes of a message, and so of a frame: the largest PUBLISH with its topic fits. Spec: DPS-WS-7.
 const MESSAGE_BYTES_MAX: usize = 100 * 1024;
@@ -33,7 +34,7 @@ const WRITE_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// A device's end of a WebSocket.
 pub(crate) struct WebSocket<S> {
-    frames: WebSocketStream<Metered<S>>,
+    frames: WebSocketStream<Watched<S, Meter>>,
     /// What is left of the message that came last.
     message: Bytes,
 }
@@ -64,7 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             .max_write_buffer_size(WRITE_BUFFER_BYTES_MAX)
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX));
-        let stream = Metered::new(stream, charge);
+        let stream = Watched::by(Meter::new(charge), stream);
         // A copy: the bytes that were read stand in a buffer of HTTP, which would be kept for life.
         let read = read.to_vec();
         let frames = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
@@ -97,7 +98,7 @@ impl<S: DeviceStream> DeviceStream for WebSocket<S> {
     }
 
     fn attested(&mut self) {
-        self.frames.get_mut().lift();
+        self.frames.get_mut().watch().lift();
     }
 }
 
@@ -111,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
         while self.message.is_empty() {
             self.message = match ready!(Pin::new(&mut self.frames).poll_next(context)) {
                 Some(Ok(Message::Binary(bytes))) => {
-                    self.frames.get_mut().message_came();
+                    self.frames.get_mut().watch().message_came();
                     bytes
                 }
                 Some(Ok(Message::Text(_))) | Some(Err(Error::Utf8(_))) => {
