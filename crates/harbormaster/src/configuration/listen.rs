@@ -40,7 +40,7 @@ pub(super) fn section() -> Section {
             "https",
             r#"list of "ADDRESS:PORT""#,
             any(HTTPS_PORT),
-            "Where clients of the service API connect over HTTPS.",
+            "Where devices connect over WebSocket and HTTPS, and clients of the service API. Official SDKs know port 443 only.",
         ),
         Key::new(
             "admin",
