@@ -13,6 +13,8 @@ pub(crate) enum IfMatch {
     Absent,
     /// `*`: whatever is there.
     Any,
+    /// Whatever is there, but there must be something; no header says so.
+    Existing,
     /// One etag, without quotes around it.
     Tag(Box<str>),
 }
@@ -30,10 +32,15 @@ impl IfMatch {
         }
     }
 
+    /// As the member `etag` of an entry says it.
+    pub(crate) fn tag(etag: &str) -> Self {
+        Self::Tag(unquoted(etag).into())
+    }
+
     /// Whether an entry of this version may be written.
     pub(crate) fn fits(&self, etag: &ETag) -> bool {
         match self {
-            Self::Absent | Self::Any => true,
+            Self::Absent | Self::Any | Self::Existing => true,
             Self::Tag(tag) => {
                 **tag == *etag.as_str()
                     || STANDARD.decode(etag.as_str()).is_ok_and(|text| {

@@ -87,7 +87,7 @@ async fn upload(
     }
     let condition = match IfMatch::of(&headers) {
         IfMatch::Absent => Condition::IfAbsent,
-        IfMatch::Any => Condition::Always,
+        IfMatch::Any | IfMatch::Existing => Condition::Always,
         given @ IfMatch::Tag(_) => {
             let current = find(&admin, &scope, &name).await?;
             if !given.fits(&current.etag) {
@@ -118,7 +118,7 @@ async fn delete(
     let (scope, name) = (scope_of(&admin, &scope)?, name_of(&name)?);
     let current = find(&admin, &scope, &name).await?;
     let condition = match IfMatch::of(&headers) {
-        IfMatch::Absent | IfMatch::Any => Condition::Always,
+        IfMatch::Absent | IfMatch::Any | IfMatch::Existing => Condition::Always,
         given if given.fits(&current.etag) => Condition::IfMatches(current.etag.clone()),
         IfMatch::Tag(_) => return Err(Refused::Changed),
     };

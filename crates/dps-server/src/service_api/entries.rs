@@ -50,6 +50,7 @@ impl Entries<'_> {
             let (current, _) = self.load(name).await?;
             let condition = match (if_match, &current) {
                 (IfMatch::Absent | IfMatch::Any, None) => Condition::IfAbsent,
+                (IfMatch::Existing, None) => return Err(ServiceFault::NoEntry(name.clone())),
                 (IfMatch::Absent, Some(_)) => return Err(ServiceFault::Exists(name.clone())),
                 (IfMatch::Tag(_), None) => {
                     return Err(ServiceFault::ETagMismatch(
@@ -151,7 +152,7 @@ pub(super) fn delete_condition(
     etag: &dps_proto::ids::ETag,
 ) -> Result<Condition, ServiceFault> {
     match if_match {
-        IfMatch::Absent | IfMatch::Any => Ok(Condition::Always),
+        IfMatch::Absent | IfMatch::Any | IfMatch::Existing => Ok(Condition::Always),
         IfMatch::Tag(_) if if_match.fits(etag) => Ok(Condition::IfMatches(etag.clone())),
         IfMatch::Tag(_) => Err(ServiceFault::ETagMismatch("If-Match names another etag than there is")),
     }

@@ -3,6 +3,7 @@
 //!
 //! A request passes [`ServiceApi::answer`]: host, path, api-version, token, and only then its body.
 
+mod bulk;
 mod entries;
 mod fault;
 
@@ -35,6 +36,7 @@ use crate::https::body::{Incoming, RequestBody};
 use crate::https::head::{api_version, host};
 use crate::if_match::IfMatch;
 use crate::render;
+use bulk::Bulk;
 use entries::{Entries, delete_condition, delete_fault};
 pub use fault::ServiceFault;
 use lists::{CONTINUATION, ITEM_TYPE, Listed, MAX_ITEM_COUNT, PageRequest};
@@ -43,6 +45,9 @@ use route::{EntryAction, RecordAction, Route};
 
 /// Most bytes of a request's body. Spec: DPS-SERVICE-18.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Most bytes of the body of a bulk request.
+const BULK_BYTES_MAX: usize = 1024 * 1024;
 
 /// The word for logs.
 pub(crate) const TRANSPORT: &str = "https";
@@ -67,6 +72,8 @@ struct Progress<'a> {
     instance: Option<&'a ServiceInstance>,
     route: Option<Route>,
     policy: Option<&'a str>,
+    /// What it is about, where the route does not say enough.
+    subject: Option<String>,
 }
 
 impl ServiceApi {
@@ -152,6 +159,14 @@ impl ServiceApi {
                 let json = json.map_err(|why| ServiceFault::NotJson(why.to_string()))?;
                 entries.write(name, json, &if_match).await.map(Done::Json)
             }
+            Route::Bulk(kind) => {
+                let bytes = body.json(&head.headers, BULK_BYTES_MAX, None).await?;
+                let json = serde_json::from_slice(&bytes);
+                let json = json.map_err(|why| ServiceFault::NotJson(why.to_string()))?;
+                let bulk = Bulk::read(*kind, json)?;
+                progress.subject = Some(bulk.subject());
+                Ok(Done::Json(bulk.run(&entries).await))
+            }
             Route::Entry(name, EntryAction::Delete) => {
                 entries.delete(name, &if_match).await.map(|()| Done::Deleted)
             }
@@ -209,7 +224,8 @@ impl ServiceApi {
     fn log_done(&self, progress: &Progress<'_>, peer: Peer, tracking_id: TrackingId) {
         let Some(route) = &progress.route else { return };
         let id_scope = progress.instance.map(|instance| instance.id_scope.as_str());
-        let (operation, subject) = (route.as_str(), route.subject());
+        let operation = route.as_str();
+        let subject = progress.subject.clone().unwrap_or_else(|| route.subject());
         let (connection, peer, policy) = (peer.connection, peer.address, progress.policy);
         let transport = TRANSPORT;
         let registration_id = route.registration_id().map(RegistrationId::as_str);

@@ -11,6 +11,8 @@ use hyper::Method;
 pub(super) enum Route {
     /// `/enrollments/{id}` and `/enrollmentGroups/{id}`.
     Entry(EntryRef, EntryAction),
+    /// `/enrollments` and `/enrollmentGroups`.
+    Bulk(EntryKind),
     /// `/enrollments/query`.
     IndividualEnrollments,
     /// `/enrollmentGroups/query`.
@@ -19,6 +21,31 @@ pub(super) enum Route {
     Record(RegistrationId, RecordAction),
     /// `/registrations/{group}/query`.
     RecordsOfGroup(EnrollmentGroupId),
+}
+
+/// Which entries a request is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EntryKind {
+    Individual,
+    Group,
+}
+
+impl EntryKind {
+    /// The member of a bulk request that has the entries, and the one of each that names it.
+    pub(super) fn members(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Individual => ("enrollments", "registrationId"),
+            Self::Group => ("enrollmentGroups", "enrollmentGroupId"),
+        }
+    }
+
+    /// The entry of that id.
+    pub(super) fn name(self, id: &str) -> Result<EntryRef, BadId> {
+        Ok(match self {
+            Self::Individual => EntryRef::Individual(id.parse()?),
+            Self::Group => EntryRef::Group(id.parse()?),
+        })
+    }
 }
 
 /// What is done with an entry.
@@ -69,24 +96,21 @@ impl Route {
         let Some((collection, rest)) = segments.split_first() else { return Err(NoRoute::Path) };
         let is = |name: &str| collection.eq_ignore_ascii_case(name);
         match () {
-            () if is("enrollments") => Self::of_entries(method, rest, Self::IndividualEnrollments, |id| {
-                Ok(EntryRef::Individual(id.parse()?))
-            }),
+            () if is("enrollments") => {
+                Self::of_entries(method, rest, Self::IndividualEnrollments, EntryKind::Individual)
+            }
             () if is("enrollmentGroups") => {
-                Self::of_entries(method, rest, Self::EnrollmentGroups, |id| Ok(EntryRef::Group(id.parse()?)))
+                Self::of_entries(method, rest, Self::EnrollmentGroups, EntryKind::Group)
             }
             () if is("registrations") => Self::of_records(method, rest),
             () => Err(NoRoute::Path),
         }
     }
 
-    fn of_entries(
-        method: &Method,
-        rest: &[&str],
-        query: Self,
-        name: impl Fn(&str) -> Result<EntryRef, BadId>,
-    ) -> Result<Self, NoRoute> {
+    fn of_entries(method: &Method, rest: &[&str], query: Self, kind: EntryKind) -> Result<Self, NoRoute> {
+        let name = |id: &str| kind.name(id);
         match (method, rest) {
+            (&Method::POST, []) => Ok(Self::Bulk(kind)),
             // An entry may be called "query"; only POST means the list.
             (&Method::POST, [word]) if word.eq_ignore_ascii_case("query") => Ok(query),
             (&Method::POST, [id, word]) if word.eq_ignore_ascii_case("attestationmechanism") => {
@@ -121,9 +145,8 @@ impl Route {
                 Right::EnrollmentRead
             }
             // Whoever may replace a key may read it: a right to read alone must not hand out secrets.
-            Self::Entry(_, EntryAction::Write | EntryAction::Delete | EntryAction::ReadKeys) => {
-                Right::EnrollmentWrite
-            }
+            Self::Entry(_, EntryAction::Write | EntryAction::Delete | EntryAction::ReadKeys)
+            | Self::Bulk(_) => Right::EnrollmentWrite,
             Self::Record(_, RecordAction::Read) | Self::RecordsOfGroup(_) => Right::RegistrationStatusRead,
             Self::Record(_, RecordAction::Delete) => Right::RegistrationStatusWrite,
         }
@@ -136,6 +159,8 @@ impl Route {
             Self::Entry(_, EntryAction::Write) => "write-entry",
             Self::Entry(_, EntryAction::Delete) => "delete-entry",
             Self::Entry(_, EntryAction::ReadKeys) => "read-keys",
+            Self::Bulk(EntryKind::Individual) => "bulk-enrollments",
+            Self::Bulk(EntryKind::Group) => "bulk-groups",
             Self::IndividualEnrollments => "list-enrollments",
             Self::EnrollmentGroups => "list-groups",
             Self::Record(_, RecordAction::Read) => "read-record",
@@ -148,6 +173,7 @@ impl Route {
     pub(super) fn is_audited(&self) -> bool {
         match self {
             Self::Entry(_, EntryAction::Write | EntryAction::Delete | EntryAction::ReadKeys)
+            | Self::Bulk(_)
             | Self::Record(_, RecordAction::Delete) => true,
             Self::Entry(_, EntryAction::Read)
             | Self::IndividualEnrollments
@@ -161,8 +187,10 @@ impl Route {
     pub(super) fn subject(&self) -> String {
         match self {
             Self::Entry(name, _) => name.to_string(),
-            Self::IndividualEnrollments => "individual enrollments".to_owned(),
-            Self::EnrollmentGroups => "enrollment groups".to_owned(),
+            Self::IndividualEnrollments | Self::Bulk(EntryKind::Individual) => {
+                "individual enrollments".to_owned()
+            }
+            Self::EnrollmentGroups | Self::Bulk(EntryKind::Group) => "enrollment groups".to_owned(),
             Self::Record(id, _) => format!("registration {id}"),
             Self::RecordsOfGroup(group) => format!("registrations of enrollment group {group}"),
         }
@@ -231,6 +259,8 @@ mod tests {
             (&get, "/enrollments/a/attestationmechanism/b", Err(NoRoute::Path)),
             (&get, "/registrations/a/register", Err(NoRoute::Path)),
             (&put, "/enrollments/", Err(NoRoute::Method)),
+            (&post, "/enrollments/", Ok(Route::Bulk(EntryKind::Individual))),
+            (&post, "/EnrollmentGroups", Ok(Route::Bulk(EntryKind::Group))),
             (&get, "/enrollments", Err(NoRoute::Method)),
             (&post, "/enrollments/a", Err(NoRoute::Method)),
             (&put, "/registrations/a", Err(NoRoute::Method)),

@@ -212,3 +212,88 @@ async fn the_record_of_a_device_is_read_alone_and_with_its_enrollment() {
     assert_eq!(client.get("/registrations/dev-1").await.refused(), (404, 404_202));
     assert_eq!(client.delete("/registrations/dev-1", None).await.refused(), (404, 404_202));
 }
+
+/// DPS-SERVICE-20, DPS-SERVICE-21: of both kinds, in every mode, and what fails stops nothing else.
+#[tokio::test]
+async fn entries_are_written_and_deleted_many_at_a_time_and_each_for_itself() {
+    for (path, list, member, missing) in [
+        ("/enrollments", "enrollments", "registrationId", 404_201),
+        ("/enrollmentGroups/", "enrollmentGroups", "enrollmentGroupId", 404_204),
+    ] {
+        let client = Client::new();
+        let entry = |id: &str| json!({member: id, "attestation": {"type": "symmetricKey"}});
+        let disabled = |id: &str| json!({member: id, "attestation": {"type": "symmetricKey"}, "provisioningStatus": "disabled"});
+        let one = |id: &str| format!("{}/{id}", path.trim_end_matches('/'));
+        let bulk = async |mode: &str, items: Vec<Value>| {
+            let answer = client.post(path, &json!({list: items, "mode": mode}).to_string()).await;
+            assert_eq!(answer.status, 200, "{}", answer.body);
+            let errors = answer.body["errors"].as_array().unwrap();
+            assert_eq!(answer.body["isSuccessful"], errors.is_empty());
+            assert!(errors.iter().all(|error| error["errorStatus"].is_string()));
+            let told = |error: &Value| {
+                (error[member].as_str().unwrap().to_owned(), error["errorCode"].as_u64().unwrap())
+            };
+            errors.iter().map(told).collect::<Vec<_>>()
+        };
+        assert_eq!(bulk("create", vec![entry("a"), entry("b"), entry("c")]).await, []);
+        let again =
+            vec![entry("d"), entry("A"), json!({member: "e", "attestation": {"type": "magic"}}), entry("f")];
+        let expected = [("A".to_owned(), 409_201), ("e".to_owned(), 400_004)];
+        assert_eq!(bulk("CREATE", again).await, expected);
+        assert_eq!(client.get(&one("d")).await.status, 200);
+        assert_eq!(client.get(&one("f")).await.status, 200);
+
+        let expected = [("x".to_owned(), missing)];
+        assert_eq!(bulk("update", vec![disabled("a"), disabled("x"), disabled("b")]).await, expected);
+        let read = async |id: &str| client.get(&one(id)).await.body;
+        assert_eq!(
+            (&read("a").await["provisioningStatus"], &read("b").await["provisioningStatus"]),
+            (&json!("disabled"), &json!("disabled"))
+        );
+        assert_eq!(client.get(&one("x")).await.status, 404);
+
+        let with = |id: &str, etag: &Value| {
+            let mut entry = entry(id);
+            entry["etag"] = etag.clone();
+            entry
+        };
+        let (current, stale) = (read("a").await["etag"].clone(), json!("IjAw"));
+        let items = vec![with("a", &current), with("b", &stale), entry("c"), with("x", &stale)];
+        let expected = [("b".to_owned(), 412_001), ("c".to_owned(), 400_004), ("x".to_owned(), 412_001)];
+        assert_eq!(bulk("updateIfMatchEtag", items).await, expected);
+        assert_eq!(read("a").await["provisioningStatus"], "enabled");
+
+        let items = vec![entry("a"), with("b", &stale), entry("x"), entry("c")];
+        let expected = [("b".to_owned(), 412_001), ("x".to_owned(), missing)];
+        assert_eq!(bulk("delete", items).await, expected);
+        assert_eq!((client.get(&one("a")).await.status, client.get(&one("b")).await.status), (404, 200));
+    }
+}
+
+/// DPS-SERVICE-22
+#[tokio::test]
+async fn a_bulk_request_that_cannot_be_told_apart_changes_nothing() {
+    let client = Client::new();
+    let entries =
+        |count: usize| (0..count).map(|number| enrollment(&format!("d-{number}"))).collect::<Vec<_>>();
+    let mut nameless = entries(2);
+    nameless[1].as_object_mut().unwrap().remove("registrationId");
+    let mut misnamed = entries(2);
+    misnamed[1]["registrationId"] = json!("a b");
+    let rows = [
+        (json!({"enrollments": entries(0), "mode": "create"}), "enrollments"),
+        (json!({"enrollments": entries(11), "mode": "create"}), "enrollments"),
+        (json!({"enrollments": entries(1), "mode": "upsert"}), "mode"),
+        (json!({"enrollments": entries(1)}), "mode"),
+        (json!({"enrollmentGroups": entries(1), "mode": "create"}), "enrollments"),
+        (json!({"enrollments": nameless, "mode": "create"}), "enrollments[1].registrationId"),
+        (json!({"enrollments": misnamed, "mode": "create"}), "enrollments[1].registrationId"),
+        (json!([]), "mode"),
+    ];
+    for (body, member) in rows {
+        let answer = client.post("/enrollments", &body.to_string()).await;
+        assert_eq!(answer.refused(), (400, 400_004), "{body}");
+        assert!(answer.body["message"].as_str().unwrap().starts_with(member), "{}", answer.body);
+    }
+    assert_eq!(client.post("/enrollments/query", "").await.body, json!([]));
+}

@@ -1,0 +1,105 @@
+//! Several entries in one request, each for itself. Spec: DPS-SERVICE-20 to DPS-SERVICE-22.
+
+use dps_core::enrollment::EntryRef;
+use dps_proto::ids::BadId;
+use serde_json::{Value, json};
+
+use super::ServiceFault;
+use super::entries::Entries;
+use super::route::EntryKind;
+use crate::enrollment_json::BadMember;
+use crate::if_match::IfMatch;
+
+/// Most entries of one request.
+const ITEMS_MAX: usize = 10;
+
+/// What is done with each entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Create,
+    Update,
+    UpdateIfMatchETag,
+    Delete,
+}
+
+const MODES: [(&str, Mode); 4] = [
+    ("create", Mode::Create),
+    ("update", Mode::Update),
+    ("updateIfMatchETag", Mode::UpdateIfMatchETag),
+    ("delete", Mode::Delete),
+];
+
+/// A request that can be carried out.
+pub(super) struct Bulk {
+    mode: Mode,
+    items: Vec<(EntryRef, Value)>,
+}
+
+impl Bulk {
+    /// Reads a body. An entry without a name spoils all of it: what became of it could not be told.
+    pub(super) fn read(kind: EntryKind, mut body: Value) -> Result<Self, BadMember> {
+        let wrong = |path: &str, why: String| BadMember { path: path.to_owned(), why };
+        let member = kind.members().0;
+        let mode = body["mode"].as_str().unwrap_or_default();
+        let known = MODES.iter().find(|(word, _)| word.eq_ignore_ascii_case(mode));
+        let Some((_, mode)) = known else {
+            return Err(wrong(
+                "mode",
+                format!("{mode:?} is none of create, update, updateIfMatchETag, delete"),
+            ));
+        };
+        let Value::Array(items) = body[member].take() else {
+            return Err(wrong(member, "is not an array of entries".to_owned()));
+        };
+        if !(1..=ITEMS_MAX).contains(&items.len()) {
+            let why = format!("has {} entries; it must have 1 to {ITEMS_MAX}", items.len());
+            return Err(wrong(member, why));
+        }
+        let named = |(at, item): (usize, Value)| {
+            let id_member = kind.members().1;
+            let path = format!("{member}[{at}].{id_member}");
+            let id = item[id_member].as_str().ok_or_else(|| wrong(&path, "is missing".to_owned()))?;
+            let name = kind.name(id).map_err(|why: BadId| wrong(&path, why.to_string()))?;
+            Ok((name, item))
+        };
+        let items = items.into_iter().enumerate().map(named).collect::<Result<_, BadMember>>()?;
+        Ok(Self { mode: *mode, items })
+    }
+
+    /// What it is about, for logs.
+    pub(super) fn subject(&self) -> String {
+        let names: Vec<_> = self.items.iter().map(|(name, _)| name.to_string()).collect();
+        let word = MODES.iter().find(|(_, mode)| *mode == self.mode).map_or("", |(word, _)| word);
+        format!("{word} {}", names.join(", "))
+    }
+
+    /// Carries it out, entry by entry: what goes wrong with one stops no other.
+    pub(super) async fn run(self, entries: &Entries<'_>) -> Value {
+        let mut errors = Vec::new();
+        for (name, item) in self.items {
+            if let Err(fault) = one(entries, self.mode, &name, item).await {
+                let (code, message) = fault.told();
+                let (member, id) = match &name {
+                    EntryRef::Individual(id) => ("registrationId", id.as_str()),
+                    EntryRef::Group(id) => ("enrollmentGroupId", id.as_str()),
+                };
+                errors.push(json!({member: id, "errorCode": code.value(), "errorStatus": message}));
+            }
+        }
+        json!({"isSuccessful": errors.is_empty(), "errors": errors})
+    }
+}
+
+async fn one(entries: &Entries<'_>, mode: Mode, name: &EntryRef, item: Value) -> Result<(), ServiceFault> {
+    let etag = item["etag"].as_str().filter(|etag| !etag.is_empty()).map(IfMatch::tag);
+    let if_match = match (mode, etag) {
+        (Mode::Create, _) => IfMatch::Absent,
+        (Mode::Update, _) => IfMatch::Existing,
+        (Mode::UpdateIfMatchETag, Some(tag)) => tag,
+        (Mode::UpdateIfMatchETag, None) => {
+            return Err(BadMember { path: "etag".to_owned(), why: "is missing".to_owned() }.into());
+        }
+        (Mode::Delete, etag) => return entries.delete(name, &etag.unwrap_or(IfMatch::Any)).await,
+    };
+    entries.write(name, item, &if_match).await.map(drop)
+}
