@@ -211,6 +211,29 @@ class ManagesEnrollments:
             assert refusal(client.delete_record, name) == UNAUTHORIZED
 
 
+    def test_entries_are_written_and_deleted_many_at_a_time(self, client):
+        """DPS-SERVICE-20, DPS-SERVICE-21."""
+        self.check_bulk(client, INDIVIDUAL)
+
+    def check_bulk(self, client, kind):
+        names = [fresh_id("bulk") for _ in range(4)]
+        made = client.bulk(kind, "create", [entry(kind, name) for name in names[:3]])
+        assert (made["isSuccessful"], made.get("errors") or []) == (True, [])
+        again = client.bulk(kind, "create", [entry(kind, names[0]), entry(kind, names[3])])
+        assert not again["isSuccessful"]
+        assert [(error[ID[kind]], error["errorCode"]) for error in again["errors"]] == [(names[0], 409201)]
+        found = client.get(kind, names[1])
+        changed = client.bulk(
+            kind, "updateIfMatchETag", [entry(kind, names[1], etag=found["etag"], provisioningStatus="disabled")]
+        )
+        assert changed["isSuccessful"], changed
+        assert client.get(kind, names[1])["provisioningStatus"] == "disabled"
+        gone = client.bulk(kind, "delete", [entry(kind, name) for name in names])
+        assert gone["isSuccessful"], gone
+        for name in names:
+            assert refusal(client.get, kind, name) == NOT_FOUND[kind]
+
+
 class ListsRecords:
     """The tests of a client that can list the records of a group."""
 

@@ -82,6 +82,10 @@ class NodeClient:
     def pages(self, kind, text, page_size):
         return self._ask(call="pages", kind=kind, text=text, pageSize=page_size)
 
+    def bulk(self, kind, mode, entries):
+        # It has no bulk operation for groups.
+        return self._ask(call="bulk", kind=kind, mode=mode, entries=entries)
+
     def record(self, registration_id):
         return self._ask(call="get", kind="record", name=registration_id)
 

@@ -11,7 +11,7 @@ from azure.core.exceptions import HttpResponseError
 from azure.iot.deviceprovisioning import DeviceProvisioningClient
 from provisioningserviceclient import ProvisioningServiceClient, QuerySpecification
 from provisioningserviceclient.client import ProvisioningServiceError
-from provisioningserviceclient.models import EnrollmentGroup, IndividualEnrollment, InitialTwin
+from provisioningserviceclient.models import BulkEnrollmentOperation, EnrollmentGroup, IndividualEnrollment, InitialTwin
 
 INDIVIDUAL = "enrollment"
 GROUP = "enrollmentGroup"
@@ -67,6 +67,12 @@ class PythonClient:
         with _refusal():
             return [[_json(model) for model in page] for page in query[kind](QuerySpecification(text), page_size)]
 
+    def bulk(self, kind, mode, entries):
+        # It has no bulk operation for groups.
+        operation = BulkEnrollmentOperation(enrollments=[_model(kind, entry) for entry in entries], mode=mode)
+        with _refusal():
+            return _json(self._client.run_bulk_operation(operation))
+
     def record(self, registration_id):
         with _refusal():
             return _json(self._client.get_registration_state(registration_id))
@@ -103,6 +109,11 @@ class PythonBetaClient:
     def pages(self, kind, text, page_size):
         with _beta_refusal():
             return [list(page) for page in self._entries[kind].query({"query": text}, top=page_size).by_page()]
+
+    def bulk(self, kind, mode, entries):
+        member = {INDIVIDUAL: "enrollments", GROUP: "enrollmentGroups"}[kind]
+        with _beta_refusal():
+            return self._entries[kind].run_bulk_operation({member: entries, "mode": mode})
 
     def record(self, registration_id):
         with _beta_refusal():

@@ -3,7 +3,7 @@
 import pytest
 
 from managing import ListsRecords, ManagesEnrollments, entry
-from service_clients import INDIVIDUAL, PythonBetaClient, PythonClient, Refused, trusted
+from service_clients import GROUP, INDIVIDUAL, PythonBetaClient, PythonClient, Refused, trusted
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +32,10 @@ class TestPythonBeta(ManagesEnrollments, ListsRecords):
     @pytest.fixture
     def connect(self):
         return PythonBetaClient
+
+    def test_groups_are_written_and_deleted_many_at_a_time(self, client):
+        """DPS-SERVICE-20, DPS-SERVICE-21: the only client that can."""
+        self.check_bulk(client, GROUP)
 
 
 @pytest.mark.parametrize("kind", [PythonClient, PythonBetaClient])

@@ -41,6 +41,11 @@ async function pages(query) {
   return pages;
 }
 
+// Its promise form never ends.
+const bulk = (client, operation) => new Promise((resolve, reject) => {
+  client.runBulkEnrollmentOperation(operation, (error, result) => (error ? reject(error) : resolve(result)));
+});
+
 const body = async (result) => (await result).responseBody;
 
 const calls = {
@@ -49,6 +54,7 @@ const calls = {
     get: (client, { name }) => body(client.getIndividualEnrollment(name)),
     delete: (client, { name, etag }) => client.deleteIndividualEnrollment(name, etag),
     keys: (client, { name }) => body(client.getIndividualEnrollmentAttestationMechanism(name)),
+    bulk: (client, { mode, entries }) => bulk(client, { mode, enrollments: entries }),
     pages: (client, { text, pageSize }) => pages(client.createIndividualEnrollmentQuery({ query: text }, pageSize)),
   },
   enrollmentGroup: {
