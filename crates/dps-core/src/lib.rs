@@ -9,6 +9,7 @@ pub mod allocation;
 pub mod attestation;
 pub mod ca_certificate;
 pub mod enrollment;
+pub mod entry_filter;
 pub mod instance;
 pub mod moment;
 pub mod ports;

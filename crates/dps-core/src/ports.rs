@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::ca_certificate::{CaCertificate, CaName};
 use crate::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment, TwinDocument};
+use crate::entry_filter::EntryFilter;
 use crate::registration::Registration;
 use crate::x509::{NameKey, Sha256Thumbprint};
 
@@ -70,11 +71,12 @@ pub trait Store: Send + Sync {
         condition: Condition,
     ) -> Result<(), WriteError>;
 
-    /// Up to `limit` individual enrollments whose ids come after `after`, in the order of their folded ids.
-    /// Spec: DPS-STORE-11.
+    /// Up to `limit` individual enrollments that `filter` takes and whose ids come after `after`, in the order of their folded
+    /// ids. Spec: DPS-STORE-11.
     async fn individual_enrollments(
         &self,
         scope: &IdScope,
+        filter: &EntryFilter,
         after: Option<&RegistrationId>,
         limit: u32,
     ) -> Result<Vec<Arc<IndividualEnrollment>>, StoreError>;
@@ -102,10 +104,12 @@ pub trait Store: Send + Sync {
         condition: Condition,
     ) -> Result<(), WriteError>;
 
-    /// Up to `limit` enrollment groups whose ids come after `after`, in the order of their folded ids. Spec: DPS-STORE-11.
+    /// Up to `limit` enrollment groups that `filter` takes and whose ids come after `after`, in the order of their folded ids.
+    /// Spec: DPS-STORE-11.
     async fn enrollment_groups(
         &self,
         scope: &IdScope,
+        filter: &EntryFilter,
         after: Option<&EnrollmentGroupId>,
         limit: u32,
     ) -> Result<Vec<Arc<EnrollmentGroup>>, StoreError>;

@@ -10,6 +10,7 @@ use dps_core::enrollment::{
     Attestation, EnrollmentGroup, EntryRef, GROUPS_OF_ONE_SUBJECT_MAX, GroupAttestation,
     IndividualEnrollment, OPEN_GROUPS_MAX, PREFIXED_GROUPS_MAX, Signers,
 };
+use dps_core::entry_filter::EntryFilter;
 use dps_core::ports::{
     AnchorsWanted, CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, HubDevice, HubWrite,
     LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice, WriteError,
@@ -186,13 +187,15 @@ impl Store for MemoryStore {
     async fn individual_enrollments(
         &self,
         scope: &IdScope,
+        filter: &EntryFilter,
         after: Option<&RegistrationId>,
         limit: u32,
     ) -> Result<Vec<Arc<IndividualEnrollment>>, StoreError> {
         let content = self.content()?;
         let enrollments = content.individual_enrollments.iter().filter(|((of, _), _)| of == scope);
         let later = enrollments.filter(|((_, id), _)| after.is_none_or(|after| id > after));
-        Ok(later.take(limit as usize).map(|(_, enrollment)| Arc::clone(enrollment)).collect())
+        let taken = later.filter(|(_, enrollment)| filter.takes_individual(enrollment));
+        Ok(taken.take(limit as usize).map(|(_, enrollment)| Arc::clone(enrollment)).collect())
     }
 
     async fn enrollment_group(
@@ -257,12 +260,13 @@ impl Store for MemoryStore {
     async fn enrollment_groups(
         &self,
         scope: &IdScope,
+        filter: &EntryFilter,
         after: Option<&EnrollmentGroupId>,
         limit: u32,
     ) -> Result<Vec<Arc<EnrollmentGroup>>, StoreError> {
         let content = self.content()?;
         let later = content.groups(scope).filter(|group| after.is_none_or(|after| group.id > *after));
-        Ok(later.take(limit as usize).cloned().collect())
+        Ok(later.filter(|group| filter.takes_group(group)).take(limit as usize).cloned().collect())
     }
 
     async fn registrations_of_group(

@@ -11,6 +11,7 @@ use std::task::{Poll, Waker};
 use async_trait::async_trait;
 use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
+use dps_core::entry_filter::EntryFilter;
 use dps_core::ports::{
     CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, LookUp, RegistrationWrite, Store,
     StoreError, StoredHubDevice, WriteError,
@@ -373,13 +374,15 @@ impl Store for SimStore {
     async fn individual_enrollments(
         &self,
         scope: &IdScope,
+        filter: &EntryFilter,
         after: Option<&RegistrationId>,
         limit: u32,
     ) -> Result<Vec<Arc<IndividualEnrollment>>, StoreError> {
         self.read(|image| {
             let of_scope = image.individuals.iter().filter(|((of, _), _)| of == scope);
             let later = of_scope.filter(|((_, id), _)| after.is_none_or(|after| id > after));
-            later.take(limit as usize).map(|(_, enrollment)| Arc::clone(enrollment)).collect()
+            let taken = later.filter(|(_, enrollment)| filter.takes_individual(enrollment));
+            taken.take(limit as usize).map(|(_, enrollment)| Arc::clone(enrollment)).collect()
         })
         .await
     }
@@ -387,13 +390,15 @@ impl Store for SimStore {
     async fn enrollment_groups(
         &self,
         scope: &IdScope,
+        filter: &EntryFilter,
         after: Option<&EnrollmentGroupId>,
         limit: u32,
     ) -> Result<Vec<Arc<EnrollmentGroup>>, StoreError> {
         self.read(|image| {
             let of_scope = image.groups.iter().filter(|((of, _), _)| of == scope);
             let later = of_scope.filter(|((_, id), _)| after.is_none_or(|after| id > after));
-            later.take(limit as usize).map(|(_, group)| Arc::clone(group)).collect()
+            let taken = later.filter(|(_, group)| filter.takes_group(group));
+            taken.take(limit as usize).map(|(_, group)| Arc::clone(group)).collect()
         })
         .await
     }

@@ -9,6 +9,7 @@ use dps_proto::api_version::BadApiVersion;
 use dps_proto::code::ErrorCode;
 
 use super::lists::CONTINUATION;
+use super::query::BadQuery;
 use super::route::NoRoute;
 use crate::advice;
 use crate::enrollment_json::BadMember;
@@ -40,6 +41,9 @@ pub enum ServiceFault {
     /// Spec: DPS-SERVICE-18.
     #[error(transparent)]
     Member(#[from] BadMember),
+    /// Spec: DPS-SERVICE-25.
+    #[error(transparent)]
+    Query(#[from] BadQuery),
     /// Spec: DPS-SERVICE-14.
     #[error("the header {0} cannot be read")]
     Header(&'static str),
@@ -84,9 +88,10 @@ impl ServiceFault {
             }
             Self::NoRoute(NoRoute::Path) => (ErrorCode::NOT_FOUND, "Not found.".into()),
             Self::NoRoute(NoRoute::Method) => (ErrorCode::METHOD_NOT_ALLOWED, "Method not allowed.".into()),
-            Self::NoRoute(NoRoute::Id(_) | NoRoute::Encoding) | Self::Member(_) | Self::Header(_) => {
-                (ErrorCode::INVALID_ARGUMENT, self.to_string().into())
-            }
+            Self::NoRoute(NoRoute::Id(_) | NoRoute::Encoding)
+            | Self::Member(_)
+            | Self::Query(_)
+            | Self::Header(_) => (ErrorCode::INVALID_ARGUMENT, self.to_string().into()),
             Self::Denied(Denied::Lacks { right, .. }) => {
                 (ErrorCode::FORBIDDEN, format!("The shared access policy lacks the right {right}.").into())
             }
@@ -162,6 +167,9 @@ impl ServiceFault {
                 "send the whole body at once, behind the head; a client on a slow network may need limits.request_within_s raised"
             }
             Self::Member(_) => "correct the member named: what it may be stands with it",
+            Self::Query(_) => {
+                "correct the WHERE at the word named, or leave it out to list everything: docs/queries.md has what can be run"
+            }
             Self::Header(CONTINUATION) => {
                 "send the x-ms-continuation of the page before as it came, for the same query"
             }
@@ -253,6 +261,7 @@ mod tests {
             (ServiceFault::UnknownHost("x".into()), 404_000),
             (ServiceFault::Body(BodyFault::MediaType("x".into())), 415_000),
             (ServiceFault::NotJson("x".into()), 400_000),
+            (BadQuery::NoText.into(), 400_004),
             (ServiceFault::Body(BodyFault::TooLarge(1)), 413_000),
             (ServiceFault::Body(BodyFault::Broken("x".into())), 400_000),
             (ServiceFault::Body(BodyFault::Late(Duration::from_secs(20))), 400_000),
@@ -271,7 +280,7 @@ mod tests {
     #[test]
     fn what_looks_alike_to_the_client_has_an_advice_of_its_own() {
         let late = Duration::from_secs(20);
-        let rows: [(ServiceFault, &str); 19] = [
+        let rows: [(ServiceFault, &str); 20] = [
             (NoRoute::Path.into(), "/enrollmentGroups"),
             (NoRoute::Method.into(), "POST for /query"),
             (NoRoute::Encoding.into(), "percent-encode"),
@@ -282,6 +291,7 @@ mod tests {
             (ServiceFault::Body(BodyFault::TooLarge(1)), "send less"),
             (ServiceFault::Body(BodyFault::Broken("x".into())), "Content-Length"),
             (ServiceFault::Body(BodyFault::Late(late)), "limits.request_within_s"),
+            (BadQuery::NoText.into(), "leave it out"),
             (ServiceFault::Header(CONTINUATION), "x-ms-continuation"),
             (ServiceFault::Header("x-ms-max-item-count"), "whole number"),
             (ServiceFault::NoEntry(EntryRef::Group("a".parse().unwrap())), "create it"),

@@ -1,7 +1,8 @@
-//! Queries, page by page. Spec: DPS-SERVICE-14, DPS-SERVICE-15.
+//! Queries, page by page. Spec: DPS-SERVICE-14, DPS-SERVICE-15. What they take of all: `query.rs`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use dps_core::entry_filter::EntryFilter;
 use dps_core::instance::ServiceInstance;
 use dps_core::ports::Store;
 use dps_proto::ids::EnrollmentGroupId;
@@ -9,6 +10,7 @@ use hyper::HeaderMap;
 use serde_json::Value;
 
 use super::ServiceFault;
+use super::query::{Listing, Query};
 use crate::enrollment_json::{self, EnrollmentEntry, Secrets};
 use crate::render;
 
@@ -81,15 +83,17 @@ impl Listed<'_> {
         &self,
         store: &dyn Store,
         instance: &ServiceInstance,
+        query: &Query,
         request: PageRequest,
     ) -> Result<Page, ServiceFault> {
+        let filter = self.filter(instance, query)?;
         let PageRequest { items: items_max, mut after } = request;
         let mut body = String::from("[");
         let mut count = 0;
         // One more than the page has room for says whether another page follows.
         let continuation = 'page: loop {
             let wanted = (items_max + 1 - count).min(READ_AT_ONCE);
-            let chunk = self.read(store, instance, after.as_deref(), wanted).await?;
+            let chunk = self.read(store, instance, &filter, after.as_deref(), wanted).await?;
             let is_last = chunk.len() < wanted;
             for (id, item) in chunk {
                 if count == items_max || body.len() > PAGE_BYTES {
@@ -110,11 +114,26 @@ impl Listed<'_> {
         Ok(Page { item_type: self.item_type(), items_max, continuation, body })
     }
 
+    /// What the query takes of these.
+    fn filter(&self, instance: &ServiceInstance, query: &Query) -> Result<EntryFilter, ServiceFault> {
+        let id = match self {
+            Self::IndividualEnrollments => "registrationId",
+            Self::EnrollmentGroups => "enrollmentGroupId",
+            Self::RecordsOfGroup(_) => {
+                query.of_records()?;
+                return Ok(EntryFilter::default());
+            }
+        };
+        let listing = Listing { id, default_allocation_policy: instance.default_allocation_policy };
+        Ok(query.filter(&listing)?)
+    }
+
     /// Up to `count` items after an id, each with its own.
     async fn read(
         &self,
         store: &dyn Store,
         instance: &ServiceInstance,
+        filter: &EntryFilter,
         after: Option<&str>,
         count: usize,
     ) -> Result<Vec<(String, Value)>, ServiceFault> {
@@ -124,7 +143,7 @@ impl Listed<'_> {
         Ok(match self {
             Self::IndividualEnrollments => {
                 let after = parsed(after)?;
-                let entries = store.individual_enrollments(scope, after.as_ref(), limit).await?;
+                let entries = store.individual_enrollments(scope, filter, after.as_ref(), limit).await?;
                 let item = |entry: &_| EnrollmentEntry::Individual(Clone::clone(entry));
                 entries
                     .iter()
@@ -133,7 +152,7 @@ impl Listed<'_> {
             }
             Self::EnrollmentGroups => {
                 let after = parsed(after)?;
-                let groups = store.enrollment_groups(scope, after.as_ref(), limit).await?;
+                let groups = store.enrollment_groups(scope, filter, after.as_ref(), limit).await?;
                 let item = |group: &_| EnrollmentEntry::Group(Clone::clone(group));
                 groups.iter().map(|group| (group.id.to_string(), json(item(&**group)))).collect()
             }

@@ -1,13 +1,13 @@
 //! The service API: enrollments, groups and records over HTTPS, as Azure's own tools speak it.
-//! Spec: DPS-SERVICE-1 to DPS-SERVICE-19 (docs/spec/service.md), DPS-ACCESS-2.
+//! Spec: DPS-SERVICE-1 to DPS-SERVICE-25 (docs/spec/service.md), DPS-ACCESS-2.
 //!
 //! A request passes [`ServiceApi::answer`]: host, path, api-version, token, and only then its body.
 
 mod bulk;
 mod entries;
 mod fault;
-
 mod lists;
+mod query;
 mod route;
 
 use std::sync::Arc;
@@ -40,6 +40,8 @@ use bulk::Bulk;
 use entries::{Entries, delete_condition, delete_fault};
 pub use fault::ServiceFault;
 use lists::{CONTINUATION, ITEM_TYPE, Listed, MAX_ITEM_COUNT, PageRequest};
+pub use query::BadQuery;
+use query::Query;
 pub use route::NoRoute;
 use route::{EntryAction, RecordAction, Route};
 
@@ -146,8 +148,9 @@ impl ServiceApi {
         let (store, moments) = (&*self.store, &*self.front_end.moments);
         let entries = Entries { store, instance, moments };
         let if_match = IfMatch::of(&head.headers);
-        let list = async |listed: Listed<'_>| {
-            let page = listed.page(store, instance, PageRequest::of(&head.headers)?).await?;
+        let list = async |body: &mut RequestBody<B>, listed: Listed<'_>| {
+            let query = Query::read(&body.json(&head.headers, BODY_BYTES_MAX, None).await?)?;
+            let page = listed.page(store, instance, &query, PageRequest::of(&head.headers)?).await?;
             Ok(Done::Page(page))
         };
         match route {
@@ -174,9 +177,9 @@ impl ServiceApi {
             Route::Record(id, RecordAction::Delete) => {
                 self.delete_record(instance, id, &if_match).await.map(|()| Done::Deleted)
             }
-            Route::IndividualEnrollments => list(Listed::IndividualEnrollments).await,
-            Route::EnrollmentGroups => list(Listed::EnrollmentGroups).await,
-            Route::RecordsOfGroup(group) => list(Listed::RecordsOfGroup(group)).await,
+            Route::IndividualEnrollments => list(body, Listed::IndividualEnrollments).await,
+            Route::EnrollmentGroups => list(body, Listed::EnrollmentGroups).await,
+            Route::RecordsOfGroup(group) => list(body, Listed::RecordsOfGroup(group)).await,
         }
     }
 

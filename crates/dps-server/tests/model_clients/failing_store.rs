@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use async_trait::async_trait;
 use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{EnrollmentGroup, IndividualEnrollment};
+use dps_core::entry_filter::EntryFilter;
 use dps_core::ports::{
     CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, LookUp, RegistrationWrite, Store,
     StoreError, StoredHubDevice, WriteError,
@@ -110,19 +111,21 @@ impl Store for FailingStore {
     async fn individual_enrollments(
         &self,
         scope: &IdScope,
+        filter: &EntryFilter,
         after: Option<&RegistrationId>,
         limit: u32,
     ) -> Result<Vec<Arc<IndividualEnrollment>>, StoreError> {
-        self.inner.individual_enrollments(scope, after, limit).await
+        self.inner.individual_enrollments(scope, filter, after, limit).await
     }
 
     async fn enrollment_groups(
         &self,
         scope: &IdScope,
+        filter: &EntryFilter,
         after: Option<&EnrollmentGroupId>,
         limit: u32,
     ) -> Result<Vec<Arc<EnrollmentGroup>>, StoreError> {
-        self.inner.enrollment_groups(scope, after, limit).await
+        self.inner.enrollment_groups(scope, filter, after, limit).await
     }
 
     async fn registrations_of_group(

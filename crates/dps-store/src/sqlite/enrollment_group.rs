@@ -8,13 +8,15 @@ use dps_core::enrollment::{
     EnrollmentGroup, GROUPS_OF_ONE_SUBJECT_MAX, GroupAttestation, OPEN_GROUPS_MAX, PREFIXED_GROUPS_MAX,
     RegistrationIdPrefix, Signers,
 };
+use dps_core::entry_filter::EntryFilter;
 use dps_core::ports::{AnchorsWanted, Condition, StoreError, WriteError};
 use dps_core::x509::NameKey;
 use dps_proto::ids::{EnrollmentGroupId, IdScope, RegistrationId};
-use rusqlite::{Connection, Params, params};
+use rusqlite::{Connection, Params, params, params_from_iter};
 
 use super::columns::{Columns, open_keys, seal_keys};
 use super::conditional::Conditional;
+use super::entry_clause::EntryClause;
 use super::fault::Fault;
 use super::remembered::Versioned;
 use super::remembered_certificates;
@@ -187,21 +189,19 @@ pub(super) fn find(
     Ok(query_all(connection, sealer, scope, query, [scope.folded(), id.folded()])?.pop())
 }
 
-/// Those after `after`, in the order of their ids. Spec: DPS-STORE-11.
+/// Those that `filter` takes and that come after `after`, in the order of their ids. Spec: DPS-STORE-11.
 pub(super) fn list(
     connection: &Connection,
     sealer: &Sealer,
     scope: &IdScope,
+    filter: &EntryFilter,
     after: Option<&EnrollmentGroupId>,
     limit: u32,
 ) -> Result<Vec<Arc<EnrollmentGroup>>, Fault> {
-    let query = select!(
-        "FROM enrollment_group g WHERE g.id_scope = ?1 AND g.enrollment_group_id > ?2
-         ORDER BY g.enrollment_group_id LIMIT ?3"
-    );
-    // No id is empty, so all come after the empty text.
-    let after = after.map_or("", EnrollmentGroupId::folded);
-    query_all(connection, sealer, scope, query, params![scope.folded(), after, limit])
+    let after = after.map(EnrollmentGroupId::folded);
+    let clause = EntryClause::of("enrollment_group_id", scope.folded(), filter, after, limit);
+    let query = format!("{} {}", select!("FROM enrollment_group g"), clause.sql);
+    query_all(connection, sealer, scope, &query, params_from_iter(clause.params))
 }
 
 /// One step in the index for each of the at most 128 beginnings of the id, however many groups there are.

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use dps_core::ca_certificate::CaName;
 use dps_core::enrollment::{Attestation, IndividualEnrollment};
+use dps_core::entry_filter::EntryFilter;
 use dps_core::ports::{ChainEntries, Condition, StoreError, WriteError};
 use dps_core::x509::{Certificate, Sha256Thumbprint};
 use dps_proto::ids::{IdScope, RegistrationId};
-use rusqlite::{Connection, Params, params};
+use rusqlite::{Connection, Params, params, params_from_iter};
 
 use super::columns::{Columns, open_keys, seal_keys};
 use super::conditional::Conditional;
+use super::entry_clause::EntryClause;
 use super::fault::Fault;
 use super::settings::{self, SettingsColumns};
 use super::signers::{self, SignerColumns};
@@ -165,18 +167,19 @@ pub(super) fn of_thumbprint(
     Ok(holders)
 }
 
-/// Those after `after`, in the order of their ids. Spec: DPS-STORE-11.
+/// Those that `filter` takes and that come after `after`, in the order of their ids. Spec: DPS-STORE-11.
 pub(super) fn list(
     connection: &Connection,
     sealer: &Sealer,
     scope: &IdScope,
+    filter: &EntryFilter,
     after: Option<&RegistrationId>,
     limit: u32,
 ) -> Result<Vec<Arc<IndividualEnrollment>>, Fault> {
-    let query = select!("WHERE id_scope = ?1 AND registration_id > ?2 ORDER BY registration_id LIMIT ?3");
-    // No id is empty, so all come after the empty text.
-    let after = after.map_or("", RegistrationId::folded);
-    query_all(connection, sealer, scope, query, params![scope.folded(), after, limit])
+    let after = after.map(RegistrationId::folded);
+    let clause = EntryClause::of("registration_id", scope.folded(), filter, after, limit);
+    let query = format!("{}{}", select!(""), clause.sql);
+    query_all(connection, sealer, scope, &query, params_from_iter(clause.params))
 }
 
 fn query_all(

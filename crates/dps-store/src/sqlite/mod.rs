@@ -10,6 +10,7 @@ mod columns;
 mod conditional;
 mod converted;
 mod enrollment_group;
+mod entry_clause;
 mod fault;
 mod hub_device;
 mod individual_enrollment;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
+use dps_core::entry_filter::EntryFilter;
 use dps_core::ports::{
     CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, LookUp, RegistrationWrite, Store,
     StoreError, StoredHubDevice, WriteError, WriteObserver,
@@ -200,13 +202,15 @@ impl Store for SqliteStore {
     async fn individual_enrollments(
         &self,
         scope: &IdScope,
+        filter: &EntryFilter,
         after: Option<&RegistrationId>,
         limit: u32,
     ) -> Result<Vec<Arc<IndividualEnrollment>>, StoreError> {
-        let (sealer, scope, after) = (Arc::clone(&self.sealer), scope.clone(), after.cloned());
+        let (sealer, scope) = (Arc::clone(&self.sealer), scope.clone());
+        let (filter, after) = (filter.clone(), after.cloned());
         self.readers
             .read(move |connection| {
-                individual_enrollment::list(connection, &sealer, &scope, after.as_ref(), limit)
+                individual_enrollment::list(connection, &sealer, &scope, &filter, after.as_ref(), limit)
             })
             .await
     }
@@ -250,13 +254,15 @@ impl Store for SqliteStore {
     async fn enrollment_groups(
         &self,
         scope: &IdScope,
+        filter: &EntryFilter,
         after: Option<&EnrollmentGroupId>,
         limit: u32,
     ) -> Result<Vec<Arc<EnrollmentGroup>>, StoreError> {
-        let (sealer, scope, after) = (Arc::clone(&self.sealer), scope.clone(), after.cloned());
+        let (sealer, scope) = (Arc::clone(&self.sealer), scope.clone());
+        let (filter, after) = (filter.clone(), after.cloned());
         self.readers
             .read(move |connection| {
-                enrollment_group::list(connection, &sealer, &scope, after.as_ref(), limit)
+                enrollment_group::list(connection, &sealer, &scope, &filter, after.as_ref(), limit)
             })
             .await
     }

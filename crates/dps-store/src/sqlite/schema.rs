@@ -17,6 +17,7 @@ const MIGRATIONS: &[Migration] = &[
         then: Some(converted::certificates),
     },
     Migration::of(include_str!("migrations/0004_tpm.sql")),
+    Migration::of(include_str!("migrations/0005_lists.sql")),
 ];
 
 /// One step to a newer version.

@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dps_core::enrollment::{AllocationPolicy, ProvisioningStatus};
+use dps_core::entry_filter::{AttestationKind, IdFilter, PolicyFilter};
 use dps_core::ports::{Condition, Store, StoreError};
 use dps_proto::ids::InstanceSecret;
 use rusqlite::{Connection, StatementStatus};
 
+use super::entry_clause::EntryClause;
 use super::*;
 use crate::SealingKey;
 use crate::contract::fixtures::*;
@@ -313,6 +316,49 @@ fn the_search_by_prefix_is_prepared_once_for_all_devices() {
     let statement = reader.prepare_cached(enrollment_group::SELECT_WITH_PREFIX_OF).unwrap();
     assert_eq!(statement.get_status(StatementStatus::Run), 3);
     assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
+}
+
+/// DPS-SERVICE-23: without sorting, and past the entries that a list does not hold.
+#[test]
+fn lists_of_some_entries_step_through_an_index_of_those() {
+    let directory = tempfile::tempdir().unwrap();
+    let connections = open::open(&directory.path().join("store.db"), &SqliteOptions::default()).unwrap();
+    let reader = &connections.readers[0];
+    let all = EntryFilter::default();
+    let static_policy = PolicyFilter { policy: AllocationPolicy::Static, is_default: false };
+    let disabled = Some(ProvisioningStatus::Disabled);
+    let rows = [
+        (all.clone(), "key"),
+        (EntryFilter { id: Some(IdFilter::BeginsWith("a".into())), ..all.clone() }, "key"),
+        (EntryFilter { provisioning_status: disabled, ..all.clone() }, "disabled"),
+        (EntryFilter { attestation: Some(AttestationKind::X509), ..all.clone() }, "x509"),
+        (EntryFilter { attestation: Some(AttestationKind::Tpm), ..all.clone() }, "tpm"),
+        (EntryFilter { allocation_policy: Some(static_policy), ..all.clone() }, "policy"),
+        (EntryFilter { hub: Some(hub("hub.localhost")), ..all.clone() }, "hubs"),
+    ];
+    for (table, id) in
+        [("individual_enrollment", "registration_id"), ("enrollment_group", "enrollment_group_id")]
+    {
+        for (filter, index) in &rows {
+            if (table, *index) == ("enrollment_group", "tpm") {
+                continue;
+            }
+            for after in [None, Some("b")] {
+                let EntryClause { sql, params } = EntryClause::of(id, "0ne1", filter, after, 100);
+                let query = format!("EXPLAIN QUERY PLAN SELECT * FROM {table} {sql}");
+                let mut statement = reader.prepare(&query).unwrap();
+                let plan = statement
+                    .query_map(rusqlite::params_from_iter(params), |row| row.get("detail"))
+                    .unwrap()
+                    .collect::<Result<Vec<String>, _>>()
+                    .unwrap()
+                    .join("; ");
+                let expected = format!("SEARCH {table} USING INDEX {table}_{index} (");
+                assert!(plan.contains(&expected), "{query}: {plan}");
+                assert!(!plan.contains("B-TREE"), "{query}: {plan}");
+            }
+        }
+    }
 }
 
 /// DPS-METRICS-4
