@@ -163,6 +163,21 @@ class ManagesEnrollments:
         assert all(hides_its_keys(found) for found in listed if found[ID[kind]] in names)
         assert [len(page) for page in client.pages(kind, text, 1000)] == [len(ids)]
 
+    @both_kinds
+    def test_a_query_with_a_where_lists_what_it_takes(self, client, kind):
+        """DPS-SERVICE-23, DPS-SERVICE-25."""
+        prefix = fresh_id("where").lower()
+        for number in range(5):
+            status = "disabled" if number % 2 else "enabled"
+            client.put(kind, entry(kind, f"{prefix}-{number}", provisioningStatus=status))
+        where = f"select * from {kind}s where STARTS_WITH({ID[kind]}, '{prefix}-') and provisioningStatus = 'enabled'"
+        pages = client.pages(kind, where, 2)
+        assert [[found[ID[kind]] for found in page] for page in pages if page] == [
+            [f"{prefix}-0", f"{prefix}-2"],
+            [f"{prefix}-4"],
+        ]
+        assert refusal(client.pages, kind, where.replace("'enabled'", "'enable'"), 2) == (400, 400004)
+
     @pytest.mark.parametrize("hub, attestation", [("nowhere.example", None), (None, {"type": "magic"})])
     def test_a_value_that_cannot_stand_is_a_bad_request(self, client, harbor, hub, attestation):
         """DPS-SERVICE-18."""
