@@ -1,5 +1,6 @@
 //! What a registration begins with and comes to, whatever carries it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 use crate::tls;
 
 /// How long the connection and the TLS handshake may take together.
-const CONNECT_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const CONNECT_WITHIN: Duration = Duration::from_secs(20);
 
 /// Where the service is.
 #[derive(Debug, Clone)]
@@ -208,6 +209,15 @@ impl Endpoint {
                 None => RegisterError::Tls { host: at, port, why },
             }
         })
+    }
+
+    /// Host and port as a URL has them.
+    pub(crate) fn authority(&self) -> String {
+        let Self { server_name, port, .. } = self;
+        match server_name.parse() {
+            Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
+            _ => format!("{server_name}:{port}"),
+        }
     }
 
     /// That what answers there is no service.

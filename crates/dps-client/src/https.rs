@@ -12,7 +12,9 @@ use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::client::TlsStream;
 
 use crate::device::{Endpoint, FinalAnswer, RegisterError, Step};
 
@@ -44,10 +46,7 @@ pub async fn register(
     let started = Instant::now();
     let stream = endpoint.connect().await?;
     watch(started.elapsed(), Step::connected(&stream));
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|why| endpoint.no_http(why))?;
-    // It ends with the sender; what it would report, the answer reports too.
-    tokio::spawn(connection);
+    let sender = over(endpoint, stream).await?;
     let mut watch = |step: Step<'_>| watch(started.elapsed(), step);
     let body = match &options.register_payload {
         Some(payload) => json!({"registrationId": login.registration_id.as_str(), "payload": payload}),
@@ -68,6 +67,18 @@ pub async fn register(
         let operation = DeviceResource::Operation(operation_id.into());
         answer = device.ask(operation, String::new(), &mut watch).await?;
     }
+}
+
+/// HTTP over `stream`.
+async fn over(
+    endpoint: &Endpoint,
+    stream: TlsStream<TcpStream>,
+) -> Result<SendRequest<Full<Bytes>>, RegisterError> {
+    let (sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|why| endpoint.no_http(why))?;
+    // It ends with the sender; what it would report, the answer reports too.
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 struct Device<'e> {
@@ -119,6 +130,12 @@ impl Device<'_> {
         let path = format!("{path}?api-version={}", self.login.api_version.as_str());
         watch(Step::Asked { method: method.as_str(), path: &path, body: body.as_bytes() });
         let request = self.request(method, &path, body)?;
+        if self.sender.is_closed() {
+            // A service that is busy may end the connection with its answer.
+            let stream = self.endpoint.connect().await?;
+            watch(Step::connected(&stream));
+            self.sender = over(self.endpoint, stream).await?;
+        }
         let within = self.options.answer_within;
         let answered = timeout(within, async {
             self.sender.ready().await?;
@@ -139,11 +156,10 @@ impl Device<'_> {
     }
 
     fn request(&self, method: Method, path: &str, body: &str) -> Result<Request<Full<Bytes>>, RegisterError> {
-        let Endpoint { server_name, port, .. } = self.endpoint;
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, format!("{server_name}:{port}"))
+            .header(HOST, self.endpoint.authority())
             .header(USER_AGENT, &self.login.client_version);
         if !body.is_empty() {
             request = request.header(CONTENT_TYPE, "application/json; charset=utf-8");

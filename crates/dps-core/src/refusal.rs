@@ -65,6 +65,8 @@ pub enum Refusal {
 pub struct TpmChallenge {
     /// The wrapped key.
     pub authentication_key: Vec<u8>,
+    /// Whether it is the TPM of an enrollment.
+    pub is_enrolled: bool,
 }
 
 impl fmt::Debug for TpmChallenge {

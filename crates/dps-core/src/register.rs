@@ -322,6 +322,12 @@ fn assign(
     let current = before.and_then(Registration::assignment);
     let current_hub = current.map(|assignment| &assignment.hub);
     let chosen = allocation::decide(instance, entry.settings(), current_hub, &device.registration_id);
+    let storage_root_key = match &credential {
+        HubCredential::Tpm { storage_root_key } => Some(storage_root_key.clone()),
+        HubCredential::EnrollmentKeys
+        | HubCredential::DerivedKeys { .. }
+        | HubCredential::Certificate { .. } => None,
+    };
     let (state, hub_writes) = match chosen {
         None => (State::Failed { failure: Failure::NoUsableHub, last: current.cloned() }, Vec::new()),
         Some(linked) => {
@@ -355,7 +361,7 @@ fn assign(
             }
         }
     };
-    let registration = record(device, before, entry, state, moment);
+    let registration = Registration { storage_root_key, ..record(device, before, entry, state, moment) };
     let told = Registered::Accepted {
         operation_id: operation_id(instance, &registration),
         registration: registration.clone(),
@@ -389,6 +395,7 @@ fn record(
         updated_at: before.map_or(moment.now, |record| record.updated_at.max(moment.now)),
         etag: moment.etag(),
         operation: Operation { guid: moment.guid(), began_at: moment.now },
+        storage_root_key: before.and_then(|record| record.storage_root_key.clone()),
         state,
     }
 }

@@ -24,6 +24,9 @@ pub struct Registration {
     pub etag: ETag,
     /// The latest operation.
     pub operation: Operation,
+    /// TPM2B_PUBLIC of the storage root key of the TPM that the operation was proved by: its polls have the token alone.
+    /// Spec: DPS-TPM-1.
+    pub storage_root_key: Option<Box<[u8]>>,
     /// How that operation stands.
     pub state: State,
 }

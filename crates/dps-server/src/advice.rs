@@ -21,6 +21,9 @@ use crate::web_socket::WebSocketFault;
 pub const READ_WHAT_IS_SENT: &str = "read from the connection while requests are open: answers wait there";
 
 /// For whoever sends much at a time when many do.
+pub const CONNECT_LATER: &str = "connect again later; if it lasts, strangers hold many connections, or limits.unattested_bytes is too small";
+
+/// The same of a request that has an answer.
 pub const COME_BACK_WITH_LESS: &str = "wait for retry-after and ask again: many devices send large messages at this moment; or send a shorter payload";
 
 const USER_NAME: &str = "send the user name {idScope}/registrations/{registrationId}/api-version=2019-03-31";
@@ -299,9 +302,7 @@ pub fn on_close(reason: &CloseReason) -> Option<String> {
             "send PINGREQ within each keepalive, or name a longer one in CONNECT; 0 promises nothing"
         }
         CloseReason::Idle { .. } => "disconnect when the registration is done, or send PINGREQ now and then",
-        CloseReason::BufferBudget => {
-            "connect again later; if it lasts, strangers hold many connections, or limits.unattested_bytes is too small"
-        }
+        CloseReason::BufferBudget => CONNECT_LATER,
         CloseReason::AnswerOverdue | CloseReason::AnswerTooLarge => SERVICE_AT_FAULT,
     };
     Some(text.to_owned())
@@ -353,9 +354,7 @@ pub fn on_handshake(fault: &HandshakeFault) -> &'static str {
             "give the device the private key that belongs to its certificate: `openssl pkey -in KEY -pubout` and \
              `openssl x509 -in CERTIFICATE -noout -pubkey` print the same for a pair"
         }
-        HandshakeFault::NoRoom => {
-            "connect again later; if it lasts, strangers hold many connections, or limits.unattested_bytes is too small"
-        }
+        HandshakeFault::NoRoom => CONNECT_LATER,
         HandshakeFault::Lost(_) => "look at the network between the device and the service",
         HandshakeFault::Refused(_) | HandshakeFault::Broken(_) => {
             "look at the device's own log and TLS settings: what is named here broke the handshake"

@@ -15,25 +15,34 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::network::Network;
 
-/// Most challenges that are remembered, of about a kilobyte each. Spec: DPS-TPM-8.
+/// Most challenges of enrolled TPMs that are remembered, of about a kilobyte each; and as many of others. Spec: DPS-TPM-8.
 const REMEMBERED_MAX: usize = 4_096;
 
 /// How long: as long as the key of the challenge may be good.
 const REMEMBERED_FOR: SignedDuration = SignedDuration::from_secs(2 * WINDOW_SECONDS);
 
-/// A stranger elsewhere must not push out what a device presented.
+/// A stranger elsewhere must not replace what a device presented.
 type ByDevice = HashMap<(IdScope, RegistrationId, Network), (Timestamp, Box<TpmKeys>)>;
 
 /// The latest challenge of each device.
 #[derive(Debug, Default)]
 pub struct Challenged {
-    by_device: Mutex<ByDevice>,
+    enrolled: Mutex<ByDevice>,
+    /// Apart, so that strangers with TPMs of their own push nothing out that is enrolled.
+    others: Mutex<ByDevice>,
 }
 
 impl Challenged {
     /// Remembers what a device presented; where there are too many, the oldest half is forgotten.
-    pub fn keep(&self, claim: &DeviceClaim, address: IpAddr, keys: &TpmKeys, now: Timestamp) {
-        let mut by_device = self.lock();
+    pub fn keep(
+        &self,
+        claim: &DeviceClaim,
+        address: IpAddr,
+        keys: &TpmKeys,
+        is_enrolled: bool,
+        now: Timestamp,
+    ) {
+        let mut by_device = lock(if is_enrolled { &self.enrolled } else { &self.others });
         if by_device.len() >= REMEMBERED_MAX {
             let mut times: Vec<_> = by_device.values().map(|(at, _)| *at).collect();
             let middle = times.len() / 2;
@@ -46,18 +55,21 @@ impl Challenged {
 
     /// What the device presented, if it was challenged lately.
     pub fn keys_of(&self, claim: &DeviceClaim, address: IpAddr, now: Timestamp) -> TpmEvidence {
-        match self.lock().get(&key(claim, address)) {
-            Some((at, keys)) if now.duration_since(*at) <= REMEMBERED_FOR => {
-                TpmEvidence::Remembered(keys.clone())
+        let key = key(claim, address);
+        for by_device in [&self.enrolled, &self.others] {
+            if let Some((at, keys)) = lock(by_device).get(&key)
+                && now.duration_since(*at) <= REMEMBERED_FOR
+            {
+                return TpmEvidence::Remembered(keys.clone());
             }
-            _ => TpmEvidence::Absent,
         }
+        TpmEvidence::Absent
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, ByDevice> {
-        // Nothing panics while it is held.
-        self.by_device.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(by_device: &Mutex<ByDevice>) -> MutexGuard<'_, ByDevice> {
+    // Nothing panics while it is held.
+    by_device.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn key(claim: &DeviceClaim, address: IpAddr) -> (IdScope, RegistrationId, Network) {

@@ -24,6 +24,7 @@ use crate::fault::{self, Answer, RequestFault, Transport};
 use crate::front_end::{FrontEnd, Peer};
 use crate::metrics::{Asked, Attestation, Limit};
 use crate::render;
+use crate::throttle::Throttled;
 use crate::unassigned::Unassigned;
 
 /// How long an address that guesses waits for each refusal: about the time between two tries of a device. Spec: DPS-LIMIT-8.
@@ -60,8 +61,8 @@ pub(crate) struct Decided {
 pub enum Proof {
     /// Who it is, and that it may ask.
     Given,
-    /// Not yet: it was asked for proof. Spec: DPS-TPM-1.
-    Asked,
+    /// Not yet: it was asked for proof (DPS-TPM-1), or could not be judged at the moment.
+    Pending,
     /// Nothing.
     None,
 }
@@ -182,7 +183,8 @@ impl Origin<'_> {
     fn challenge(&self, claim: &DeviceClaim, challenge: &TpmChallenge) -> Decided {
         let FrontEnd { moments, challenged, .. } = self.front_end;
         if let TpmEvidence::Presented(Ok(keys)) = &claim.credential.tpm {
-            challenged.keep(claim, self.peer.address.ip(), keys, moments.moment().now);
+            let address = self.peer.address.ip();
+            challenged.keep(claim, address, keys, challenge.is_enrolled, moments.moment().now);
         }
         tracing::debug!(
             connection = self.peer.connection,
@@ -192,7 +194,7 @@ impl Origin<'_> {
             transport = self.transport.as_str(),
             "device challenged"
         );
-        Decided { answer: render::tpm_challenge(challenge), proof: Proof::Asked, tracking_id: None }
+        Decided { answer: render::tpm_challenge(challenge), proof: Proof::Pending, tracking_id: None }
     }
 
     /// The answer to a refused request.
@@ -230,8 +232,16 @@ impl Origin<'_> {
         let answer = fault::answer(fault, self.transport, tracking_id, now, limits.retry_after_s);
         let proof = match fault {
             RequestFault::Refused(
-                Refusal::NoSuchOperation(_) | Refusal::NoRecord | Refusal::TpmNotEnrolled,
+                Refusal::NoSuchOperation(_) | Refusal::NoRecord | Refusal::Contended(_),
             ) => Proof::Given,
+            // Counted for devices that have proved themselves, and for no others.
+            RequestFault::Throttled { throttled: Throttled::Registrations | Throttled::Polls, .. } => {
+                Proof::Given
+            }
+            RequestFault::Throttled { throttled: Throttled::InFlight, .. }
+            | RequestFault::TimedOut
+            | RequestFault::Refused(Refusal::Busy | Refusal::Store(_)) => Proof::Pending,
+            // A TPM of its own that nobody enrolled is proof of nothing.
             _ => Proof::None,
         };
         Decided { answer, proof, tracking_id: Some(tracking_id) }

@@ -244,6 +244,7 @@ mod tests {
                 updated_at: Timestamp::new(1_661_983_370, 737_067_600).unwrap(),
                 etag: ETag::generate([0x11; 16], 1_661_983_370),
                 operation: Operation { guid, began_at: Timestamp::UNIX_EPOCH },
+                storage_root_key: None,
                 state,
             },
             tpm_key: None,

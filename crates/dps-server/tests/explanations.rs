@@ -481,7 +481,7 @@ fn every_refused_request_says_why_and_what_would_work() {
             "TPM2B_PUBLIC in Base64",
         ),
         (
-            Refusal::TpmChallenge(TpmChallenge { authentication_key: vec![0; 9] }).into(),
+            Refusal::TpmChallenge(TpmChallenge { authentication_key: vec![0; 9], is_enrolled: true }).into(),
             "the device is challenged to prove its TPM",
             "activate the credential",
         ),

@@ -7,13 +7,14 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use hyper::Uri;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use crate::device::{Endpoint, RegisterError};
+use crate::device::{CONNECT_WITHIN, Endpoint, RegisterError};
 
 /// Where the official clients ask for a WebSocket.
 const PATH: &str = "/$iothub/websocket";
@@ -36,15 +37,15 @@ impl Link {
         endpoint: &Endpoint,
         stream: TlsStream<TcpStream>,
     ) -> Result<Self, RegisterError> {
-        let Endpoint { server_name, port, .. } = endpoint;
-        let uri =
-            Uri::builder().scheme("wss").authority(format!("{server_name}:{port}")).path_and_query(PATH);
-        let uri = uri.build().map_err(|_| RegisterError::ServerName(server_name.clone()))?;
+        let uri = Uri::builder().scheme("wss").authority(endpoint.authority()).path_and_query(PATH);
+        let uri = uri.build().map_err(|_| RegisterError::ServerName(endpoint.server_name.clone()))?;
         let request = ClientRequestBuilder::new(uri).with_sub_protocol("mqtt");
         let config = WebSocketConfig::default()
             .max_message_size(Some(MESSAGE_BYTES_MAX))
             .max_frame_size(Some(MESSAGE_BYTES_MAX));
-        match client_async_with_config(request, stream, Some(config)).await {
+        let upgraded = timeout(CONNECT_WITHIN, client_async_with_config(request, stream, Some(config))).await;
+        let late = || RegisterError::TimedOut { host: endpoint.host.clone(), port: endpoint.port };
+        match upgraded.map_err(|_| late())? {
             Ok((socket, _)) => Ok(Self::WebSocket(Box::new(socket))),
             Err(Error::Http(answer)) => {
                 let body = answer.body().as_deref().unwrap_or_default();

@@ -16,6 +16,10 @@ use crate::tpm::{
 impl Judge<'_> {
     /// Spec: DPS-TPM-1, DPS-TPM-5.
     pub(super) fn by_tpm(&self, entry: Entry, enrolled: &[u8]) -> Result<Attested, Refusal> {
+        let known = || {
+            let storage_root = self.look_up.registration.as_ref().and_then(storage_root_of)?;
+            Some(known(enrolled, storage_root).map_err(Unproven::TpmKeys))
+        };
         let keys = match &self.device.credential.tpm {
             TpmEvidence::NotCarried => return Err(Refusal::TpmWanted),
             TpmEvidence::Presented(Err(why)) => return Err(Unproven::TpmKeys(why.clone()).into()),
@@ -26,16 +30,18 @@ impl Judge<'_> {
                 return Err(Unproven::OtherTpm { entry, presented, enrolled }.into());
             }
             TpmEvidence::Presented(Ok(keys)) => (**keys).clone(),
-            TpmEvidence::Remembered(keys) if keys.endorsement.as_bytes() == enrolled => (**keys).clone(),
+            // Someone else may have presented a TPM in the device's name since: what the record says counts too.
+            TpmEvidence::Remembered(keys)
+                if keys.endorsement.as_bytes() == enrolled && self.prove(keys, true).is_ok() =>
+            {
+                (**keys).clone()
+            }
             // A poll says no more of a TPM than its token.
             TpmEvidence::Absent | TpmEvidence::Remembered(_) => {
-                match self.look_up.registration.as_ref().and_then(storage_root_of) {
-                    Some(storage_root) => known(enrolled, storage_root).map_err(Unproven::TpmKeys)?,
-                    None => return Err(Unproven::TpmKeysWanted(entry.name()).into()),
-                }
+                known().ok_or_else(|| Unproven::TpmKeysWanted(entry.name()))??
             }
         };
-        self.prove(&keys)?;
+        self.prove(&keys, true)?;
         let keys_at_hub = hub_keys(self.secret, &self.device.id_scope, &self.device.registration_id, &keys);
         Ok(Attested {
             entry,
@@ -55,7 +61,7 @@ impl Judge<'_> {
         let presented = match &credential.tpm {
             TpmEvidence::Presented(presented) => presented,
             TpmEvidence::Remembered(keys) => {
-                return self.prove(keys).is_ok().then_some(Refusal::TpmNotEnrolled);
+                return self.prove(keys, false).is_ok().then_some(Refusal::TpmNotEnrolled);
             }
             TpmEvidence::NotCarried | TpmEvidence::Absent => return None,
         };
@@ -64,19 +70,19 @@ impl Judge<'_> {
         }
         Some(match presented {
             Err(why) => Unproven::TpmKeys(why.clone()).into(),
-            Ok(keys) => self.prove(keys).err().unwrap_or(Refusal::TpmNotEnrolled),
+            Ok(keys) => self.prove(keys, false).err().unwrap_or(Refusal::TpmNotEnrolled),
         })
     }
 
     /// Spec: DPS-TPM-1, DPS-TPM-4.
-    fn prove(&self, keys: &TpmKeys) -> Result<(), Refusal> {
+    fn prove(&self, keys: &TpmKeys, is_enrolled: bool) -> Result<(), Refusal> {
         let (scope, id) = (&self.device.id_scope, &self.device.registration_id);
         let challenge_of = |at| nonce_key(self.secret, scope, id, keys, at);
         if self.device.credential.password.is_none() {
             let randomness = Randomness::new(self.secret, &self.moment.random);
             let wrapped = wrap(keys, &challenge_of(self.moment.now), &randomness);
             let authentication_key = wrapped.map_err(|_| Unproven::TpmKeys(BadTpmKey::Algorithms))?;
-            return Err(Refusal::TpmChallenge(TpmChallenge { authentication_key }));
+            return Err(Refusal::TpmChallenge(TpmChallenge { authentication_key, is_enrolled }));
         }
         let token = self.token()?;
         // Those of the operation's beginning too: a device polls with the token that it registered with.
@@ -105,14 +111,7 @@ pub(crate) fn hub_key(
 }
 
 fn storage_root_of(registration: &Registration) -> Option<&[u8]> {
-    let credential = match &registration.state {
-        State::Assigning { target, .. } => &target.credential,
-        _ => &registration.assignment()?.credential,
-    };
-    match credential {
-        HubCredential::Tpm { storage_root_key } => Some(storage_root_key),
-        _ => None,
-    }
+    registration.storage_root_key.as_deref()
 }
 
 fn known(endorsement: &[u8], storage_root: &[u8]) -> Result<TpmKeys, BadTpmKey> {

@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::advice;
+use crate::limits::BudgetSpent;
 use crate::metrics::{Closed, Limit};
 use crate::write_deadline::NotTaken;
 
@@ -46,6 +47,9 @@ pub enum End {
         /// The limit.
         after: Duration,
     },
+    /// Its certificates are more than the connections that have not proved themselves may hold together. Spec: DPS-X509-2.
+    #[error("certificates of a client that has not proved itself: {BudgetSpent}")]
+    NoRoom,
     /// The client did not read.
     #[error("the client did not take what it was sent")]
     WriteTimeout,
@@ -83,7 +87,7 @@ impl End {
             Self::NotLetIn => Closed::Refused,
             Self::Shutdown => Closed::Shutdown,
             Self::NoRequest(_) | Self::HeadTooLarge { .. } => Closed::Broken,
-            Self::HeadTimeout { .. } | Self::Idle { .. } | Self::WriteTimeout => Closed::Limit,
+            Self::HeadTimeout { .. } | Self::Idle { .. } | Self::NoRoom | Self::WriteTimeout => Closed::Limit,
         }
     }
 
@@ -94,6 +98,7 @@ impl End {
             Self::HeadTooLarge { .. } => Some(Limit::Packet),
             Self::HeadTimeout { .. } => Some(Limit::AttestTime),
             Self::Idle { .. } => Some(Limit::IdleTime),
+            Self::NoRoom => Some(Limit::UnattestedBytes),
             Self::WriteTimeout => Some(Limit::WriteTime),
         }
     }
@@ -108,6 +113,7 @@ impl End {
             Self::Idle { .. } => {
                 "connect anew for a request after such a pause; most HTTP clients do so by themselves"
             }
+            Self::NoRoom => advice::CONNECT_LATER,
             Self::WriteTimeout => advice::READ_WHAT_IS_SENT,
         })
     }
@@ -130,6 +136,7 @@ mod tests {
             (End::HeadTooLarge { bytes: 1, lines: 1 }, Closed::Broken, Some(Limit::Packet), false),
             (End::HeadTimeout { within }, Closed::Limit, Some(Limit::AttestTime), false),
             (End::Idle { after: within }, Closed::Limit, Some(Limit::IdleTime), false),
+            (End::NoRoom, Closed::Limit, Some(Limit::UnattestedBytes), false),
             (End::WriteTimeout, Closed::Limit, Some(Limit::WriteTime), false),
         ];
         for (end, outcome, limit, is_normal) in rows {

@@ -8,7 +8,8 @@ pub(crate) mod head;
 mod standing;
 
 use std::convert::Infallible;
-use std::sync::{Arc, OnceLock};
+use std::mem;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,6 +45,9 @@ use standing::Standing;
 
 /// Bytes of a request's head, and of what is buffered of a body. Spec: DPS-LIMIT-10.
 const BUFFER_BYTES: usize = 8 * 1024;
+
+/// What certificates each connection may show whatever others do.
+const OWN_BYTES: usize = 4 * 1024;
 
 /// Header lines of a request.
 const HEADERS_MAX: usize = 64;
@@ -104,13 +108,20 @@ async fn requests<S>(
 where
     S: DeviceStream + Send + 'static,
 {
-    let standing = Arc::new(Standing::new(admitted, &front_end.limits.session));
+    let shown = stream.certificates().to_vec();
+    let mut certificates = Charge::new(Arc::clone(&front_end.unattested_bytes));
+    // Those of TLS, and what is kept of them for the requests.
+    let bytes = 2 * shown.iter().map(|certificate| certificate.len()).sum::<usize>();
+    if certificates.resize(bytes.saturating_sub(OWN_BYTES)).is_err() {
+        return Outcome::Ended(End::NoRoom);
+    }
+    let standing = Arc::new(Standing::new(admitted, certificates, &front_end.limits.session));
     let router = Router {
         front_end,
         peer,
         service_api,
         standing: &standing,
-        shown: stream.certificates().to_vec(),
+        shown: Mutex::new(shown),
         presented: OnceLock::new(),
     };
     let service = service_fn(|request| {
@@ -148,7 +159,11 @@ where
                 connection.await
             } else {
                 // Half a head is no request to wait for.
-                timeout(LAST_ANSWER_WITHIN, connection).await.unwrap_or(Ok(()))
+                match timeout(LAST_ANSWER_WITHIN, connection).await {
+                    Ok(ended) => ended,
+                    // An answer that is not taken is none to go on from.
+                    Err(_) => return Outcome::Ended(End::Shutdown),
+                }
             }
         }
     };
@@ -183,8 +198,8 @@ struct Router<'f> {
     peer: Peer,
     service_api: Arc<ServiceApi>,
     standing: &'f Standing,
-    /// What the client showed in the TLS handshake.
-    shown: Vec<CertificateDer<'static>>,
+    /// What the client showed in the TLS handshake; empty once it was read.
+    shown: Mutex<Vec<CertificateDer<'static>>>,
     /// That, read once for all requests.
     presented: OnceLock<Option<Presented>>,
 }
@@ -230,8 +245,10 @@ impl Router<'_> {
 
     fn presented(&self) -> Option<Presented> {
         let read = || {
-            let chain = PresentedChain::read(self.shown.iter().map(|certificate| &**certificate));
-            (!self.shown.is_empty()).then(|| chain.map(Arc::new))
+            // Nothing panics while it is held.
+            let shown = mem::take(&mut *self.shown.lock().unwrap_or_else(PoisonError::into_inner));
+            let chain = PresentedChain::read(shown.iter().map(|certificate| &**certificate));
+            (!shown.is_empty()).then(|| chain.map(Arc::new))
         };
         self.presented.get_or_init(read).clone()
     }

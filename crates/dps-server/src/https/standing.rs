@@ -12,9 +12,11 @@ use tokio::time::Instant;
 use super::end::End;
 use crate::admission::Admitted;
 use crate::device_request::Proof;
+use crate::limits::Charge;
 use crate::watched::Watch;
 
-/// How often a client may be asked to prove itself on one connection: once and again is what clients need. Spec: DPS-HTTPS-9.
+/// How often a client may be asked to prove itself on one connection, or to come back: once and again is what clients need.
+/// Spec: DPS-HTTPS-9.
 const QUESTIONS_MAX: u32 = 4;
 
 /// Shared by the requests of a connection and the stream under them.
@@ -29,11 +31,13 @@ pub(super) struct Standing {
 struct State {
     /// `None` once a WebSocket has taken it over.
     admitted: Option<Admitted>,
+    /// For the certificates that it showed; `None` once it was let in.
+    certificates: Option<Charge>,
     /// A request of it was allowed.
     is_let_in: bool,
     /// Its last request was refused, and no other had been allowed.
     is_turned_away: bool,
-    /// How often it was asked to prove itself.
+    /// How often it was asked to prove itself, or to come back.
     questions: u32,
     /// Requests that have no answer yet.
     in_flight: usize,
@@ -45,9 +49,10 @@ struct State {
 }
 
 impl Standing {
-    pub(super) fn new(admitted: Admitted, limits: &SessionLimits) -> Self {
+    pub(super) fn new(admitted: Admitted, certificates: Charge, limits: &SessionLimits) -> Self {
         let state = State {
             admitted: Some(admitted),
+            certificates: Some(certificates),
             is_let_in: false,
             is_turned_away: false,
             questions: 0,
@@ -121,17 +126,18 @@ impl Standing {
         match proof {
             Proof::Given => {
                 state.is_let_in = true;
+                state.certificates = None;
                 if let Some(admitted) = &mut state.admitted {
                     admitted.attested();
                 }
             }
-            Proof::Asked | Proof::None if state.is_let_in => {}
+            Proof::Pending | Proof::None if state.is_let_in => {}
             // It has the time that is left of the first one: a question does not prolong it.
-            Proof::Asked if state.questions < QUESTIONS_MAX => {
+            Proof::Pending if state.questions < QUESTIONS_MAX => {
                 state.questions += 1;
                 return false;
             }
-            Proof::Asked | Proof::None => state.is_turned_away = true,
+            Proof::Pending | Proof::None => state.is_turned_away = true,
         }
         state.waiting_since = Instant::now();
         state.is_turned_away
@@ -148,7 +154,9 @@ impl Standing {
     }
 
     pub(super) fn take_admitted(&self) -> Option<Admitted> {
-        self.state().admitted.take()
+        let mut state = self.state();
+        state.certificates = None;
+        state.admitted.take()
     }
 
     pub(super) fn is_in_flight(&self) -> bool {

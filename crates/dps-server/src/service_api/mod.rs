@@ -100,6 +100,7 @@ impl ServiceApi {
         // The body has the same time, and says more where it is late.
         let done = timeout_at(Instant::now() + within, self.ask(head, &mut body, &mut progress)).await;
         let done = done.unwrap_or(Err(ServiceFault::TimedOut));
+        let is_overloaded = matches!(done, Err(ServiceFault::Throttled(_) | ServiceFault::TimedOut));
         let mut response = match done {
             Ok(done) => {
                 self.log_done(&progress, peer, tracking_id);
@@ -114,7 +115,11 @@ impl ServiceApi {
         body.finish(response.headers_mut()).await;
         let route = progress.route.as_ref().map_or("none", Route::as_str);
         self.front_end.metrics.service_request(route, response.status().as_u16());
-        let proof = if progress.policy.is_some() { Proof::Given } else { Proof::None };
+        let proof = match progress.policy {
+            Some(_) => Proof::Given,
+            None if is_overloaded => Proof::Pending,
+            None => Proof::None,
+        };
         Answered { response, proof }
     }
 

@@ -41,7 +41,7 @@ pub(crate) fn accept(head: &Parts) -> Result<Response<Full<Bytes>>, HttpFault> {
         return Err(HttpFault::Upgrade("is not of version 13"));
     }
     let key = headers.get(SEC_WEBSOCKET_KEY).map(HeaderValue::as_bytes).unwrap_or_default();
-    if STANDARD.decode(key).is_ok_and(|key| key.len() != 16) || key.is_empty() {
+    if !STANDARD.decode(key).is_ok_and(|key| key.len() == 16) {
         return Err(HttpFault::Upgrade("has no Sec-WebSocket-Key of 16 bytes"));
     }
     // As the client spelled it: some compare.
@@ -115,13 +115,17 @@ mod tests {
     #[test]
     fn what_is_no_websocket_for_mqtt_is_told_why() {
         let offer = ("sec-websocket-protocol", "mqtt");
-        let rows: [(&[(&str, &str)], HttpFault); 7] = [
+        let rows: [(&[(&str, &str)], HttpFault); 8] = [
             (&[], HttpFault::Subprotocol(String::new())),
             (&[("sec-websocket-protocol", "AMQPWSB10")], HttpFault::Subprotocol("AMQPWSB10".into())),
             (&[offer, ("upgrade", "")], HttpFault::Upgrade("lacks Upgrade: websocket")),
             (&[offer, ("connection", "close")], HttpFault::Upgrade("lacks Connection: Upgrade")),
             (&[offer, ("sec-websocket-version", "8")], HttpFault::Upgrade("is not of version 13")),
             (&[offer, ("sec-websocket-key", "")], HttpFault::Upgrade("has no Sec-WebSocket-Key of 16 bytes")),
+            (
+                &[offer, ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=?")],
+                HttpFault::Upgrade("has no Sec-WebSocket-Key of 16 bytes"),
+            ),
             (
                 &[offer, ("sec-websocket-key", "AAAA")],
                 HttpFault::Upgrade("has no Sec-WebSocket-Key of 16 bytes"),

@@ -57,7 +57,7 @@ pub enum WebSocketFault {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// What came behind the request is `read` already. What is buffered of a message counts against `charge`.
+    /// What came behind the request is `read` already. What it sends until it is attested counts against `charge`.
     pub(crate) async fn new(stream: S, read: Bytes, charge: Charge) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -111,10 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocket<S> {
     ) -> Poll<io::Result<()>> {
         while self.message.is_empty() {
             self.message = match ready!(Pin::new(&mut self.frames).poll_next(context)) {
-                Some(Ok(Message::Binary(bytes))) => {
-                    self.frames.get_mut().watch().message_came();
-                    bytes
-                }
+                Some(Ok(Message::Binary(bytes))) => bytes,
                 Some(Ok(Message::Text(_))) | Some(Err(Error::Utf8(_))) => {
                     return Poll::Ready(Err(self.refuse(context, WebSocketFault::Text)));
                 }

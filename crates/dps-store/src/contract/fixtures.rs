@@ -178,6 +178,7 @@ pub(crate) fn record(id: &str, number: u32) -> Registration {
         updated_at: time(number),
         etag: etag(&format!("r{number}")),
         operation: Operation { guid: Uuid::from_u128(number.into()), began_at: time(number) },
+        storage_root_key: number.is_multiple_of(2).then(|| [number as u8; 314].into()),
         state: State::Assigned { assignment: assignment(id), substatus: Substatus::InitialAssignment },
     }
 }

@@ -46,7 +46,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT registration_id_spelling, entry_kind, entry_id_spelling, created_at, updated_at, etag,
-                    operation_guid, operation_began_at, state, substatus, failure,
+                    operation_guid, operation_began_at, operation_storage_root_key, state, substatus, failure,
                     hub, device_id, derived_spelling, thumbprint, storage_root_key,
                     target_hub, target_device_id, target_derived_spelling, target_thumbprint,
                     target_storage_root_key
@@ -99,6 +99,7 @@ fn read(columns: &mut Columns<'_>, scope: &IdScope) -> Result<Registration, Faul
         updated_at: columns.time()?,
         etag: columns.parsed()?,
         operation: Operation { guid: Uuid::from_bytes(columns.value()?), began_at: columns.time()? },
+        storage_root_key: columns.value::<Option<Vec<u8>>>()?.map(Into::into),
         state: read_state(columns)?,
     })
 }
@@ -132,9 +133,9 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
                  entry_kind, entry_id, entry_id_spelling, operation_guid, operation_began_at,
                  state, substatus, failure, hub, device_id, derived_spelling,
                  target_hub, target_device_id, target_derived_spelling, thumbprint, target_thumbprint,
-                 storage_root_key, target_storage_root_key)
+                 storage_root_key, target_storage_root_key, operation_storage_root_key)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                 ?22, ?23, ?24)
+                 ?22, ?23, ?24, ?25)
              ON CONFLICT (id_scope, registration_id) DO UPDATE SET
                  etag = excluded.etag, updated_at = excluded.updated_at, entry_kind = excluded.entry_kind,
                  entry_id = excluded.entry_id, entry_id_spelling = excluded.entry_id_spelling,
@@ -145,7 +146,8 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
                  target_derived_spelling = excluded.target_derived_spelling,
                  thumbprint = excluded.thumbprint, target_thumbprint = excluded.target_thumbprint,
                  storage_root_key = excluded.storage_root_key,
-                 target_storage_root_key = excluded.target_storage_root_key",
+                 target_storage_root_key = excluded.target_storage_root_key,
+                 operation_storage_root_key = excluded.operation_storage_root_key",
         )?
         .execute(params![
             record.id_scope.folded(),
@@ -172,6 +174,7 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
             target.thumbprint,
             lives.storage_root_key,
             target.storage_root_key,
+            record.storage_root_key.as_deref(),
         ])?;
     Ok(())
 }

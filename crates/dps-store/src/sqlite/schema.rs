@@ -18,6 +18,7 @@ const MIGRATIONS: &[Migration] = &[
     },
     Migration::of(include_str!("migrations/0004_tpm.sql")),
     Migration::of(include_str!("migrations/0005_lists.sql")),
+    Migration::of(include_str!("migrations/0006_tpm_operations.sql")),
 ];
 
 /// One step to a newer version.
