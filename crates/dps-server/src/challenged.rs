@@ -75,3 +75,58 @@ fn lock(by_device: &Mutex<ByDevice>) -> MutexGuard<'_, ByDevice> {
 fn key(claim: &DeviceClaim, address: IpAddr) -> (IdScope, RegistrationId, Network) {
     (claim.id_scope.clone(), claim.registration_id.clone(), Network::from(address))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use dps_core::attestation::Credential;
+    use dps_core::ports::SearchTurn;
+
+    use super::*;
+
+    fn keys() -> TpmKeys {
+        let mut public = vec![0x00, 0x01, 0x00, 0x0b, 0x00, 0x03, 0x00, 0xb2, 0x00, 0x20];
+        public.extend([0x83; 32]);
+        public.extend([0x00, 0x06, 0x00, 0x80, 0x00, 0x43, 0x00, 0x10, 0x08, 0x00, 0, 0, 0, 0, 0x01, 0x00]);
+        public.extend([0xc5; 256]);
+        let public = [&(public.len() as u16).to_be_bytes()[..], &public].concat();
+        match TpmEvidence::presented(&public, &public) {
+            TpmEvidence::Presented(Ok(keys)) => *keys,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn claim(id: &str) -> DeviceClaim {
+        DeviceClaim {
+            id_scope: "0ne000000A1".parse().unwrap(),
+            registration_id: id.parse().unwrap(),
+            credential: Credential::default(),
+            search_turn: SearchTurn::InOrder,
+        }
+    }
+
+    /// DPS-TPM-8
+    #[test]
+    fn strangers_push_out_no_tpm_that_is_enrolled() {
+        let (challenged, keys) = (Challenged::default(), keys());
+        let (address, began) = (IpAddr::from(Ipv4Addr::LOCALHOST), Timestamp::UNIX_EPOCH);
+        let after = |seconds| began + SignedDuration::from_secs(seconds);
+        let is_remembered = |id: &str, now| {
+            matches!(challenged.keys_of(&claim(id), address, now), TpmEvidence::Remembered(_))
+        };
+        challenged.keep(&claim("enrolled"), address, &keys, true, began);
+        challenged.keep(&claim("unknown"), address, &keys, false, began);
+        assert!(is_remembered("unknown", began));
+        for number in 0..2 * REMEMBERED_MAX {
+            challenged.keep(&claim(&format!("x-{number}")), address, &keys, false, after(1));
+        }
+        assert!(is_remembered("enrolled", after(2)) && !is_remembered("unknown", after(2)));
+        assert!(!is_remembered("other", after(2)));
+        assert!(matches!(
+            challenged.keys_of(&claim("enrolled"), Ipv4Addr::new(10, 0, 0, 1).into(), after(2)),
+            TpmEvidence::Absent
+        ));
+        assert!(is_remembered("enrolled", after(600)) && !is_remembered("enrolled", after(601)));
+    }
+}

@@ -17,4 +17,5 @@ mod groups;
 mod hub_identity;
 mod polling;
 mod registration;
+mod tpm;
 mod trying;

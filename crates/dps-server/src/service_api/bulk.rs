@@ -3,6 +3,7 @@
 use dps_core::enrollment::EntryRef;
 use dps_proto::ids::BadId;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::ServiceFault;
 use super::entries::Entries;
@@ -12,6 +13,9 @@ use crate::if_match::IfMatch;
 
 /// Most entries of one request.
 const ITEMS_MAX: usize = 10;
+
+/// Most characters of a mode that a refusal repeats.
+const MODE_SHOWN_MAX: usize = 64;
 
 /// What is done with each entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +47,9 @@ impl Bulk {
         let mode = body["mode"].as_str().unwrap_or_default();
         let known = MODES.iter().find(|(word, _)| word.eq_ignore_ascii_case(mode));
         let Some((_, mode)) = known else {
-            return Err(wrong(
-                "mode",
-                format!("{mode:?} is none of create, update, updateIfMatchETag, delete"),
-            ));
+            let mode: String = mode.chars().take(MODE_SHOWN_MAX).collect();
+            let why = format!("{mode:?} is none of create, update, updateIfMatchETag, delete");
+            return Err(wrong("mode", why));
         };
         let Value::Array(items) = body[member].take() else {
             return Err(wrong(member, "is not an array of entries".to_owned()));
@@ -68,26 +71,59 @@ impl Bulk {
 
     /// What it is about, for logs.
     pub(super) fn subject(&self) -> String {
-        let names: Vec<_> = self.items.iter().map(|(name, _)| name.to_string()).collect();
-        let word = MODES.iter().find(|(_, mode)| *mode == self.mode).map_or("", |(word, _)| word);
-        format!("{word} {}", names.join(", "))
+        subject(self.mode, self.items.iter().map(|(name, _)| name))
     }
 
-    /// Carries it out, entry by entry: what goes wrong with one stops no other.
-    pub(super) async fn run(self, entries: &Entries<'_>) -> Value {
-        let mut errors = Vec::new();
-        for (name, item) in self.items {
-            if let Err(fault) = one(entries, self.mode, &name, item).await {
-                let (code, message) = fault.told();
-                let (member, id) = match &name {
-                    EntryRef::Individual(id) => ("registrationId", id.as_str()),
-                    EntryRef::Group(id) => ("enrollmentGroupId", id.as_str()),
-                };
-                errors.push(json!({member: id, "errorCode": code.value(), "errorStatus": message}));
+    /// Carries it out, entry by entry: what goes wrong with one stops no other. What `until` leaves no time for is not begun.
+    pub(super) async fn run(self, entries: &Entries<'_>, until: Instant) -> Outcome {
+        let Self { mode, items } = self;
+        let (mut done, mut failed) = (Vec::new(), Vec::new());
+        for (name, item) in items {
+            let written = match Instant::now() < until {
+                true => one(entries, mode, &name, item).await,
+                false => Err(ServiceFault::TimedOut),
+            };
+            match written {
+                Ok(()) => done.push(name),
+                Err(fault) => failed.push((name, fault)),
             }
         }
+        Outcome { mode, done, failed }
+    }
+}
+
+/// What became of each entry.
+pub(super) struct Outcome {
+    mode: Mode,
+    done: Vec<EntryRef>,
+    pub(super) failed: Vec<(EntryRef, ServiceFault)>,
+}
+
+impl Outcome {
+    /// What was done, for logs; `None` where nothing was.
+    pub(super) fn subject(&self) -> Option<String> {
+        (!self.done.is_empty()).then(|| subject(self.mode, self.done.iter()))
+    }
+
+    /// Spec: DPS-SERVICE-21.
+    pub(super) fn answer(&self) -> Value {
+        let error = |(name, fault): &(EntryRef, ServiceFault)| {
+            let (code, message) = fault.told();
+            let (member, id) = match name {
+                EntryRef::Individual(id) => ("registrationId", id.as_str()),
+                EntryRef::Group(id) => ("enrollmentGroupId", id.as_str()),
+            };
+            json!({member: id, "errorCode": code.value(), "errorStatus": message})
+        };
+        let errors: Vec<Value> = self.failed.iter().map(error).collect();
         json!({"isSuccessful": errors.is_empty(), "errors": errors})
     }
+}
+
+fn subject<'n>(mode: Mode, names: impl Iterator<Item = &'n EntryRef>) -> String {
+    let names: Vec<_> = names.map(EntryRef::to_string).collect();
+    let word = MODES.iter().find(|(_, known)| *known == mode).map_or("", |(word, _)| word);
+    format!("{word} {}", names.join(", "))
 }
 
 async fn one(entries: &Entries<'_>, mode: Mode, name: &EntryRef, item: Value) -> Result<(), ServiceFault> {

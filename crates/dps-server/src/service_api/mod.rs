@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dps_core::access;
+use dps_core::enrollment::EntryRef;
 use dps_core::instance::ServiceInstance;
 use dps_core::ports::Store;
 use dps_proto::body::{ErrorBody, to_bytes};
@@ -76,6 +77,8 @@ struct Progress<'a> {
     policy: Option<&'a str>,
     /// What it is about, where the route does not say enough.
     subject: Option<String>,
+    /// Entries of a bulk request that were refused.
+    failed: Vec<(EntryRef, ServiceFault)>,
 }
 
 impl ServiceApi {
@@ -104,10 +107,13 @@ impl ServiceApi {
         let mut response = match done {
             Ok(done) => {
                 self.log_done(&progress, peer, tracking_id);
+                for (entry, fault) in &progress.failed {
+                    self.keep_refusal(fault, &progress, Some(entry), head, peer, tracking_id);
+                }
                 success(done)
             }
             Err(fault) => {
-                self.keep_refusal(&fault, &progress, head, peer, tracking_id);
+                self.keep_refusal(&fault, &progress, None, head, peer, tracking_id);
                 self.refusal(&fault, tracking_id)
             }
         };
@@ -173,7 +179,13 @@ impl ServiceApi {
                 let json = json.map_err(|why| ServiceFault::NotJson(why.to_string()))?;
                 let bulk = Bulk::read(*kind, json)?;
                 progress.subject = Some(bulk.subject());
-                Ok(Done::Json(bulk.run(&entries).await))
+                // A request that is cut off says nothing of what it did.
+                let until = Instant::now() + self.front_end.limits.request_within * 3 / 4;
+                let outcome = bulk.run(&entries, until).await;
+                progress.subject = outcome.subject();
+                let answer = outcome.answer();
+                progress.failed = outcome.failed;
+                Ok(Done::Json(answer))
             }
             Route::Entry(name, EntryAction::Delete) => {
                 entries.delete(name, &if_match).await.map(|()| Done::Deleted)
@@ -231,6 +243,9 @@ impl ServiceApi {
 
     fn log_done(&self, progress: &Progress<'_>, peer: Peer, tracking_id: TrackingId) {
         let Some(route) = &progress.route else { return };
+        if matches!(route, Route::Bulk(_)) && progress.subject.is_none() {
+            return;
+        }
         let id_scope = progress.instance.map(|instance| instance.id_scope.as_str());
         let operation = route.as_str();
         let subject = progress.subject.clone().unwrap_or_else(|| route.subject());
@@ -250,18 +265,24 @@ impl ServiceApi {
         }
     }
 
-    /// Spec: DPS-SERVICE-19.
+    /// Spec: DPS-SERVICE-19. `entry` is the one of a bulk request that was refused.
     fn keep_refusal(
         &self,
         fault: &ServiceFault,
         progress: &Progress<'_>,
+        entry: Option<&EntryRef>,
         head: &Parts,
         peer: Peer,
         tracking_id: TrackingId,
     ) {
         let (code, _) = fault.told();
         let id_scope = progress.instance.map(|instance| instance.id_scope.clone());
-        let registration_id = progress.route.as_ref().and_then(Route::registration_id).cloned();
+        let registration_id = match entry {
+            Some(EntryRef::Individual(id)) => Some(id.clone()),
+            Some(EntryRef::Group(_)) => None,
+            None => progress.route.as_ref().and_then(Route::registration_id).cloned(),
+        };
+        let subject = entry.map(EntryRef::to_string).or_else(|| progress.subject.clone());
         let path: String = head.uri.path().chars().take(256).collect();
         tracing::warn!(
             %tracking_id,
@@ -274,6 +295,7 @@ impl ServiceApi {
             policy = progress.policy,
             method = %head.method,
             path,
+            subject,
             reason = %fault,
             "service request refused"
         );
@@ -290,7 +312,10 @@ impl ServiceApi {
             registration_id,
             step: Step::ServiceRequest,
             told: code.to_string(),
-            reason: format!("{} {path}: {fault}", head.method),
+            reason: match entry {
+                Some(entry) => format!("{} {path}: {entry}: {fault}", head.method),
+                None => format!("{} {path}: {fault}", head.method),
+            },
             advice: Some(fault.advice().to_owned()),
             chain: None,
         };

@@ -1,10 +1,13 @@
 //! The HTTPS device API, as bytes on one connection. Time is virtual.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dps_core::tpm::{TpmEvidence, nonce_key};
+use dps_proto::ids::InstanceSecret;
 use dps_proto::key::SymmetricKey;
 use dps_proto::sas::sign_device_token;
 use dps_server::explain::Wanted;
@@ -245,15 +248,90 @@ async fn paths_of_devices_and_of_the_service_api_are_never_mistaken() {
     }
 }
 
-/// DPS-TPM-1, DPS-HTTPS-9: clients answer a challenge on the connection that it came on; it has no more time for that.
-#[tokio::test(start_paused = true)]
-async fn a_challenge_keeps_the_connection_and_prolongs_nothing() {
-    let service = service().await;
+/// TPM2B_PUBLIC of a storage key.
+fn tpm_public() -> Vec<u8> {
     let mut public = vec![0x00, 0x01, 0x00, 0x0b, 0x00, 0x03, 0x00, 0xb2, 0x00, 0x20];
     public.extend([0x83; 32]);
     public.extend([0x00, 0x06, 0x00, 0x80, 0x00, 0x43, 0x00, 0x10, 0x08, 0x00, 0, 0, 0, 0, 0x01, 0x00]);
     public.extend([0xc5; 256]);
-    let key = STANDARD.encode([&(public.len() as u16).to_be_bytes()[..], &public].concat());
+    [&(public.len() as u16).to_be_bytes()[..], &public].concat()
+}
+
+/// DPS-TPM-6, DPS-HTTPS-9, DPS-LIMIT-2: anyone can make a key that looks like a TPM's; to have one lets nobody in.
+#[tokio::test(start_paused = true)]
+async fn a_tpm_that_nobody_enrolled_keeps_no_connection() {
+    let service = service().await;
+    let public = tpm_public();
+    let TpmEvidence::Presented(Ok(keys)) = TpmEvidence::presented(&public, &public) else { panic!() };
+    let (secret, scope, id) =
+        (InstanceSecret::new([7; 32]), SCOPE.parse().unwrap(), "press-1".parse().unwrap());
+    let unwrapped = nonce_key(&secret, &scope, &id, &keys, Timestamp::now());
+    let public = STANDARD.encode(public);
+    let body = json!({"tpm": {"endorsementKey": public, "storageRootKey": public}}).to_string();
+    let mut connection = Connection::to(&service, Vec::new()).await;
+    let token = token("press-1", &unwrapped);
+    let told = ask(&mut connection, &with_body("PUT", "press-1/register", &token, &body)).await;
+    assert_eq!((told.status, told.body["status"].as_str()), (202, Some("failed")));
+    assert_eq!(told.headers["connection"], "close");
+}
+
+/// DPS-LIMIT-5, DPS-HTTPS-9: a device that has proved itself is told to come back, and may on the same connection.
+#[tokio::test(start_paused = true)]
+async fn a_device_that_is_throttled_keeps_its_connection() {
+    let limits = Limits { registrations_per_minute: NonZeroU32::new(1), ..Limits::default() };
+    let service = service_with(limits).await;
+    let token = token("dev-1", &device_key("dev-1"));
+    let register = with_body("PUT", "dev-1/register", &token, "{}");
+    while ask(&mut Connection::to(&service, Vec::new()).await, &register).await.status == 202 {}
+    let mut connection = Connection::to(&service, Vec::new()).await;
+    for _ in 0..2 {
+        let told = ask(&mut connection, &register).await;
+        assert_eq!((told.status, told.body["errorCode"].as_u64()), (429, Some(429_001)));
+        assert!(!told.headers.contains_key("connection") && told.headers.contains_key("retry-after"));
+        sleep(Duration::from_secs(5)).await;
+    }
+}
+
+/// DPS-LIMIT-4, DPS-HTTPS-9: nobody knows who it is that asks when the service has no time; it has a few tries and no more time for them.
+#[tokio::test(start_paused = true)]
+async fn whoever_could_not_be_judged_may_ask_again_a_few_times() {
+    let service = service_with(Limits { requests_in_flight: 1, ..Limits::default() }).await;
+    let _other = service.front_end.throttles.request().unwrap();
+    let token = token("dev-1", &device_key("dev-1"));
+    let mut connection = Connection::to(&service, Vec::new()).await;
+    for tries in 1..=5 {
+        let told = ask(&mut connection, &with_body("PUT", "dev-1/register", &token, "{}")).await;
+        assert_eq!(told.status, 429);
+        assert_eq!(told.headers.contains_key("connection"), tries == 5, "{tries}");
+    }
+}
+
+/// DPS-X509-2, DPS-MQTT-30: certificates of those who have proved nothing share the budget too.
+#[tokio::test(start_paused = true)]
+async fn certificates_of_strangers_share_the_budget() {
+    let service = service_with(Limits { unattested_bytes: 30_000, ..Limits::default() }).await;
+    let shown = || vec![CertificateDer::from(vec![0x30; 10_000])];
+    let first = Connection::to(&service, shown()).await;
+    sleep(Duration::from_secs(1)).await;
+    let (said, after) = Connection::to(&service, shown()).await.end().await;
+    assert!(said.is_empty() && after < Duration::from_secs(1), "{said} {after:?}");
+    let small = Connection::to(&service, vec![CertificateDer::from(vec![0x30; 1_000])]).await;
+    drop(first);
+    sleep(Duration::from_secs(1)).await;
+    let mut next = Connection::to(&service, shown()).await;
+    let token = token("dev-1", &device_key("dev-1"));
+    assert_eq!(ask(&mut next, &with_body("PUT", "dev-1/register", &token, "{}")).await.status, 202);
+    // It has proved itself, and what it showed no longer counts.
+    let mut another = Connection::to(&service, shown()).await;
+    assert_eq!(ask(&mut another, &with_body("PUT", "dev-1/register", &token, "{}")).await.status, 202);
+    drop(small);
+}
+
+/// DPS-TPM-1, DPS-HTTPS-9: clients answer a challenge on the connection that it came on; it has no more time for that.
+#[tokio::test(start_paused = true)]
+async fn a_challenge_keeps_the_connection_and_prolongs_nothing() {
+    let service = service().await;
+    let key = STANDARD.encode(tpm_public());
     let body = json!({"tpm": {"endorsementKey": key, "storageRootKey": key}}).to_string();
     let present = with_body("PUT", "press-1/register", "", &body).replace("authorization: \r\n", "");
     let mut connection = Connection::to(&service, Vec::new()).await;

@@ -5,6 +5,7 @@ use dps_core::attestation::{Credential, DeviceClaim};
 use dps_core::ports::SearchTurn;
 use dps_proto::key::SymmetricKey;
 use dps_proto::sas::{SasToken, sign_device_token};
+use dps_server::explain::Wanted;
 use hyper::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -268,6 +269,27 @@ async fn entries_are_written_and_deleted_many_at_a_time_and_each_for_itself() {
         assert_eq!(bulk("delete", items).await, expected);
         assert_eq!((client.get(&one("a")).await.status, client.get(&one("b")).await.status), (404, 200));
     }
+}
+
+/// DPS-SERVICE-19: each refusal for itself, under the tracking id of the answer.
+#[tokio::test]
+async fn what_a_bulk_request_was_refused_is_explained_entry_by_entry() {
+    let client = Client::new();
+    client.put("/enrollments/b", None, &enrollment("b")).await;
+    let items = ["a", "b", "c"].map(enrollment);
+    let answer =
+        client.post("/enrollments", &json!({"mode": "create", "enrollments": items}).to_string()).await;
+    assert_eq!(answer.status, 200);
+    let wanted =
+        Wanted { tracking_id: answer.header("x-ms-request-id").map(str::to_owned), ..Wanted::default() };
+    let kept = client.front_end.explanations.find(&wanted, 9);
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert_eq!(kept[0].registration_id.as_ref().map(ToString::to_string).as_deref(), Some("b"));
+    assert_eq!(kept[0].told, "409201");
+    assert!(kept[0].reason.contains("enrollment b") && kept[0].advice.is_some(), "{kept:?}");
+    let long = json!({"mode": "x".repeat(10_000), "enrollments": items}).to_string();
+    let refused = client.post("/enrollments", &long).await;
+    assert!(refused.body["message"].as_str().unwrap().len() < 300, "{}", refused.body);
 }
 
 /// DPS-SERVICE-22

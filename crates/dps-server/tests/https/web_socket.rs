@@ -259,6 +259,26 @@ async fn a_frame_that_never_ends_is_cut_off_by_the_deadline_of_connect() {
     );
 }
 
+/// DPS-WS-8, DPS-MQTT-30: what was sent may stay in buffers that never shrink, whatever became of it.
+#[tokio::test(start_paused = true)]
+async fn all_that_strangers_send_counts_until_they_have_proved_themselves() {
+    let service = service_with(Limits { unattested_bytes: 10_000, ..Limits::default() }).await;
+    let mut connection = open(&service, "/mqtt", "mqtt").await;
+    let mut sent = 0;
+    // Pings, whose answers wait to be written, and messages of nothing between them.
+    let refused = loop {
+        connection.stream.write_all(&masked(PING, &[7; 100])).await.unwrap();
+        connection.stream.write_all(&masked(BINARY, &[])).await.unwrap();
+        sent += 100;
+        let answer = frame(&mut connection).await;
+        if answer.first == CLOSE {
+            break answer;
+        }
+    };
+    assert_eq!(refused.payload, 1_013_u16.to_be_bytes());
+    assert!((10_000..14_200).contains(&sent), "{sent}");
+}
+
 /// DPS-WS-8, DPS-MQTT-30: whoever has not proved itself shares a budget for what is more than 4 KiB; whoever has does not.
 #[tokio::test(start_paused = true)]
 async fn unfinished_messages_of_strangers_share_a_budget() {
