@@ -40,7 +40,7 @@ pub(super) enum Listed<'r> {
 /// Which page is wanted.
 pub(super) struct PageRequest {
     items: usize,
-    /// The last id of the page before.
+    /// The last id of the page before: a place between ids, whatever is written meanwhile. Spec: DPS-SERVICE-24.
     after: Option<String>,
 }
 
