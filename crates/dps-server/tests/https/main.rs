@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "this program is a test in whole")]
 
 mod access;
+mod bad_requests;
 mod client;
 mod connection;
 mod devices;
