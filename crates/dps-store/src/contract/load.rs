@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dps_core::enrollment::EntryRef;
+use dps_core::enrollment::{EntryRef, EntrySettings};
 use dps_core::ports::{Commit, Condition, RegistrationWrite, Store};
 use tokio::task::JoinSet;
 
@@ -12,6 +12,7 @@ super::on_every_store!(
     every_commit_of_many_clients_is_answered_and_there,
     one_of_many_first_records_is_written,
     no_update_of_many_is_lost,
+    no_update_of_an_entry_is_lost,
     outdated_writes_do_not_disturb_those_beside_them,
     nothing_is_committed_on_a_group_after_its_change_was_answered,
     a_look_up_never_shows_a_record_newer_than_its_group,
@@ -76,6 +77,45 @@ async fn no_update_of_many_is_lost(store: Arc<dyn Store>) {
     clients.join_all().await;
     let found = store.look_up(&scope(), &device("d")).await.unwrap().registration.unwrap();
     assert_eq!(found.operation.guid.as_u128(), 8 * 20);
+}
+
+/// DPS-STORE-10, DPS-SERVICE-7: writers that read an entry and write it back on its etag, as clients of the service API do.
+async fn no_update_of_an_entry_is_lost(store: Arc<dyn Store>) {
+    put(&*store, enrollment("d", 0)).await;
+    put_group(&*store, group("line", 0)).await;
+    let mut clients = JoinSet::new();
+    for _ in 0..8 {
+        let store = Arc::clone(&store);
+        clients.spawn(async move {
+            let (mut individuals, mut groups) = (0, 0);
+            while individuals < 20 || groups < 20 {
+                let found =
+                    store.look_up(&scope(), &device("d")).await.unwrap().individual_enrollment.unwrap();
+                let number = number_of(&found.settings);
+                let on = Condition::IfMatches(found.settings.etag.clone());
+                let written =
+                    store.put_individual_enrollment(&scope(), enrollment("d", number + 1), on).await;
+                individuals += u32::from(written.is_ok());
+
+                let found = store.enrollment_group(&scope(), &group_id("line")).await.unwrap().unwrap();
+                let number = number_of(&found.settings);
+                let on = Condition::IfMatches(found.settings.etag.clone());
+                let written = store.put_enrollment_group(&scope(), group("line", number + 1), on).await;
+                groups += u32::from(written.is_ok());
+            }
+            (individuals, groups)
+        });
+    }
+    let done = clients.join_all().await;
+    let found = store.look_up(&scope(), &device("d")).await.unwrap().individual_enrollment.unwrap();
+    assert_eq!(number_of(&found.settings), done.iter().map(|(individuals, _)| individuals).sum::<u32>());
+    let found = store.enrollment_group(&scope(), &group_id("line")).await.unwrap().unwrap();
+    assert_eq!(number_of(&found.settings), done.iter().map(|(_, groups)| groups).sum::<u32>());
+}
+
+/// Each write is dated one further than what it saw.
+fn number_of(settings: &EntrySettings) -> u32 {
+    settings.updated_at.duration_since(time(0)).as_secs() as u32
 }
 
 /// DPS-STORE-3
