@@ -1,6 +1,7 @@
 //! A client of the service API: enrollments, enrollment groups and registration records.
 //! Spec: DPS-CLI-2, DPS-CLI-5, DPS-CLI-11 (docs/spec/cli.md).
 
+mod bulk;
 mod error;
 mod pages;
 mod resource;
@@ -28,6 +29,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+pub use bulk::{BULK_ENTRIES_MAX, BulkFailure, BulkMode};
 pub use error::{Refusal, ServiceError};
 pub use pages::Pages;
 pub use resource::{EntryName, Listing, Resource};

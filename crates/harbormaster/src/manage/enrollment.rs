@@ -10,9 +10,12 @@ use dps_proto::ids::{DeviceId, RegistrationId};
 
 use super::attestation::{AttestationChange, AttestationKind, CredentialOptions};
 use super::entry::{self, Changes, Kind};
+use super::export::{ExportOptions, export};
+use super::import::{ImportOptions, import};
 use super::settings::SettingsOptions;
-use super::{CommonOptions, DeleteCondition, UpdateCondition, run as run_command};
+use super::{CommonOptions, DeleteCondition, UpdateCondition, run as run_command, run_quietly};
 use crate::argument;
+use crate::connection::ConnectionOptions;
 use crate::exit::Failure;
 
 #[derive(Subcommand)]
@@ -39,6 +42,20 @@ pub(crate) enum Command {
     },
     /// Change an individual enrollment. What is not given stays.
     Update(Box<Update>),
+    /// Import individual enrollments from a file, many at a time. Each that is refused is told, and the others are imported.
+    Import {
+        #[command(flatten)]
+        options: ImportOptions,
+        #[command(flatten)]
+        connection: ConnectionOptions,
+    },
+    /// Export all individual enrollments as JSON Lines.
+    Export {
+        #[command(flatten)]
+        options: ExportOptions,
+        #[command(flatten)]
+        connection: ConnectionOptions,
+    },
     /// Delete an individual enrollment. The device's registration record and its identity at the hub stay.
     Delete {
         /// The device.
@@ -130,6 +147,12 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
             run_command(common, async |client, output| {
                 entry::update(client, changes, condition, output).await
             })
+        }
+        Command::Import { options, connection } => {
+            run_quietly(connection, async |client| import(client, Kind::Individual, options).await)
+        }
+        Command::Export { options, connection } => {
+            run_quietly(connection, async |client| export(client, Kind::Individual, options).await)
         }
         Command::Delete { registration_id, condition, common } => {
             let name = EntryName::Individual(registration_id);

@@ -11,9 +11,12 @@ use dps_proto::ids::EnrollmentGroupId;
 
 use super::attestation::{AttestationChange, CredentialOptions, GroupAttestationKind};
 use super::entry::{self, Changes, Kind};
+use super::export::{ExportOptions, export};
+use super::import::{ImportOptions, import};
 use super::settings::SettingsOptions;
-use super::{CommonOptions, DeleteCondition, UpdateCondition, run as run_command};
+use super::{CommonOptions, DeleteCondition, UpdateCondition, run as run_command, run_quietly};
 use crate::argument;
+use crate::connection::ConnectionOptions;
 use crate::exit::Failure;
 
 #[derive(Subcommand)]
@@ -40,6 +43,20 @@ pub(crate) enum Command {
     },
     /// Change an enrollment group. What is not given stays.
     Update(Box<Update>),
+    /// Import enrollment groups from a file, many at a time. Each that is refused is told, and the others are imported.
+    Import {
+        #[command(flatten)]
+        options: ImportOptions,
+        #[command(flatten)]
+        connection: ConnectionOptions,
+    },
+    /// Export all enrollment groups as JSON Lines.
+    Export {
+        #[command(flatten)]
+        options: ExportOptions,
+        #[command(flatten)]
+        connection: ConnectionOptions,
+    },
     /// Delete an enrollment group. Its devices' registration records and their identities at the hubs stay.
     Delete {
         /// The group.
@@ -125,6 +142,12 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
             run_command(common, async |client, output| {
                 entry::update(client, changes, condition, output).await
             })
+        }
+        Command::Import { options, connection } => {
+            run_quietly(connection, async |client| import(client, Kind::Group, options).await)
+        }
+        Command::Export { options, connection } => {
+            run_quietly(connection, async |client| export(client, Kind::Group, options).await)
         }
         Command::Delete { enrollment_group_id, condition, common } => {
             let name = EntryName::Group(enrollment_group_id);

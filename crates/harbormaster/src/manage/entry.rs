@@ -50,28 +50,28 @@ impl Kind {
     }
 
     /// The member that names the entry.
-    fn id_member(self) -> &'static str {
+    pub(super) fn id_member(self) -> &'static str {
         match self {
             Self::Individual => "registrationId",
             Self::Group => "enrollmentGroupId",
         }
     }
 
-    fn listing(self) -> (Listing, &'static [Column]) {
+    pub(super) fn listing(self) -> (Listing, &'static [Column]) {
         match self {
             Self::Individual => (Listing::Individuals, &table::INDIVIDUALS),
             Self::Group => (Listing::Groups, &table::GROUPS),
         }
     }
 
-    fn parse_name(self, id: &str) -> anyhow::Result<EntryName> {
+    pub(super) fn parse_name(self, id: &str) -> anyhow::Result<EntryName> {
         Ok(match self {
             Self::Individual => EntryName::Individual(id.parse()?),
             Self::Group => EntryName::Group(id.parse()?),
         })
     }
 
-    fn subject(self, id: &str) -> Subject {
+    pub(super) fn subject(self, id: &str) -> Subject {
         Subject { noun: self.noun(), id: id.to_owned(), list: format!("{} list", self.noun()) }
     }
 }

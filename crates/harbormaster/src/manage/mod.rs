@@ -1,12 +1,15 @@
 //! `harbormaster enrollment`, `enrollment-group` and `registration`: what the service API is for, noun then verb.
-//! Spec: DPS-CLI-8 to DPS-CLI-15 (docs/spec/cli.md).
+//! Spec: DPS-CLI-8 to DPS-CLI-15, DPS-CLI-21 to DPS-CLI-24 (docs/spec/cli.md).
 
 mod attestation;
 mod document;
 pub(crate) mod enrollment;
 pub(crate) mod enrollment_group;
 mod entry;
+mod entry_source;
+mod export;
 mod failure;
+mod import;
 pub(crate) mod registration;
 mod settings;
 mod table;
@@ -72,9 +75,17 @@ fn run(
     command: impl AsyncFnOnce(&mut ServiceClient, Output) -> Result<(), Failure>,
 ) -> Result<ExitCode, Failure> {
     let CommonOptions { connection, output } = options;
+    run_quietly(connection, async |client| command(client, output).await)
+}
+
+/// As [`run`], for a command whose output has one form.
+fn run_quietly(
+    connection: ConnectionOptions,
+    command: impl AsyncFnOnce(&mut ServiceClient) -> Result<(), Failure>,
+) -> Result<ExitCode, Failure> {
     let mut client = connection.client()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(command(&mut client, output));
+    let ended = runtime.block_on(command(&mut client));
     // A name look-up that takes for ever cannot be ended, and is not waited for.
     runtime.shutdown_background();
     match ended {

@@ -14,6 +14,7 @@ mod create;
 mod dev;
 mod pki;
 mod read;
+mod transfer;
 mod update;
 
 #[path = "../../../dps-client/tests/support/scripted_service.rs"]

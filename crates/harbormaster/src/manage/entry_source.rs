@@ -1,0 +1,210 @@
+//! A file of entries, read one at a time: JSON Lines, or one JSON array as `az` and the query API print it. Spec: DPS-CLI-21.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use anyhow::Context as _;
+use serde::Deserializer as _;
+use serde::de::{SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use tokio::sync::mpsc;
+
+/// Most bytes of one entry.
+const ENTRY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Entries that were read and wait.
+const WAITING_MAX: usize = 64;
+
+/// What comes next of a file.
+pub(super) enum Read {
+    /// One entry.
+    Entry {
+        /// Its line, or its place in the array; the first is 1.
+        number: u64,
+        /// Or why it is none.
+        json: Result<Box<RawValue>, String>,
+    },
+    /// The rest cannot be read.
+    Broken(String),
+}
+
+/// What comes of a file.
+pub(super) struct EntrySource {
+    pub(super) entries: mpsc::Receiver<Read>,
+    /// Bytes of the file that were read so far.
+    pub(super) bytes_read: Arc<AtomicU64>,
+    /// All of them, where that is known.
+    pub(super) bytes: Option<u64>,
+}
+
+impl EntrySource {
+    /// Begins to read; `-` is standard input.
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        let (input, bytes): (Box<dyn io::Read + Send>, _) = if path == Path::new("-") {
+            (Box::new(io::stdin()), None)
+        } else {
+            let file = File::open(path).with_context(|| path.display().to_string())?;
+            let bytes = file.metadata().ok().filter(|metadata| metadata.is_file()).map(|it| it.len());
+            (Box::new(file), bytes)
+        };
+        let bytes_read = Arc::new(AtomicU64::new(0));
+        let counted = Counted { input, bytes_read: Arc::clone(&bytes_read) };
+        let (sender, entries) = mpsc::channel(WAITING_MAX);
+        // It ends with the file, or when nobody takes what it reads.
+        thread::Builder::new().name("entry-source".to_owned()).spawn(move || {
+            let mut input = BufReader::with_capacity(64 * 1024, counted);
+            if let Err(why) = read(&mut input, &sender) {
+                let _ = sender.blocking_send(Read::Broken(why.to_string()));
+            }
+        })?;
+        Ok(Self { entries, bytes_read, bytes })
+    }
+}
+
+struct Counted {
+    input: Box<dyn io::Read + Send>,
+    bytes_read: Arc<AtomicU64>,
+}
+
+impl io::Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.input.read(buffer)?;
+        self.bytes_read.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+}
+
+fn read(input: &mut impl BufRead, entries: &mpsc::Sender<Read>) -> io::Result<()> {
+    let skipped = skip_white_space(input)?;
+    match input.fill_buf()?.first() {
+        Some(b'[') => {
+            let mut json = serde_json::Deserializer::from_reader(input);
+            json.deserialize_seq(Array(entries))?;
+            json.end()?;
+            Ok(())
+        }
+        Some(_) => lines(input, skipped + 1, entries),
+        None => Ok(()),
+    }
+}
+
+/// How many lines it were.
+fn skip_white_space(input: &mut impl BufRead) -> io::Result<u64> {
+    let mut lines = 0;
+    loop {
+        let buffer = input.fill_buf()?;
+        // A byte order mark, as editors on Windows write it, is none of JSON's.
+        let white =
+            buffer.iter().take_while(|byte| byte.is_ascii_whitespace() || b"\xef\xbb\xbf".contains(byte));
+        let length = white.clone().count();
+        lines += white.filter(|byte| **byte == b'\n').count() as u64;
+        let is_all = length == buffer.len() && length > 0;
+        input.consume(length);
+        if !is_all {
+            return Ok(lines);
+        }
+    }
+}
+
+fn lines(input: &mut impl BufRead, first: u64, entries: &mpsc::Sender<Read>) -> io::Result<()> {
+    for number in first.. {
+        let mut line = Vec::new();
+        let length = input.by_ref().take(ENTRY_BYTES_MAX as u64 + 1).read_until(b'\n', &mut line)?;
+        if length == 0 {
+            break;
+        }
+        let json = if length > ENTRY_BYTES_MAX {
+            input.skip_until(b'\n')?;
+            Err(format!("it is larger than {ENTRY_BYTES_MAX} bytes"))
+        } else if line.trim_ascii().is_empty() {
+            continue;
+        } else {
+            serde_json::from_slice(&line).map_err(|why| format!("no JSON: {why}"))
+        };
+        if entries.blocking_send(Read::Entry { number, json }).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+struct Array<'s>(&'s mpsc::Sender<Read>);
+
+impl<'de> Visitor<'de> for Array<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of entries")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
+        let mut number = 0;
+        while let Some(json) = array.next_element::<Box<RawValue>>()? {
+            number += 1;
+            if self.0.blocking_send(Read::Entry { number, json: Ok(json) }).is_err() {
+                // Nobody wants the rest, and what is left is not looked at.
+                while array.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_all(text: &[u8]) -> Vec<(u64, Result<String, String>)> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let mut source = EntrySource::open(file.path()).unwrap();
+        assert_eq!(source.bytes, Some(text.len() as u64));
+        let mut entries = Vec::new();
+        while let Some(read) = source.entries.blocking_recv() {
+            entries.push(match read {
+                Read::Entry { number, json } => (number, json.map(|json| json.get().to_owned())),
+                Read::Broken(why) => (0, Err(why)),
+            });
+        }
+        assert_eq!(source.bytes_read.load(Ordering::Relaxed), text.len() as u64);
+        entries
+    }
+
+    /// DPS-CLI-21
+    #[test]
+    fn lines_and_arrays_hold_the_same_entries() {
+        let (a, b) = ((1, Ok(r#"{"n":1.10}"#.to_owned())), (2, Ok(r#"{"m":"]"}"#.to_owned())));
+        for text in [
+            "{\"n\":1.10}\n{\"m\":\"]\"}\n",
+            "{\"n\":1.10}\r\n{\"m\":\"]\"}",
+            "\u{feff}{\"n\":1.10}\n{\"m\":\"]\"}\n\n",
+            "[{\"n\":1.10},{\"m\":\"]\"}]",
+            "\n [\n  {\"n\":1.10},\n  {\"m\":\"]\"}\n]\n",
+        ] {
+            assert_eq!(read_all(text.as_bytes()), [a.clone(), b.clone()], "{text}");
+        }
+        for nothing in ["", "\n\n", "[]"] {
+            assert_eq!(read_all(nothing.as_bytes()), [], "{nothing:?}");
+        }
+    }
+
+    /// DPS-CLI-21: the others are read all the same, where it can be told where they begin.
+    #[test]
+    fn what_is_no_entry_is_named_by_its_place() {
+        let large = format!("{{\"a\":\"{}\"}}", "x".repeat(ENTRY_BYTES_MAX));
+        let read = read_all(format!("\n{{\"a\":1}}\n{{\"a\":\n{large}\n{{\"a\":2}}").as_bytes());
+        let numbers: Vec<_> = read.iter().map(|(number, json)| (*number, json.is_ok())).collect();
+        assert_eq!(numbers, [(2, true), (3, false), (4, false), (5, true)]);
+        let read = read_all(b"[{\"a\":1},{\"a\":]");
+        assert_eq!(
+            read.iter().map(|(number, json)| (*number, json.is_ok())).collect::<Vec<_>>(),
+            [(1, true), (0, false)]
+        );
+    }
+}

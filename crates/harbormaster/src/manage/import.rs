@@ -1,0 +1,347 @@
+//! Entries of a file, written many at a time. Spec: DPS-CLI-21 to DPS-CLI-23.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use clap::Args;
+use dps_client::service::{BULK_ENTRIES_MAX, BulkFailure, BulkMode, Listing, ServiceClient, ServiceError};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::value::RawValue;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::document::EntryDocument;
+use super::entry::Kind;
+use super::entry_source::{EntrySource, Read};
+use super::failure;
+use super::table::printable;
+use crate::argument;
+use crate::exit::{self, Failure};
+
+/// Requests that are under way at one time, each on a connection of its own: the service commits together what comes together.
+const CONNECTIONS: usize = 16;
+
+/// Most bytes of the entries of one request.
+const BATCH_BYTES_MAX: usize = 900 * 1024;
+
+/// How often a request is sent that the service has no time for, and how long between.
+const TRIES_MAX: u32 = 10;
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(3);
+
+/// What is imported, and how.
+#[derive(Args)]
+pub(crate) struct ImportOptions {
+    /// JSON Lines, or a JSON array as `az` and the query API print it; - is standard input.
+    file: PathBuf,
+    /// Replace entries that exist. Keys that the file leaves out stay.
+    #[arg(long, conflicts_with = "skip_existing")]
+    replace: bool,
+    /// Leave entries that exist as they are, and do not count them as refused: to go on after an import that ended early.
+    #[arg(long)]
+    skip_existing: bool,
+    /// Import entries with symmetric keys that the file leaves out: the service makes new ones.
+    #[arg(long)]
+    new_keys: bool,
+    /// Begin with this line, or place in the array.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = argument::number)]
+    from: u64,
+}
+
+/// An entry that can be sent.
+struct Item {
+    number: u64,
+    id: String,
+    json: Box<RawValue>,
+}
+
+/// What became of a batch.
+struct Written {
+    first: u64,
+    outcome: Result<Batch, ServiceError>,
+}
+
+#[derive(Default)]
+struct Batch {
+    done: u64,
+    existing: u64,
+    refused: Vec<(Option<u64>, String)>,
+}
+
+/// Counts, and tells what is refused.
+struct Report {
+    bar: ProgressBar,
+    done: u64,
+    existing: u64,
+    refused: u64,
+}
+
+/// Imports a file.
+pub(super) async fn import(
+    client: &mut ServiceClient,
+    kind: Kind,
+    options: ImportOptions,
+) -> Result<(), Failure> {
+    let mut source = EntrySource::open(&options.file).map_err(Failure::usage)?;
+    let mut report = Report::new(source.bytes);
+    let (batches, waiting) = mpsc::channel::<Vec<Item>>(CONNECTIONS);
+    let (told, mut written) = mpsc::channel(CONNECTIONS);
+    let waiting = Arc::new(Mutex::new(waiting));
+    let mut workers = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (mut client, waiting, told) = (client.another(), Arc::clone(&waiting), told.clone());
+        let (replace, skip_existing) = (options.replace, options.skip_existing);
+        workers.spawn(async move {
+            loop {
+                let Some(batch) = waiting.lock().await.recv().await else { break };
+                let first = batch.first().map_or(0, |item| item.number);
+                let outcome = write(&mut client, kind, batch, replace, skip_existing).await;
+                if told.send(Written { first, outcome }).await.is_err() {
+                    break;
+                }
+            }
+        });
+    }
+    drop(told);
+
+    let mut batch = NextBatch::default();
+    // The first entries of what is under way: where to go on from, should it end.
+    let mut under_way = BTreeSet::new();
+    let mut is_read = false;
+    let mut batches = Some(batches);
+    loop {
+        if let Some(batches) = &batches
+            && batch.is_ready(is_read)
+        {
+            tokio::select! {
+                Some(done) = written.recv() => report.count(done, &mut under_way, kind)?,
+                Ok(room) = batches.reserve() => {
+                    let items = batch.take();
+                    under_way.extend(items.first().map(|item| item.number));
+                    room.send(items);
+                }
+            }
+            continue;
+        }
+        if is_read {
+            batches = None;
+            match written.recv().await {
+                Some(done) => report.count(done, &mut under_way, kind)?,
+                None => break,
+            }
+            continue;
+        }
+        tokio::select! {
+            entry = source.entries.recv() => match entry {
+                None => is_read = true,
+                Some(Read::Broken(why)) => report.refuse("the rest of the file", &why),
+                Some(Read::Entry { number, .. }) if number < options.from => {}
+                Some(Read::Entry { number, json }) => match item(kind, number, json, options.new_keys) {
+                    Ok(item) => batch.push(item),
+                    Err(why) => report.refuse(&place(Some(number)), &why),
+                },
+            },
+            Some(done) = written.recv() => report.count(done, &mut under_way, kind)?,
+        }
+        report.bar.set_position(source.bytes_read.load(Ordering::Relaxed));
+    }
+    report.end()
+}
+
+/// Entries for one request, and the one that did not fit.
+#[derive(Default)]
+struct NextBatch {
+    items: Vec<Item>,
+    bytes: usize,
+    next: Option<Item>,
+}
+
+impl NextBatch {
+    fn push(&mut self, item: Item) {
+        // Of two entries with one id it could not be told which was refused.
+        let is_there = self.items.iter().any(|other| other.id.eq_ignore_ascii_case(&item.id));
+        let is_full =
+            self.items.len() == BULK_ENTRIES_MAX || self.bytes + item.json.get().len() > BATCH_BYTES_MAX;
+        if !self.items.is_empty() && (is_there || is_full) {
+            self.next = Some(item);
+        } else {
+            self.bytes += item.json.get().len();
+            self.items.push(item);
+        }
+    }
+
+    /// Whether it is full, or has to do as it is.
+    fn is_ready(&self, is_last: bool) -> bool {
+        self.next.is_some() || self.items.len() == BULK_ENTRIES_MAX || (is_last && !self.items.is_empty())
+    }
+
+    fn take(&mut self) -> Vec<Item> {
+        let items = std::mem::take(&mut self.items);
+        self.bytes = 0;
+        if let Some(next) = self.next.take() {
+            self.push(next);
+        }
+        items
+    }
+}
+
+/// What is sent for an entry of the file, if it can be.
+fn item(
+    kind: Kind,
+    number: u64,
+    json: Result<Box<RawValue>, String>,
+    new_keys: bool,
+) -> Result<Item, String> {
+    let document = EntryDocument::parse(&json?).map_err(|why| format!("no entry: {why}"))?;
+    let member = kind.id_member();
+    let id = document.text(member).ok_or_else(|| format!("{member} is missing"))?;
+    kind.parse_name(&id).map_err(|why| format!("{member}: {why:#}"))?;
+    let attestation = document.get("attestation").unwrap_or_default();
+    let has_key = |name: &str| attestation["symmetricKey"][name].as_str().is_some_and(|key| !key.is_empty());
+    if attestation["type"] == "symmetricKey"
+        && !new_keys
+        && !has_key("primaryKey")
+        && !has_key("secondaryKey")
+    {
+        return Err(format!(
+            "{id} has no keys: lists leave them out, and its devices would be refused with new ones; --new-keys has new ones made"
+        ));
+    }
+    let json = document.writable().to_json().and_then(RawValue::from_string);
+    Ok(Item { number, id, json: json.map_err(|why| why.to_string())? })
+}
+
+async fn write(
+    client: &mut ServiceClient,
+    kind: Kind,
+    items: Vec<Item>,
+    replace: bool,
+    skip_existing: bool,
+) -> Result<Batch, ServiceError> {
+    let (listing, _) = kind.listing();
+    let mut batch = Batch::default();
+    let failures = send(client, &listing, BulkMode::Create, &items).await?;
+    let (mut existing, mut left) = (Vec::new(), items);
+    let mut refuse = |failures: Vec<BulkFailure>, items: &mut Vec<Item>, existing: &mut Vec<Item>| {
+        for failure in failures {
+            let Some(at) = failure.id().and_then(|id| items.iter().position(|item| item.id == id)) else {
+                batch.refused.push((None, format!("{} {}", failure.error_code, failure.error_status)));
+                continue;
+            };
+            let item = items.remove(at);
+            match failure.error_code / 1_000 {
+                409 if replace || skip_existing => existing.push(item),
+                _ => {
+                    let why = format!("{}: {} {}", item.id, failure.error_code, failure.error_status);
+                    batch.refused.push((Some(item.number), why));
+                }
+            }
+        }
+    };
+    refuse(failures, &mut left, &mut existing);
+    let mut done = left.len();
+    if replace && !existing.is_empty() {
+        let failures = send(client, &listing, BulkMode::Update, &existing).await?;
+        refuse(failures, &mut existing, &mut Vec::new());
+        done += existing.len();
+        existing.clear();
+    }
+    batch.done = done as u64;
+    batch.existing = existing.len() as u64;
+    Ok(batch)
+}
+
+/// Sends a request until the service has time for it.
+async fn send(
+    client: &mut ServiceClient,
+    listing: &Listing,
+    mode: BulkMode,
+    items: &[Item],
+) -> Result<Vec<BulkFailure>, ServiceError> {
+    let entries: Vec<&RawValue> = items.iter().map(|item| &*item.json).collect();
+    let mut tries = 1;
+    loop {
+        match client.bulk(listing, mode, &entries).await {
+            Err(ServiceError::Refused(refusal))
+                if matches!(refusal.status, 429 | 503) && tries < TRIES_MAX =>
+            {
+                tries += 1;
+                sleep(TRY_AGAIN_AFTER).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn place(number: Option<u64>) -> String {
+    match number {
+        None => "some entry".to_owned(),
+        Some(number) => format!("entry {number}"),
+    }
+}
+
+impl Report {
+    fn new(bytes: Option<u64>) -> Self {
+        let bar = match bytes {
+            Some(bytes) => ProgressBar::new(bytes),
+            None => ProgressBar::no_length(),
+        };
+        let style = ProgressStyle::with_template("{wide_bar} {percent}% {msg} {eta} left");
+        if let Ok(style) = style {
+            bar.set_style(style);
+        }
+        Self { bar, done: 0, existing: 0, refused: 0 }
+    }
+
+    /// Spec: DPS-CLI-22: one line each.
+    fn refuse(&mut self, place: &str, why: &str) {
+        self.refused += 1;
+        self.bar.suspend(|| {
+            // Who does not read it does not want it.
+            let _ = writeln!(io::stderr().lock(), "harbormaster: {place}: {}", printable(why));
+        });
+    }
+
+    fn count(&mut self, written: Written, under_way: &mut BTreeSet<u64>, kind: Kind) -> Result<(), Failure> {
+        match written.outcome {
+            Ok(Batch { done, existing, refused }) => {
+                under_way.remove(&written.first);
+                self.done += done;
+                self.existing += existing;
+                for (number, why) in refused {
+                    self.refuse(&place(number), &why);
+                }
+                self.bar.set_message(format!("{} done, {} refused", self.done, self.refused));
+                Ok(())
+            }
+            Err(why) => {
+                self.bar.finish_and_clear();
+                let from = under_way.first().copied().unwrap_or(written.first);
+                let Failure { code, why } = failure::of(&why, &kind.subject(""));
+                let why = anyhow!("{why}; {}; go on with --from {from} --skip-existing", self.summary());
+                Err(Failure { code, why })
+            }
+        }
+    }
+
+    fn summary(&self) -> String {
+        let existing = match self.existing {
+            0 => String::new(),
+            existing => format!(", {existing} existed"),
+        };
+        format!("{} imported{existing}, {} refused", self.done, self.refused)
+    }
+
+    fn end(self) -> Result<(), Failure> {
+        self.bar.finish_and_clear();
+        if self.refused > 0 {
+            return Err(Failure { code: exit::FAILED, why: anyhow!("{}", self.summary()) });
+        }
+        Ok(writeln!(io::stdout().lock(), "{}", self.summary())?)
+    }
+}

@@ -1,0 +1,111 @@
+//! import and export: against a running `dev`, and against a service that gives up.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use crate::command::{User, ended_with_input};
+use crate::dev::Dev;
+use crate::scripted_service::{Answer, Request, ScriptedService};
+
+const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+fn individual(id: &str) -> Value {
+    let keys = json!({"primaryKey": KEY, "secondaryKey": KEY});
+    json!({"registrationId": id, "attestation": {"type": "symmetricKey", "symmetricKey": keys}})
+}
+
+/// DPS-CLI-21, DPS-CLI-24: more than fill the requests that are under way at one time, and every key and member.
+#[test]
+fn what_was_exported_is_imported_elsewhere_with_its_keys() {
+    let (from, to) = (User::new(), User::new());
+    let (here, there) = (Dev::start(&from), Dev::start(&to));
+    let mut lines = String::new();
+    for number in 0..1_003 {
+        let mut entry = individual(&format!("Press-{number:04}"));
+        entry["deviceId"] = json!(format!("press#{number}"));
+        entry["optionalDeviceInformation"] = json!({"n": number});
+        writeln!(lines, "{entry}").unwrap();
+    }
+    let file = from.file("entries.jsonl", &lines);
+    assert_eq!(from.run(&["enrollment", "import", &file]).done(), "1003 imported, 0 refused\n");
+    from.run(&["enrollment-group", "create", "line-7"]).done();
+
+    let exported = from.run(&["enrollment", "export", "--keys"]).done();
+    assert_eq!(exported.lines().count(), 1_003);
+    let imported = ended_with_input(&mut to.command(&["enrollment", "import", "-"]), &exported);
+    assert_eq!(imported.done(), "1003 imported, 0 refused\n");
+    let show = |user: &User| {
+        let mut shown = user.run(&["enrollment", "show", "press-0777", "--keys", "--output", "json"]).json();
+        for own in ["etag", "createdDateTimeUtc", "lastUpdatedDateTimeUtc"] {
+            assert!(shown.as_object_mut().unwrap().remove(own).is_some());
+        }
+        shown
+    };
+    assert_eq!(show(&from), show(&to));
+    assert_eq!(show(&to)["attestation"]["symmetricKey"]["primaryKey"], KEY);
+
+    let groups = from.run(&["enrollment-group", "export", "--keys"]).done();
+    let groups = to.file("groups.jsonl", groups);
+    // `dev` has a sample group of its own there.
+    to.run(&["enrollment-group", "import", &groups, "--skip-existing"]).done();
+    let key = |user: &User| {
+        let shown = user.run(&["enrollment-group", "show", "line-7", "--keys", "--output", "json"]).json();
+        shown["attestation"].clone()
+    };
+    assert_eq!(key(&from), key(&to));
+    drop((here, there));
+}
+
+/// DPS-CLI-21 to DPS-CLI-23: as `az` lists them, with what cannot be imported between what can.
+#[test]
+fn each_entry_that_is_refused_is_told_and_the_others_are_imported() {
+    let user = User::new();
+    let dev = Dev::start(&user);
+    user.run(&["enrollment", "create", "press-1"]).done();
+    let mut listed = individual("press-5");
+    listed["etag"] = json!("IjAw");
+    listed["registrationState"] = json!({"status": "assigned"});
+    listed["attestation"]["tpm"] = json!(null);
+    let keyless =
+        json!({"registrationId": "press-6", "attestation": {"type": "symmetricKey", "symmetricKey": null}});
+    let mut wrong = individual("press-7");
+    wrong["iotHubs"] = json!(["nowhere.example"]);
+    let entries = json!([
+        individual("press-1"), {"attestation": {}}, individual("a b"), individual("press-4"), listed, keyless, wrong,
+        individual("PRESS-4"), 7
+    ]);
+    let file = user.file("list.json", serde_json::to_string_pretty(&entries).unwrap());
+    let ended = user.run(&["enrollment", "import", &file]);
+    let told = [
+        "entry 1: press-1: 409201",
+        "entry 2: registrationId is missing",
+        "entry 3: registrationId: ",
+        "entry 6: press-6 has no keys",
+        "entry 7: press-7: 400004 iotHubs[0]",
+        "entry 8: PRESS-4: 409201",
+        "entry 9: no entry",
+        "2 imported, 7 refused",
+    ];
+    ended.failed(1, &told);
+
+    let again = user.run(&["enrollment", "import", &file, "--skip-existing", "--new-keys", "--from", "4"]);
+    again.failed(1, &["entry 7: press-7", "entry 9", "1 imported, 3 existed, 2 refused"]);
+    let replaced = user.file("replace.jsonl", format!("{}\n", individual("press-1")));
+    assert_eq!(user.run(&["enrollment", "import", &replaced, "--replace"]).done(), "1 imported, 0 refused\n");
+    let shown = user.run(&["enrollment", "show", "press-1", "--keys", "--output", "json"]).json();
+    assert_eq!(shown["attestation"]["symmetricKey"]["primaryKey"], KEY);
+    user.run(&["enrollment", "import", "/nowhere/at/all"]).failed(64, &["/nowhere/at/all"]);
+    drop(dev);
+}
+
+/// DPS-CLI-22
+#[test]
+fn an_import_that_the_service_ends_says_what_to_go_on_with() {
+    let user = User::new();
+    let service = ScriptedService::start(|_: &Request| Answer::refused(403_000, "no"));
+    let lines: String = (0..25).map(|number| format!("{}\n", individual(&format!("d-{number}")))).collect();
+    let file = user.file("entries.jsonl", lines);
+    let ended = user.run_at(&service, &["enrollment", "import", &file, "--from", "3"]);
+    ended.failed(77, &["EnrollmentWrite", "0 imported, 0 refused; go on with --from 3 --skip-existing"]);
+}
