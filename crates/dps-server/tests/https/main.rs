@@ -10,6 +10,7 @@ mod connection;
 mod devices;
 mod entries;
 mod lists;
+mod service_models;
 #[path = "../common/showing.rs"]
 mod showing;
 mod web_socket;
