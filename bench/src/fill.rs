@@ -108,7 +108,7 @@ async fn write(store: &SqliteStore, scope: &IdScope, kind: Kind, number: u64) ->
                 attestation: Attestation::SymmetricKey(fleet::individual_keys(number)?),
                 settings: settings()?,
             };
-            return Ok(store.put_individual_enrollment(scope, enrollment, Condition::IfAbsent).await?);
+            return Ok(store.put_individual_enrollment(scope, enrollment, Condition::IfAbsent.into()).await?);
         }
     };
     let group = EnrollmentGroup {
@@ -117,7 +117,7 @@ async fn write(store: &SqliteStore, scope: &IdScope, kind: Kind, number: u64) ->
         attestation: GroupAttestation::SymmetricKey(fleet::group_keys(number)?),
         settings: settings()?,
     };
-    Ok(store.put_enrollment_group(scope, group, Condition::IfAbsent).await?)
+    Ok(store.put_enrollment_group(scope, group, Condition::IfAbsent.into()).await?)
 }
 
 fn settings() -> anyhow::Result<EntrySettings> {

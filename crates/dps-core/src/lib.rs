@@ -7,6 +7,7 @@
 pub mod access;
 pub mod allocation;
 pub mod attestation;
+pub mod audit;
 pub mod ca_certificate;
 pub mod enrollment;
 pub mod entry_filter;

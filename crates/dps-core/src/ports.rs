@@ -11,6 +11,7 @@ use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, Instan
 use dps_proto::key::KeyPair;
 use jiff::Timestamp;
 
+use crate::audit::{AuditFilter, AuditRecord, Author};
 use crate::ca_certificate::{CaCertificate, CaName};
 use crate::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment, TwinDocument};
 use crate::entry_filter::EntryFilter;
@@ -52,7 +53,7 @@ pub trait Store: Send + Sync {
         &self,
         scope: &IdScope,
         id: &RegistrationId,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError>;
 
     /// Creates or replaces an individual enrollment; its etag and dates are stored as given, `created_at` only at creation.
@@ -60,7 +61,7 @@ pub trait Store: Send + Sync {
         &self,
         scope: &IdScope,
         enrollment: IndividualEnrollment,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError>;
 
     /// Deletes an individual enrollment; the record of its device stays.
@@ -68,7 +69,7 @@ pub trait Store: Send + Sync {
         &self,
         scope: &IdScope,
         id: &RegistrationId,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError>;
 
     /// Up to `limit` individual enrollments that `filter` takes and whose ids come after `after`, in the order of their folded
@@ -93,7 +94,7 @@ pub trait Store: Send + Sync {
         &self,
         scope: &IdScope,
         group: EnrollmentGroup,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError>;
 
     /// Deletes an enrollment group; the records of its devices stay.
@@ -101,7 +102,7 @@ pub trait Store: Send + Sync {
         &self,
         scope: &IdScope,
         id: &EnrollmentGroupId,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError>;
 
     /// Up to `limit` enrollment groups that `filter` takes and whose ids come after `after`, in the order of their folded ids.
@@ -123,6 +124,14 @@ pub trait Store: Send + Sync {
         after: Option<&RegistrationId>,
         limit: u32,
     ) -> Result<Vec<Registration>, StoreError>;
+
+    /// The newest `limit` records of changes that `filter` takes, newest first. Spec: DPS-AUDIT-4.
+    async fn audit_records(
+        &self,
+        scope: &IdScope,
+        filter: &AuditFilter,
+        limit: u32,
+    ) -> Result<Vec<AuditRecord>, StoreError>;
 
     /// The device of that id at a local hub.
     async fn hub_device(
@@ -154,7 +163,7 @@ pub trait Store: Send + Sync {
         &self,
         scope: &IdScope,
         certificate: CaCertificate,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError>;
 
     /// Deletes a CA certificate that no entry refers to. Spec: DPS-X509-25.
@@ -162,7 +171,7 @@ pub trait Store: Send + Sync {
         &self,
         scope: &IdScope,
         name: &CaName,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError>;
 
     /// Tells `observer`, the first that is given, of every write from now on. A store in which no write ever waits tells
@@ -292,6 +301,28 @@ pub enum Condition {
     IfAbsent,
     /// Only if it has this etag.
     IfMatches(ETag),
+}
+
+/// On what condition something is written, and for whom.
+#[derive(Debug, Clone)]
+pub struct WriteOrder {
+    /// What must hold.
+    pub condition: Condition,
+    /// Whom the audit names; `None` for what nobody asked for. Spec: DPS-AUDIT-1, DPS-AUDIT-2.
+    pub by: Option<Box<Author>>,
+}
+
+impl WriteOrder {
+    /// Asked for by `author`.
+    pub fn by(author: Author, condition: Condition) -> Self {
+        Self { condition, by: Some(Box::new(author)) }
+    }
+}
+
+impl From<Condition> for WriteOrder {
+    fn from(condition: Condition) -> Self {
+        Self { condition, by: None }
+    }
 }
 
 /// Why a write did not happen.

@@ -80,6 +80,11 @@ impl TrackingId {
     pub fn from_random(random: [u8; 16]) -> Self {
         Self(uuid::Builder::from_random_bytes(random).into_uuid())
     }
+
+    /// The GUID that it is.
+    pub fn guid(self) -> Uuid {
+        self.0
+    }
 }
 
 /// Text that is no tracking id.

@@ -1,6 +1,7 @@
 //! What the admin listener answers: for the person who runs the service, on loopback, behind a token of its own.
-//! Spec: DPS-DEV-10, DPS-EXPLAIN-2, DPS-EXPLAIN-6, DPS-METRICS-1.
+//! Spec: DPS-DEV-10, DPS-AUDIT-4, DPS-EXPLAIN-2, DPS-EXPLAIN-6, DPS-METRICS-1.
 
+mod audit;
 mod certificates;
 
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
+use dps_core::audit::{Author, Principal};
 use dps_core::instance::ServiceInstance;
-use dps_core::ports::{HubAuthentication, Store, StoreError, StoredHubDevice};
+use dps_core::ports::{Condition, HubAuthentication, Store, StoreError, StoredHubDevice, WriteOrder};
 use dps_core::register::Registrar;
 use dps_proto::date;
 use dps_proto::ids::{DeviceId, HubName, IdScope};
@@ -69,6 +71,13 @@ impl Admin {
         })
     }
 
+    /// A write that the admin token asked for. Spec: DPS-AUDIT-1.
+    fn order(&self, condition: Condition) -> WriteOrder {
+        let at = self.moments.moment().now;
+        let author = Author { principal: Principal::Admin, address: None, tracking_id: None, at };
+        WriteOrder::by(author, condition)
+    }
+
     /// Serves until `stopping` becomes true, then lets requests in flight finish. Spec: DPS-DEV-11.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, stopping: watch::Receiver<bool>) {
         let drain_within = self.drain_within;
@@ -82,6 +91,7 @@ impl Admin {
             .route(&format!("{hub}/{{device_id}}"), get(device))
             .route("/admin/v1/explanations", get(explanations))
             .route("/admin/v1/explanations/dry-run", post(dry_run))
+            .merge(audit::router())
             .merge(certificates::router())
             .route_layer(middleware::from_fn_with_state(Arc::clone(&self), require_token));
         Router::new()

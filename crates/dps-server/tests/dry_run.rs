@@ -76,7 +76,7 @@ impl Service {
             [group("fleet", ProvisioningStatus::Enabled), group("retired", ProvisioningStatus::Disabled)]
         {
             let scope = SCOPE.parse().unwrap();
-            store.put_enrollment_group(&scope, group, Condition::Always).await.unwrap();
+            store.put_enrollment_group(&scope, group, Condition::Always.into()).await.unwrap();
         }
         let pool = Arc::new(SearchThreads::start(1, SearchThreads::SIGNATURES_DEFAULT).unwrap());
         let registrar = Arc::new(Registrar::new(Arc::clone(&store) as _, pool, instances));

@@ -1,10 +1,11 @@
 //! A store that forgets everything when it is dropped: for tests, and the plainest statement of what a store does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
+use dps_core::audit::{AUDIT_RECORDS_MAX, Action, AuditFilter, AuditRecord, Subject};
 use dps_core::ca_certificate::{CA_CERTIFICATES_MAX, CaCertificate, CaName};
 use dps_core::enrollment::{
     Attestation, EnrollmentGroup, EntryRef, GROUPS_OF_ONE_SUBJECT_MAX, GroupAttestation,
@@ -12,8 +13,8 @@ use dps_core::enrollment::{
 };
 use dps_core::entry_filter::EntryFilter;
 use dps_core::ports::{
-    AnchorsWanted, CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, HubDevice, HubWrite,
-    LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice, WriteError,
+    AnchorsWanted, CandidateGroups, ChainEntries, ChainWanted, Commit, HubDevice, HubWrite, LookUp,
+    RegistrationWrite, Store, StoreError, StoredHubDevice, WriteError, WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_core::x509::NameKey;
@@ -39,6 +40,7 @@ struct Content {
     hub_devices: BTreeMap<(IdScope, HubName, DeviceId), StoredHubDevice>,
     /// By their folded names.
     ca_certificates: BTreeMap<(IdScope, Box<str>), Arc<CaCertificate>>,
+    audit: VecDeque<(IdScope, AuditRecord)>,
 }
 
 impl MemoryStore {
@@ -141,12 +143,14 @@ impl Store for MemoryStore {
         &self,
         scope: &IdScope,
         id: &RegistrationId,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        let registrations = &mut self.content()?.registrations;
+        let mut content = self.content()?;
         let key = (scope.clone(), id.clone());
-        permits_deletion(&condition, registrations.get(&key).map(|stored| stored.etag.as_str()))?;
-        registrations.remove(&key);
+        let stored = content.registrations.get(&key).map(|stored| stored.etag.as_str());
+        permits_deletion(&order.condition, stored)?;
+        content.registrations.remove(&key);
+        content.note(scope, order, Action::Deleted, Subject::Registration(id.clone()), None);
         Ok(())
     }
 
@@ -154,20 +158,24 @@ impl Store for MemoryStore {
         &self,
         scope: &IdScope,
         mut enrollment: IndividualEnrollment,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
         let mut content = self.content()?;
         let key = (scope.clone(), enrollment.registration_id.clone());
         let stored = content.individual_enrollments.get(&key);
-        permits_put(&condition, stored.map(|stored| stored.settings.etag.as_str()))?;
+        permits_put(&order.condition, stored.map(|stored| stored.settings.etag.as_str()))?;
         if let Attestation::Signers(signers) = &enrollment.attestation {
             content.check_references(scope, signers)?;
         }
+        let action = written_over(stored.is_some());
+        let subject = Subject::Entry(EntryRef::Individual(enrollment.registration_id.clone()));
+        let etag = enrollment.settings.etag.clone();
         if let Some(stored) = stored {
             enrollment.registration_id = stored.registration_id.clone();
             enrollment.settings.created_at = stored.settings.created_at;
         }
         content.individual_enrollments.insert(key, Arc::new(enrollment));
+        content.note(scope, order, action, subject, Some(etag));
         Ok(())
     }
 
@@ -175,12 +183,15 @@ impl Store for MemoryStore {
         &self,
         scope: &IdScope,
         id: &RegistrationId,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        let enrollments = &mut self.content()?.individual_enrollments;
+        let mut content = self.content()?;
         let key = (scope.clone(), id.clone());
-        permits_deletion(&condition, enrollments.get(&key).map(|stored| stored.settings.etag.as_str()))?;
-        enrollments.remove(&key);
+        let stored = content.individual_enrollments.get(&key).map(|stored| stored.settings.etag.as_str());
+        permits_deletion(&order.condition, stored)?;
+        content.individual_enrollments.remove(&key);
+        let subject = Subject::Entry(EntryRef::Individual(id.clone()));
+        content.note(scope, order, Action::Deleted, subject, None);
         Ok(())
     }
 
@@ -210,12 +221,12 @@ impl Store for MemoryStore {
         &self,
         scope: &IdScope,
         mut group: EnrollmentGroup,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
         let mut content = self.content()?;
         let key = (scope.clone(), group.id.clone());
         let stored = content.enrollment_groups.get(&key);
-        permits_put(&condition, stored.map(|stored| stored.settings.etag.as_str()))?;
+        permits_put(&order.condition, stored.map(|stored| stored.settings.etag.as_str()))?;
         if let GroupAttestation::Signers(signers) = &group.attestation {
             content.check_references(scope, signers)?;
             content.check_anchors(scope, &group.id, signers)?;
@@ -236,11 +247,15 @@ impl Store for MemoryStore {
                 return Err(WriteError::TooManyPrefixedGroups(most));
             }
         }
+        let action = written_over(stored.is_some());
+        let (subject, etag) =
+            (Subject::Entry(EntryRef::Group(group.id.clone())), group.settings.etag.clone());
         if let Some(stored) = stored {
             group.id = stored.id.clone();
             group.settings.created_at = stored.settings.created_at;
         }
         content.enrollment_groups.insert(key, Arc::new(group));
+        content.note(scope, order, action, subject, Some(etag));
         Ok(())
     }
 
@@ -248,12 +263,14 @@ impl Store for MemoryStore {
         &self,
         scope: &IdScope,
         id: &EnrollmentGroupId,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        let groups = &mut self.content()?.enrollment_groups;
+        let mut content = self.content()?;
         let key = (scope.clone(), id.clone());
-        permits_deletion(&condition, groups.get(&key).map(|stored| stored.settings.etag.as_str()))?;
-        groups.remove(&key);
+        let stored = content.enrollment_groups.get(&key).map(|stored| stored.settings.etag.as_str());
+        permits_deletion(&order.condition, stored)?;
+        content.enrollment_groups.remove(&key);
+        content.note(scope, order, Action::Deleted, Subject::Entry(EntryRef::Group(id.clone())), None);
         Ok(())
     }
 
@@ -267,6 +284,18 @@ impl Store for MemoryStore {
         let content = self.content()?;
         let later = content.groups(scope).filter(|group| after.is_none_or(|after| group.id > *after));
         Ok(later.filter(|group| filter.takes_group(group)).take(limit as usize).cloned().collect())
+    }
+
+    async fn audit_records(
+        &self,
+        scope: &IdScope,
+        filter: &AuditFilter,
+        limit: u32,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        let content = self.content()?;
+        let of_scope = content.audit.iter().rev().filter(|(of, _)| of == scope);
+        let taken = of_scope.map(|(_, record)| record).filter(|record| filter.takes(record));
+        Ok(taken.take(limit as usize).cloned().collect())
     }
 
     async fn registrations_of_group(
@@ -354,12 +383,14 @@ impl Store for MemoryStore {
         &self,
         scope: &IdScope,
         mut certificate: CaCertificate,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
         let mut content = self.content()?;
         let key = (scope.clone(), certificate.name.folded().into());
         let stored = content.ca_certificates.get(&key);
-        permits_put(&condition, stored.map(|stored| stored.etag.as_str()))?;
+        permits_put(&order.condition, stored.map(|stored| stored.etag.as_str()))?;
+        let action = written_over(stored.is_some());
+        let (subject, etag) = (Subject::CaCertificate(certificate.name.clone()), certificate.etag.clone());
         match stored {
             Some(stored) => {
                 certificate.name = stored.name.clone();
@@ -371,6 +402,7 @@ impl Store for MemoryStore {
             None => {}
         }
         content.ca_certificates.insert(key, Arc::new(certificate));
+        content.note(scope, order, action, subject, Some(etag));
         Ok(())
     }
 
@@ -378,15 +410,19 @@ impl Store for MemoryStore {
         &self,
         scope: &IdScope,
         name: &CaName,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
         let mut content = self.content()?;
         let key = (scope.clone(), name.folded().into());
-        permits_deletion(&condition, content.ca_certificates.get(&key).map(|stored| stored.etag.as_str()))?;
+        permits_deletion(
+            &order.condition,
+            content.ca_certificates.get(&key).map(|stored| stored.etag.as_str()),
+        )?;
         if let Some(entry) = content.referrer(scope, name) {
             return Err(WriteError::CaCertificateInUse(entry));
         }
         content.ca_certificates.remove(&key);
+        content.note(scope, order, Action::Deleted, Subject::CaCertificate(name.clone()), None);
         Ok(())
     }
 }
@@ -419,7 +455,29 @@ fn anchors(signers: &Signers) -> Vec<Anchor> {
     }
 }
 
+/// What a put does.
+fn written_over(existed: bool) -> Action {
+    if existed { Action::Replaced } else { Action::Created }
+}
+
 impl Content {
+    /// Spec: DPS-AUDIT-1, DPS-AUDIT-3.
+    fn note(
+        &mut self,
+        scope: &IdScope,
+        order: WriteOrder,
+        action: Action,
+        subject: Subject,
+        etag: Option<ETag>,
+    ) {
+        let Some(author) = order.by else { return };
+        let number = self.audit.back().map_or(1, |(_, record)| record.number + 1);
+        if self.audit.len() as u64 >= AUDIT_RECORDS_MAX {
+            self.audit.pop_front();
+        }
+        self.audit.push_back((scope.clone(), AuditRecord { number, author: *author, action, subject, etag }));
+    }
+
     fn ca_certificates(&self, scope: &IdScope) -> impl Iterator<Item = &Arc<CaCertificate>> {
         self.ca_certificates.iter().filter(move |((of, _), _)| of == scope).map(|(_, ca)| ca)
     }

@@ -2,23 +2,21 @@
 //! DPS-X509-25.
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::anyhow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clap::{Args, Subcommand, ValueEnum};
-use dps_client::admin::{AdminEndpoint, AdminError};
+use clap::Subcommand;
 use dps_core::ca_certificate::CaName;
 use dps_core::x509::Certificate;
-use dps_proto::ids::IdScope;
 use serde_json::{Value, json};
 
-use crate::exit::{self, Failure};
+use crate::exit::Failure;
 use crate::explain::lines;
-use crate::{admin_option, argument, file_option};
+use crate::file_option;
+use crate::instance_option::{Instance, InstanceOptions, Output, failed};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -33,26 +31,26 @@ pub(crate) enum Command {
         #[arg(long)]
         verified: bool,
         #[command(flatten)]
-        service: ServiceOptions,
+        service: InstanceOptions,
     },
     /// List all CA certificates.
     List {
         #[command(flatten)]
-        service: ServiceOptions,
+        service: InstanceOptions,
     },
     /// Show one CA certificate.
     Show {
         /// Its name.
         name: CaName,
         #[command(flatten)]
-        service: ServiceOptions,
+        service: InstanceOptions,
     },
     /// Ask for the code that a proof of possession must have as its common name. Earlier codes become worthless.
     VerificationCode {
         /// Name of the CA certificate.
         name: CaName,
         #[command(flatten)]
-        service: ServiceOptions,
+        service: InstanceOptions,
     },
     /// Verify a CA certificate by a proof of possession.
     Verify {
@@ -62,46 +60,15 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         certificate: PathBuf,
         #[command(flatten)]
-        service: ServiceOptions,
+        service: InstanceOptions,
     },
     /// Delete a CA certificate that no enrollment refers to.
     Delete {
         /// Its name.
         name: CaName,
         #[command(flatten)]
-        service: ServiceOptions,
+        service: InstanceOptions,
     },
-}
-
-#[derive(Args)]
-pub(crate) struct ServiceOptions {
-    /// ID scope of the service instance [default: that of the running `harbormaster dev`].
-    #[arg(long, value_name = "ID")]
-    id_scope: Option<IdScope>,
-    /// Address of the admin listener [default: that of the running `harbormaster dev`].
-    #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT", value_parser = argument::socket_address, requires = "admin_token_file")]
-    admin: Option<SocketAddr>,
-    /// File with the admin token: admin-token of the data directory.
-    #[arg(long, env = "HARBORMASTER_ADMIN_TOKEN_FILE", value_name = "FILE", requires = "admin")]
-    admin_token_file: Option<PathBuf>,
-    /// How to print.
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people.
-    Text,
-    /// The admin API's own JSON.
-    Json,
-}
-
-/// The CA certificates of one instance.
-struct Instance {
-    endpoint: AdminEndpoint,
-    path: String,
-    output: Output,
 }
 
 pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
@@ -109,8 +76,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Create { name, certificate, verified, service } => {
             let body = json!({"certificate": read(&certificate)?, "isVerified": verified});
-            let instance = Instance::of(service)?;
-            let made = runtime.block_on(instance.endpoint.put(&instance.one(&name), &body));
+            let instance = Certificates::of(service)?;
+            let made = runtime.block_on(instance.0.endpoint.put(&instance.one(&name), &body));
             instance.show(&made.map_err(failed)?)?;
             if !verified {
                 writeln!(
@@ -120,20 +87,20 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
             }
         }
         Command::List { service } => {
-            let instance = Instance::of(service)?;
-            let all = runtime.block_on(instance.endpoint.get(&instance.path)).map_err(failed)?;
+            let instance = Certificates::of(service)?;
+            let all = runtime.block_on(instance.0.endpoint.get(&instance.all())).map_err(failed)?;
             instance.list(&all)?;
         }
         Command::Show { name, service } => {
-            let instance = Instance::of(service)?;
-            let found = runtime.block_on(instance.endpoint.get(&instance.one(&name)));
+            let instance = Certificates::of(service)?;
+            let found = runtime.block_on(instance.0.endpoint.get(&instance.one(&name)));
             instance.show(&found.map_err(failed)?)?;
         }
         Command::VerificationCode { name, service } => {
-            let instance = Instance::of(service)?;
+            let instance = Certificates::of(service)?;
             let path = format!("{}/verification-code", instance.one(&name));
-            let given = runtime.block_on(instance.endpoint.post(&path, &json!({}))).map_err(failed)?;
-            match instance.output {
+            let given = runtime.block_on(instance.0.endpoint.post(&path, &json!({}))).map_err(failed)?;
+            match instance.0.output {
                 Output::Json => writeln!(io::stdout(), "{given}")?,
                 Output::Text => {
                     writeln!(io::stdout(), "{}", given["verificationCode"].as_str().unwrap_or_default())?;
@@ -147,37 +114,38 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
         }
         Command::Verify { name, certificate, service } => {
             let body = json!({"certificate": read(&certificate)?});
-            let instance = Instance::of(service)?;
+            let instance = Certificates::of(service)?;
             let path = format!("{}/verify", instance.one(&name));
-            instance.show(&runtime.block_on(instance.endpoint.post(&path, &body)).map_err(failed)?)?;
+            instance.show(&runtime.block_on(instance.0.endpoint.post(&path, &body)).map_err(failed)?)?;
         }
         Command::Delete { name, service } => {
-            let instance = Instance::of(service)?;
-            runtime.block_on(instance.endpoint.delete(&instance.one(&name))).map_err(failed)?;
+            let instance = Certificates::of(service)?;
+            runtime.block_on(instance.0.endpoint.delete(&instance.one(&name))).map_err(failed)?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-impl Instance {
-    fn of(options: ServiceOptions) -> Result<Self, Failure> {
-        let ServiceOptions { id_scope, admin, admin_token_file, output } = options;
-        let found = admin_option::find(admin.zip(admin_token_file.as_deref()), id_scope.as_ref())?;
-        let id_scope = id_scope.map(|id_scope| id_scope.as_str().to_owned()).or(found.id_scope);
-        let id_scope = id_scope
-            .ok_or_else(|| Failure::usage(anyhow!("--id-scope: name the service instance of --admin")))?;
-        let path = format!("/admin/v1/id-scopes/{id_scope}/certificates");
-        Ok(Self { endpoint: found.endpoint, path, output })
+/// The CA certificates of one instance.
+struct Certificates(Instance);
+
+impl Certificates {
+    fn of(options: InstanceOptions) -> Result<Self, Failure> {
+        Instance::of(options).map(Self)
+    }
+
+    fn all(&self) -> String {
+        format!("{}/certificates", self.0.path)
     }
 
     /// A name needs no encoding.
     fn one(&self, name: &CaName) -> String {
-        format!("{}/{name}", self.path)
+        format!("{}/{name}", self.all())
     }
 
     fn show(&self, certificate: &Value) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        if self.output == Output::Json {
+        if self.0.output == Output::Json {
             return writeln!(out, "{certificate}");
         }
         let info = &certificate["info"];
@@ -205,7 +173,7 @@ impl Instance {
     }
 
     fn list(&self, all: &Value) -> io::Result<()> {
-        if self.output == Output::Json {
+        if self.0.output == Output::Json {
             return writeln!(io::stdout(), "{all}");
         }
         all.as_array().into_iter().flatten().try_for_each(|certificate| self.show(certificate))
@@ -222,21 +190,4 @@ fn read(file: &Path) -> Result<String, Failure> {
     let certificate =
         certificate.map_err(|why| Failure::usage(anyhow!("--certificate {}: it {why}", file.display())))?;
     Ok(STANDARD.encode(certificate.der()))
-}
-
-/// Spec: DPS-CLI-14.
-fn failed(why: AdminError) -> Failure {
-    let code = match &why {
-        AdminError::Refused { status, .. } => match status.as_u16() {
-            401 => exit::NOT_ALLOWED,
-            404 => exit::NOT_FOUND,
-            409 => exit::EXISTS,
-            412 => exit::CHANGED,
-            503 => exit::UNAVAILABLE,
-            _ => exit::FAILED,
-        },
-        AdminError::Unreachable(..) | AdminError::TimedOut(_) => exit::UNAVAILABLE,
-        AdminError::Http(..) | AdminError::Body(..) | AdminError::Request(_) => exit::FAILED,
-    };
-    Failure { code, why: why.into() }
 }

@@ -6,6 +6,7 @@
 mod activation;
 mod admin_option;
 mod argument;
+mod audit;
 mod certificate;
 mod completions;
 mod config;
@@ -18,6 +19,7 @@ mod dry_run;
 mod exit;
 mod explain;
 mod file_option;
+mod instance_option;
 mod invocation;
 mod key_option;
 mod likeness;
@@ -73,6 +75,8 @@ enum Command {
     /// Manage the CA certificates of a service instance, which groups may refer to.
     #[command(subcommand)]
     Certificate(certificate::Command),
+    /// Who changed what, and when: entries, records and CA certificates, newest first.
+    Audit(audit::AuditOptions),
     /// Make and look at certificates, for a desk or a factory line.
     #[command(subcommand)]
     Pki(pki::Command),
@@ -122,6 +126,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Enrollment(command) => manage::enrollment::run(command),
         Command::EnrollmentGroup(command) => manage::enrollment_group::run(command),
         Command::Certificate(command) => certificate::run(command),
+        Command::Audit(options) => audit::run(options),
         Command::Pki(command) => pki::run(command),
         Command::Registration(command) => manage::registration::run(command),
         Command::Explain(options) => explain::run(options),

@@ -66,26 +66,27 @@ impl Desk {
 
     pub(crate) fn put_individual(&self, mut enrollment: IndividualEnrollment) {
         enrollment.settings.etag = self.etag();
-        drive(self.store.put_individual_enrollment(&scope(), enrollment, Condition::Always)).unwrap();
+        drive(self.store.put_individual_enrollment(&scope(), enrollment, Condition::Always.into())).unwrap();
     }
 
     pub(crate) fn put_group(&self, mut group: EnrollmentGroup) {
         group.settings.etag = self.etag();
-        drive(self.store.put_enrollment_group(&scope(), group, Condition::Always)).unwrap();
+        drive(self.store.put_enrollment_group(&scope(), group, Condition::Always.into())).unwrap();
     }
 
     pub(crate) fn delete_individual(&self, id: &str) {
         let id = id.parse().unwrap();
-        drive(self.store.delete_individual_enrollment(&scope(), &id, Condition::Always)).unwrap();
+        drive(self.store.delete_individual_enrollment(&scope(), &id, Condition::Always.into())).unwrap();
     }
 
     pub(crate) fn delete_group(&self, id: &str) {
         let id = id.parse().unwrap();
-        drive(self.store.delete_enrollment_group(&scope(), &id, Condition::Always)).unwrap();
+        drive(self.store.delete_enrollment_group(&scope(), &id, Condition::Always.into())).unwrap();
     }
 
     pub(crate) fn delete_record(&self, id: &str) {
-        drive(self.store.delete_registration(&scope(), &id.parse().unwrap(), Condition::Always)).unwrap();
+        drive(self.store.delete_registration(&scope(), &id.parse().unwrap(), Condition::Always.into()))
+            .unwrap();
     }
 
     fn etag(&self) -> ETag {

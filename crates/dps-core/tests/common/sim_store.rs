@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
 use async_trait::async_trait;
+use dps_core::audit::{AuditFilter, AuditRecord};
 use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
 use dps_core::entry_filter::EntryFilter;
 use dps_core::ports::{
-    CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, LookUp, RegistrationWrite, Store,
-    StoreError, StoredHubDevice, WriteError,
+    CandidateGroups, ChainEntries, ChainWanted, Commit, LookUp, RegistrationWrite, Store, StoreError,
+    StoredHubDevice, WriteError, WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -322,27 +323,27 @@ impl Store for SimStore {
         &self,
         scope: &IdScope,
         id: &RegistrationId,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        self.write(|inner| inner.volatile.delete_registration(scope, id, &condition)).await?
+        self.write(|inner| inner.volatile.delete_registration(scope, id, &order.condition)).await?
     }
 
     async fn put_individual_enrollment(
         &self,
         scope: &IdScope,
         enrollment: IndividualEnrollment,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        self.write(|inner| inner.volatile.put_individual(scope, enrollment, &condition)).await?
+        self.write(|inner| inner.volatile.put_individual(scope, enrollment, &order.condition)).await?
     }
 
     async fn delete_individual_enrollment(
         &self,
         scope: &IdScope,
         id: &RegistrationId,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        self.write(|inner| inner.volatile.delete_individual(scope, id, &condition)).await?
+        self.write(|inner| inner.volatile.delete_individual(scope, id, &order.condition)).await?
     }
 
     async fn enrollment_group(
@@ -357,18 +358,18 @@ impl Store for SimStore {
         &self,
         scope: &IdScope,
         group: EnrollmentGroup,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        self.write(|inner| inner.volatile.put_group(scope, group, &condition)).await?
+        self.write(|inner| inner.volatile.put_group(scope, group, &order.condition)).await?
     }
 
     async fn delete_enrollment_group(
         &self,
         scope: &IdScope,
         id: &EnrollmentGroupId,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        self.write(|inner| inner.volatile.delete_group(scope, id, &condition)).await?
+        self.write(|inner| inner.volatile.delete_group(scope, id, &order.condition)).await?
     }
 
     async fn individual_enrollments(
@@ -401,6 +402,16 @@ impl Store for SimStore {
             taken.take(limit as usize).map(|(_, group)| Arc::clone(group)).collect()
         })
         .await
+    }
+
+    /// No decision depends on them, so the model keeps none.
+    async fn audit_records(
+        &self,
+        _: &IdScope,
+        _: &AuditFilter,
+        _: u32,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        Err(StoreError::Unavailable("the model store keeps no audit".to_owned()))
     }
 
     async fn registrations_of_group(
@@ -459,17 +470,17 @@ impl Store for SimStore {
         &self,
         scope: &IdScope,
         certificate: CaCertificate,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        self.write(|inner| inner.volatile.put_ca_certificate(scope, certificate, &condition)).await?
+        self.write(|inner| inner.volatile.put_ca_certificate(scope, certificate, &order.condition)).await?
     }
 
     async fn delete_ca_certificate(
         &self,
         scope: &IdScope,
         name: &CaName,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        self.write(|inner| inner.volatile.delete_ca_certificate(scope, name, &condition)).await?
+        self.write(|inner| inner.volatile.delete_ca_certificate(scope, name, &order.condition)).await?
     }
 }

@@ -26,7 +26,7 @@ fn uploaded(desk: &Desk, name: &str, certificate: &Arc<Certificate>, is_verified
 
 fn upload(desk: &Desk, name: &str, certificate: &Arc<Certificate>, is_verified: bool) {
     let ca = uploaded(desk, name, certificate, is_verified);
-    drive(desk.store.put_ca_certificate(&scope(), ca, Condition::Always)).unwrap();
+    drive(desk.store.put_ca_certificate(&scope(), ca, Condition::Always.into())).unwrap();
 }
 
 /// DPS-X509-9

@@ -61,7 +61,7 @@ impl World {
         let (entry, how) = self.drawn_settings(entry, enabled);
         let store = Arc::clone(&self.store);
         let task = self.tasks.spawn(async move {
-            Done::Enrolled(store.put_enrollment_group(&scope(), entry, Condition::Always).await)
+            Done::Enrolled(store.put_enrollment_group(&scope(), entry, Condition::Always.into()).await)
         });
         self.note(&format!("{task:?} writes group {name}, {how}"));
     }
@@ -77,7 +77,7 @@ impl World {
         let (entry, how) = self.drawn_settings(entry, enabled);
         let store = Arc::clone(&self.store);
         let task = self.tasks.spawn(async move {
-            Done::Enrolled(store.put_individual_enrollment(&scope(), entry, Condition::Always).await)
+            Done::Enrolled(store.put_individual_enrollment(&scope(), entry, Condition::Always.into()).await)
         });
         self.note(&format!("{task:?} writes individual enrollment {name}, {how}"));
     }
@@ -105,7 +105,7 @@ impl World {
         let store = Arc::clone(&self.store);
         let task = self.tasks.spawn(async move {
             let id = name.parse().unwrap();
-            Done::Enrolled(store.delete_enrollment_group(&scope(), &id, Condition::Always).await)
+            Done::Enrolled(store.delete_enrollment_group(&scope(), &id, Condition::Always.into()).await)
         });
         self.note(&format!("{task:?} deletes group {name}"));
     }
@@ -113,7 +113,7 @@ impl World {
     pub(crate) fn delete_individual(&mut self, device: usize) {
         let (store, id) = (Arc::clone(&self.store), self.devices[device].id());
         let task = self.tasks.spawn(async move {
-            Done::Enrolled(store.delete_individual_enrollment(&scope(), &id, Condition::Always).await)
+            Done::Enrolled(store.delete_individual_enrollment(&scope(), &id, Condition::Always.into()).await)
         });
         self.note(&format!("{task:?} deletes individual enrollment {}", self.devices[device].name));
     }
@@ -123,7 +123,7 @@ impl World {
         self.devices[device].begin_anew();
         self.devices[device].deletions += 1;
         let task = self.tasks.spawn(async move {
-            let result = store.delete_registration(&scope(), &id, Condition::Always).await;
+            let result = store.delete_registration(&scope(), &id, Condition::Always.into()).await;
             Done::Deleted { device, result }
         });
         self.note(&format!("{task:?} deletes the record of {}", self.devices[device].name));

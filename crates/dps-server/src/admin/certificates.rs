@@ -97,7 +97,7 @@ async fn upload(
         }
     };
     let ca = CaCertificate::uploaded(name.clone(), certificate, is_verified, admin.moments.moment());
-    match admin.store.put_ca_certificate(&scope, ca, condition).await {
+    match admin.store.put_ca_certificate(&scope, ca, admin.order(condition)).await {
         Ok(()) => {
             tracing::info!(id_scope = %scope, %name, is_verified, "CA certificate uploaded");
             Ok(Json(describe(&*find(&admin, &scope, &name).await?)).into_response())
@@ -122,7 +122,7 @@ async fn delete(
         given if given.fits(&current.etag) => Condition::IfMatches(current.etag.clone()),
         IfMatch::Tag(_) => return Err(Refused::Changed),
     };
-    admin.store.delete_ca_certificate(&scope, &name, condition).await?;
+    admin.store.delete_ca_certificate(&scope, &name, admin.order(condition)).await?;
     tracing::info!(id_scope = %scope, %name, "CA certificate deleted");
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -183,7 +183,7 @@ async fn change(
         let current = find(admin, scope, name).await?;
         let new = to(&current)?;
         let condition = Condition::IfMatches(current.etag.clone());
-        match admin.store.put_ca_certificate(scope, new.clone(), condition).await {
+        match admin.store.put_ca_certificate(scope, new.clone(), admin.order(condition)).await {
             Ok(()) => return Ok(new),
             Err(WriteError::Changed | WriteError::Missing) => {}
             Err(why) => return Err(why.into()),

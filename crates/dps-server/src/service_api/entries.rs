@@ -1,8 +1,9 @@
 //! Individual enrollments and groups: read, write, delete. Spec: DPS-SERVICE-7 to DPS-SERVICE-13, DPS-SERVICE-17.
 
+use dps_core::audit::Author;
 use dps_core::enrollment::EntryRef;
 use dps_core::instance::ServiceInstance;
-use dps_core::ports::{Condition, Store, StoreError, WriteError};
+use dps_core::ports::{Condition, Store, StoreError, WriteError, WriteOrder};
 use dps_core::registration::Registration;
 use serde_json::Value;
 
@@ -20,6 +21,8 @@ pub(super) struct Entries<'s> {
     pub(super) store: &'s dyn Store,
     pub(super) instance: &'s ServiceInstance,
     pub(super) moments: &'s dyn Moments,
+    /// Whom the audit names for what is written.
+    pub(super) author: Author,
 }
 
 impl Entries<'_> {
@@ -92,9 +95,10 @@ impl Entries<'_> {
         let current = current.ok_or_else(|| ServiceFault::NoEntry(name.clone()))?;
         let condition = delete_condition(if_match, &current.settings().etag)?;
         let (store, scope) = (self.store, &self.instance.id_scope);
+        let order = WriteOrder::by(self.author.clone(), condition);
         let deleted = match name {
-            EntryRef::Individual(id) => store.delete_individual_enrollment(scope, id, condition).await,
-            EntryRef::Group(id) => store.delete_enrollment_group(scope, id, condition).await,
+            EntryRef::Individual(id) => store.delete_individual_enrollment(scope, id, order).await,
+            EntryRef::Group(id) => store.delete_enrollment_group(scope, id, order).await,
         };
         deleted.map_err(|why| delete_fault(why, ServiceFault::NoEntry(name.clone())))
     }
@@ -121,11 +125,12 @@ impl Entries<'_> {
 
     async fn put(&self, entry: EnrollmentEntry, condition: Condition) -> Result<(), WriteError> {
         let scope = &self.instance.id_scope;
+        let order = WriteOrder::by(self.author.clone(), condition);
         match entry {
             EnrollmentEntry::Individual(entry) => {
-                self.store.put_individual_enrollment(scope, entry, condition).await
+                self.store.put_individual_enrollment(scope, entry, order).await
             }
-            EnrollmentEntry::Group(group) => self.store.put_enrollment_group(scope, group, condition).await,
+            EnrollmentEntry::Group(group) => self.store.put_enrollment_group(scope, group, order).await,
         }
     }
 

@@ -14,9 +14,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dps_core::access;
+use dps_core::audit::{Author, Principal};
 use dps_core::enrollment::EntryRef;
 use dps_core::instance::ServiceInstance;
-use dps_core::ports::Store;
+use dps_core::ports::{Store, WriteOrder};
 use dps_proto::body::{ErrorBody, to_bytes};
 use dps_proto::code::TrackingId;
 use dps_proto::date;
@@ -101,7 +102,11 @@ impl ServiceApi {
         let within = self.front_end.limits.request_within;
         let mut body = RequestBody::new(&head.headers, body, within);
         // The body has the same time, and says more where it is late.
-        let done = timeout_at(Instant::now() + within, self.ask(head, &mut body, &mut progress)).await;
+        let done = timeout_at(
+            Instant::now() + within,
+            self.ask(head, &mut body, (peer, tracking_id), &mut progress),
+        )
+        .await;
         let done = done.unwrap_or(Err(ServiceFault::TimedOut));
         let is_overloaded = matches!(done, Err(ServiceFault::Throttled(_) | ServiceFault::TimedOut));
         let mut response = match done {
@@ -133,6 +138,7 @@ impl ServiceApi {
         &'a self,
         head: &Parts,
         body: &mut RequestBody<B>,
+        (peer, tracking_id): (Peer, TrackingId),
         progress: &mut Progress<'a>,
     ) -> Result<Done, ServiceFault>
     where
@@ -157,7 +163,13 @@ impl ServiceApi {
         progress.policy = Some(&policy.name);
 
         let (store, moments) = (&*self.store, &*self.front_end.moments);
-        let entries = Entries { store, instance, moments };
+        let author = Author {
+            principal: Principal::Policy(policy.name.clone()),
+            address: Some(peer.address.ip()),
+            tracking_id: Some(tracking_id.guid()),
+            at: now,
+        };
+        let entries = Entries { store, instance, moments, author };
         let if_match = IfMatch::of(&head.headers);
         let list = async |body: &mut RequestBody<B>, listed: Listed<'_>| {
             let query = Query::read(&body.json(&head.headers, BODY_BYTES_MAX, None).await?)?;
@@ -192,7 +204,7 @@ impl ServiceApi {
             }
             Route::Record(id, RecordAction::Read) => self.read_record(instance, id).await.map(Done::Json),
             Route::Record(id, RecordAction::Delete) => {
-                self.delete_record(instance, id, &if_match).await.map(|()| Done::Deleted)
+                self.delete_record(&entries, id, &if_match).await.map(|()| Done::Deleted)
             }
             Route::IndividualEnrollments => list(body, Listed::IndividualEnrollments).await,
             Route::EnrollmentGroups => list(body, Listed::EnrollmentGroups).await,
@@ -211,14 +223,14 @@ impl ServiceApi {
 
     async fn delete_record(
         &self,
-        instance: &ServiceInstance,
+        Entries { instance, author, .. }: &Entries<'_>,
         id: &RegistrationId,
         if_match: &IfMatch,
     ) -> Result<(), ServiceFault> {
         let found = self.store.look_up(&instance.id_scope, id).await?;
         let current = found.registration.ok_or(ServiceFault::NoRecord)?;
-        let condition = delete_condition(if_match, &current.etag)?;
-        let deleted = self.store.delete_registration(&instance.id_scope, id, condition).await;
+        let order = WriteOrder::by(author.clone(), delete_condition(if_match, &current.etag)?);
+        let deleted = self.store.delete_registration(&instance.id_scope, id, order).await;
         deleted.map_err(|why| delete_fault(why, ServiceFault::NoRecord))
     }
 

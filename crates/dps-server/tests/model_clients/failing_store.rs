@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
+use dps_core::audit::{AuditFilter, AuditRecord};
 use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{EnrollmentGroup, IndividualEnrollment};
 use dps_core::entry_filter::EntryFilter;
 use dps_core::ports::{
-    CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, LookUp, RegistrationWrite, Store,
-    StoreError, StoredHubDevice, WriteError,
+    CandidateGroups, ChainEntries, ChainWanted, Commit, LookUp, RegistrationWrite, Store, StoreError,
+    StoredHubDevice, WriteError, WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -59,27 +60,27 @@ impl Store for FailingStore {
         &self,
         scope: &IdScope,
         id: &RegistrationId,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        self.inner.delete_registration(scope, id, condition).await
+        self.inner.delete_registration(scope, id, order).await
     }
 
     async fn put_individual_enrollment(
         &self,
         scope: &IdScope,
         enrollment: IndividualEnrollment,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        self.inner.put_individual_enrollment(scope, enrollment, condition).await
+        self.inner.put_individual_enrollment(scope, enrollment, order).await
     }
 
     async fn delete_individual_enrollment(
         &self,
         scope: &IdScope,
         id: &RegistrationId,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        self.inner.delete_individual_enrollment(scope, id, condition).await
+        self.inner.delete_individual_enrollment(scope, id, order).await
     }
 
     async fn enrollment_group(
@@ -94,18 +95,18 @@ impl Store for FailingStore {
         &self,
         scope: &IdScope,
         group: EnrollmentGroup,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        self.inner.put_enrollment_group(scope, group, condition).await
+        self.inner.put_enrollment_group(scope, group, order).await
     }
 
     async fn delete_enrollment_group(
         &self,
         scope: &IdScope,
         id: &EnrollmentGroupId,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        self.inner.delete_enrollment_group(scope, id, condition).await
+        self.inner.delete_enrollment_group(scope, id, order).await
     }
 
     async fn individual_enrollments(
@@ -126,6 +127,15 @@ impl Store for FailingStore {
         limit: u32,
     ) -> Result<Vec<Arc<EnrollmentGroup>>, StoreError> {
         self.inner.enrollment_groups(scope, filter, after, limit).await
+    }
+
+    async fn audit_records(
+        &self,
+        scope: &IdScope,
+        filter: &AuditFilter,
+        limit: u32,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        self.inner.audit_records(scope, filter, limit).await
     }
 
     async fn registrations_of_group(
@@ -169,17 +179,17 @@ impl Store for FailingStore {
         &self,
         scope: &IdScope,
         certificate: CaCertificate,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        self.inner.put_ca_certificate(scope, certificate, condition).await
+        self.inner.put_ca_certificate(scope, certificate, order).await
     }
 
     async fn delete_ca_certificate(
         &self,
         scope: &IdScope,
         name: &CaName,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
-        self.inner.delete_ca_certificate(scope, name, condition).await
+        self.inner.delete_ca_certificate(scope, name, order).await
     }
 }

@@ -147,7 +147,7 @@ impl Service {
             ..group(GROUPS, status)
         };
         for group in with_keys.chain([plant]) {
-            let put = store.put_enrollment_group(&scope, group, Condition::Always);
+            let put = store.put_enrollment_group(&scope, group, Condition::Always.into());
             // The memory store never waits.
             let mut put = std::pin::pin!(put);
             let polled = put.as_mut().poll(&mut Context::from_waker(Waker::noop()));

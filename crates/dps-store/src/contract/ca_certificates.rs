@@ -39,20 +39,22 @@ async fn a_ca_certificate_comes_back_as_it_was_written(store: Arc<dyn Store>) {
 async fn ca_certificates_are_written_on_conditions(store: Arc<dyn Store>) {
     let certificate = certificate("Plant CA");
     for (condition, where_none, where_one, deletion) in conditions("c1") {
-        let _ = store.delete_ca_certificate(&scope(), &"p".parse().unwrap(), Condition::Always).await;
+        let _ = store.delete_ca_certificate(&scope(), &"p".parse().unwrap(), Condition::Always.into()).await;
         let put = async |number| {
             let ca = ca("P", &certificate, number);
-            store.put_ca_certificate(&scope(), ca, condition.clone()).await
+            store.put_ca_certificate(&scope(), ca, condition.clone().into()).await
         };
         assert_eq!(outcome(&put(2).await), where_none, "{condition:?}");
         put_ca(&*store, ca("p", &certificate, 1)).await;
         assert_eq!(outcome(&put(2).await), where_one, "{condition:?}");
         put_ca(&*store, ca("p", &certificate, 1)).await;
-        let deleted = store.delete_ca_certificate(&scope(), &"P".parse().unwrap(), condition.clone()).await;
+        let deleted =
+            store.delete_ca_certificate(&scope(), &"P".parse().unwrap(), condition.clone().into()).await;
         assert_eq!(outcome(&deleted), deletion, "{condition:?}");
     }
-    let _ = store.delete_ca_certificate(&scope(), &"p".parse().unwrap(), Condition::Always).await;
-    let deleted = store.delete_ca_certificate(&scope(), &"p".parse().unwrap(), Condition::Always).await;
+    let _ = store.delete_ca_certificate(&scope(), &"p".parse().unwrap(), Condition::Always.into()).await;
+    let deleted =
+        store.delete_ca_certificate(&scope(), &"p".parse().unwrap(), Condition::Always.into()).await;
     assert_eq!(outcome(&deleted), "missing");
 }
 
@@ -66,7 +68,7 @@ async fn ca_certificates_are_listed_by_name_and_each_write_is_seen_at_once(store
         put_ca(&*store, ca(name, &certificate, 1)).await;
         assert_eq!(names(all(&*store).await), seen);
     }
-    store.delete_ca_certificate(&scope(), &"a".parse().unwrap(), Condition::Always).await.unwrap();
+    store.delete_ca_certificate(&scope(), &"a".parse().unwrap(), Condition::Always.into()).await.unwrap();
     assert_eq!(names(all(&*store).await), ["b"]);
 }
 
@@ -76,7 +78,8 @@ async fn one_ca_certificate_too_many_is_refused(store: Arc<dyn Store>) {
     for number in 0..CA_CERTIFICATES_MAX {
         put_ca(&*store, ca(&format!("ca-{number}"), &certificate, 1)).await;
     }
-    let more = store.put_ca_certificate(&scope(), ca("more", &certificate, 1), Condition::Always).await;
+    let more =
+        store.put_ca_certificate(&scope(), ca("more", &certificate, 1), Condition::Always.into()).await;
     assert!(matches!(more, Err(WriteError::TooManyCaCertificates(CA_CERTIFICATES_MAX))), "{more:?}");
     put_ca(&*store, ca("CA-7", &certificate, 2)).await;
     assert_eq!(all(&*store).await.len(), CA_CERTIFICATES_MAX);
@@ -94,14 +97,15 @@ async fn a_ca_certificate_that_an_entry_refers_to_stays(store: Arc<dyn Store>) {
     let device = EntryRef::Individual(device("Device-1"));
     let line = EntryRef::Group(group_id("Line"));
     for (name, holder) in [("one", &line), ("TWO", &line), ("Three", &device)] {
-        let refused = store.delete_ca_certificate(&scope(), &name.parse().unwrap(), Condition::Always).await;
+        let refused =
+            store.delete_ca_certificate(&scope(), &name.parse().unwrap(), Condition::Always.into()).await;
         assert!(
             matches!(&refused, Err(WriteError::CaCertificateInUse(entry)) if entry == holder),
             "{refused:?}"
         );
     }
     put_group(&*store, group("Line", 2)).await;
-    store.delete_ca_certificate(&scope(), &"one".parse().unwrap(), Condition::Always).await.unwrap();
+    store.delete_ca_certificate(&scope(), &"one".parse().unwrap(), Condition::Always.into()).await.unwrap();
 }
 
 /// DPS-X509-25
@@ -109,7 +113,7 @@ async fn an_entry_refers_to_no_ca_certificate_that_is_not_there(store: Arc<dyn S
     put_ca(&*store, ca("one", &certificate("Plant CA"), 1)).await;
     let references = ca_references("one", Some("Two"));
     let group = signed_group("Line", references.clone(), 1);
-    let refused = store.put_enrollment_group(&scope(), group, Condition::Always).await;
+    let refused = store.put_enrollment_group(&scope(), group, Condition::Always.into()).await;
     assert!(
         matches!(&refused, Err(WriteError::NoSuchCaCertificate(name)) if name.as_str() == "Two"),
         "{refused:?}"
@@ -117,7 +121,7 @@ async fn an_entry_refers_to_no_ca_certificate_that_is_not_there(store: Arc<dyn S
     assert!(store.enrollment_group(&scope(), &group_id("line")).await.unwrap().is_none());
     let attestation = Attestation::Signers(references);
     let device = IndividualEnrollment { attestation, ..enrollment("Device-1", 1) };
-    let refused = store.put_individual_enrollment(&scope(), device, Condition::Always).await;
+    let refused = store.put_individual_enrollment(&scope(), device, Condition::Always.into()).await;
     assert_eq!(outcome(&refused), "no such CA");
 }
 
@@ -126,9 +130,9 @@ async fn ca_certificates_of_two_id_scopes_never_meet(store: Arc<dyn Store>) {
     put_ca(&*store, ca("one", &certificate("Plant CA"), 1)).await;
     assert!(store.ca_certificates(&other_scope()).await.unwrap().is_empty());
     let name = "one".parse().unwrap();
-    let deleted = store.delete_ca_certificate(&other_scope(), &name, Condition::Always).await;
+    let deleted = store.delete_ca_certificate(&other_scope(), &name, Condition::Always.into()).await;
     assert_eq!(outcome(&deleted), "missing");
     let group = signed_group("Line", ca_references("one", None), 1);
-    let refused = store.put_enrollment_group(&other_scope(), group, Condition::Always).await;
+    let refused = store.put_enrollment_group(&other_scope(), group, Condition::Always.into()).await;
     assert_eq!(outcome(&refused), "no such CA");
 }

@@ -83,7 +83,7 @@ async fn a_group_is_found_by_what_it_was_last_written_with(store: Arc<dyn Store>
     put_group(&*store, group("line", 2)).await;
     assert_eq!(found(&*store, &wanted(&[&old, &new])).await.1.len(), 0);
     put_group(&*store, signed_group("line", Signers::Certificates(pair(&new, None)), 3)).await;
-    store.delete_enrollment_group(&scope(), &group_id("line"), Condition::Always).await.unwrap();
+    store.delete_enrollment_group(&scope(), &group_id("line"), Condition::Always.into()).await.unwrap();
     assert_eq!(found(&*store, &wanted(&[&old, &new])).await.1.len(), 0);
 }
 
@@ -124,8 +124,9 @@ async fn groups_of_one_subject_are_limited_and_a_refused_one_is_unchanged(store:
     }
     put_group(&*store, signed_group("more", signers(&other), 1)).await;
     for asked in [signers(&plant), Signers::Certificates(pair(&certificate("third"), Some(&plant)))] {
-        let refused =
-            store.put_enrollment_group(&scope(), signed_group("more", asked, 2), Condition::Always).await;
+        let refused = store
+            .put_enrollment_group(&scope(), signed_group("more", asked, 2), Condition::Always.into())
+            .await;
         assert!(
             matches!(refused, Err(WriteError::TooManyGroupsOfOneSubject(GROUPS_OF_ONE_SUBJECT_MAX))),
             "{refused:?}"
@@ -133,7 +134,7 @@ async fn groups_of_one_subject_are_limited_and_a_refused_one_is_unchanged(store:
         assert_eq!(found(&*store, &wanted(&[&other])).await.1, ["more"]);
     }
     put_group(&*store, signed_group("g3", signers(&plant), 9)).await;
-    store.delete_enrollment_group(&scope(), &group_id("g5"), Condition::Always).await.unwrap();
+    store.delete_enrollment_group(&scope(), &group_id("g5"), Condition::Always.into()).await.unwrap();
     put_group(&*store, signed_group("more", signers(&plant), 3)).await;
     assert_eq!(found(&*store, &wanted(&[&plant])).await.1.len(), GROUPS_OF_ONE_SUBJECT_MAX);
 }

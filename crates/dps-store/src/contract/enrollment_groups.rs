@@ -70,13 +70,13 @@ async fn a_replaced_group_keeps_its_first_spelling_and_its_creation_and_nothing_
 /// DPS-STORE-10
 async fn a_group_is_written_only_on_its_condition(store: Arc<dyn Store>) {
     for (condition, where_none_is, where_one_is, _) in conditions("e1") {
-        let _ = store.delete_enrollment_group(&scope(), &group_id("g"), Condition::Always).await;
-        let written = store.put_enrollment_group(&scope(), group("g", 2), condition.clone()).await;
+        let _ = store.delete_enrollment_group(&scope(), &group_id("g"), Condition::Always.into()).await;
+        let written = store.put_enrollment_group(&scope(), group("g", 2), condition.clone().into()).await;
         assert_eq!(outcome(&written), where_none_is, "{condition:?}");
         assert_eq!(find(&*store, "g").await.is_some(), written.is_ok(), "{condition:?}");
 
         put_group(&*store, group("g", 1)).await;
-        let written = store.put_enrollment_group(&scope(), group("G", 2), condition.clone()).await;
+        let written = store.put_enrollment_group(&scope(), group("G", 2), condition.clone().into()).await;
         assert_eq!(outcome(&written), where_one_is, "{condition:?}");
         let expected = if written.is_ok() { "e2" } else { "e1" };
         assert_eq!(find(&*store, "g").await.unwrap().settings.etag, etag(expected), "{condition:?}");
@@ -86,13 +86,13 @@ async fn a_group_is_written_only_on_its_condition(store: Arc<dyn Store>) {
 /// DPS-STORE-10
 async fn a_group_is_deleted_only_on_its_condition(store: Arc<dyn Store>) {
     for (condition, .., deletion) in conditions("e1") {
-        let deleted = store.delete_enrollment_group(&scope(), &group_id("g"), condition.clone()).await;
+        let deleted = store.delete_enrollment_group(&scope(), &group_id("g"), condition.clone().into()).await;
         assert_eq!(outcome(&deleted), "missing", "{condition:?}");
         put_group(&*store, group("g", 1)).await;
-        let deleted = store.delete_enrollment_group(&scope(), &group_id("G"), condition.clone()).await;
+        let deleted = store.delete_enrollment_group(&scope(), &group_id("G"), condition.clone().into()).await;
         assert_eq!(outcome(&deleted), deletion, "{condition:?}");
         assert_eq!(find(&*store, "g").await.is_none(), deleted.is_ok(), "{condition:?}");
-        let _ = store.delete_enrollment_group(&scope(), &group_id("g"), Condition::Always).await;
+        let _ = store.delete_enrollment_group(&scope(), &group_id("g"), Condition::Always.into()).await;
     }
 }
 
@@ -104,10 +104,10 @@ async fn groups_of_two_id_scopes_never_meet(store: Arc<dyn Store>) {
     assert!(store.enrollment_group(&theirs, &group_id("Line")).await.unwrap().is_none());
     let found = store.candidate_groups(&theirs, &device("d")).await.unwrap();
     assert!(found.open.is_empty() && found.prefixed.is_empty());
-    let deleted = store.delete_enrollment_group(&theirs, &group_id("Line"), Condition::Always).await;
+    let deleted = store.delete_enrollment_group(&theirs, &group_id("Line"), Condition::Always.into()).await;
     assert_eq!(outcome(&deleted), "missing");
 
-    store.put_enrollment_group(&theirs, group("line", 3), Condition::IfAbsent).await.unwrap();
+    store.put_enrollment_group(&theirs, group("line", 3), Condition::IfAbsent.into()).await.unwrap();
     same(find(&*store, "Line").await, &group("Line", 1));
     let found = store.candidate_groups(&theirs, &device("d")).await.unwrap();
     assert_eq!((names(&found.open), names(&found.prefixed)), (vec!["line"], vec![]));
@@ -200,7 +200,7 @@ async fn a_group_that_was_deleted_is_no_candidate(store: Arc<dyn Store>) {
         let found = candidates(&*store, "d").await;
         assert_eq!((found.open.len(), found.prefixed.len()), (1, 1));
         for id in ["open", "prefixed"] {
-            store.delete_enrollment_group(&scope(), &group_id(id), Condition::Always).await.unwrap();
+            store.delete_enrollment_group(&scope(), &group_id(id), Condition::Always.into()).await.unwrap();
         }
         let found = candidates(&*store, "d").await;
         assert_eq!((found.open.len(), found.prefixed.len()), (0, 0));

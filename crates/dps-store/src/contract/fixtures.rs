@@ -143,7 +143,7 @@ pub(crate) fn ca(name: &str, certificate: &Arc<Certificate>, number: u32) -> CaC
 }
 
 pub(crate) async fn put_ca(store: &dyn Store, ca: CaCertificate) {
-    store.put_ca_certificate(&scope(), ca, Condition::Always).await.unwrap();
+    store.put_ca_certificate(&scope(), ca, Condition::Always.into()).await.unwrap();
 }
 
 /// A group without a prefix.
@@ -213,11 +213,11 @@ pub(crate) fn with_devices(mut write: RegistrationWrite, devices: Vec<HubDevice>
 }
 
 pub(crate) async fn put(store: &dyn Store, enrollment: IndividualEnrollment) {
-    store.put_individual_enrollment(&scope(), enrollment, Condition::Always).await.unwrap();
+    store.put_individual_enrollment(&scope(), enrollment, Condition::Always.into()).await.unwrap();
 }
 
 pub(crate) async fn put_group(store: &dyn Store, group: EnrollmentGroup) {
-    store.put_enrollment_group(&scope(), group, Condition::Always).await.unwrap();
+    store.put_enrollment_group(&scope(), group, Condition::Always.into()).await.unwrap();
 }
 
 #[track_caller]

@@ -34,13 +34,13 @@ async fn open_groups(store: &dyn Store) -> usize {
 async fn one_group_without_prefix_too_many_is_refused_with_advice(store: Arc<dyn Store>) {
     fill(&store).await;
     let refused =
-        store.put_enrollment_group(&scope(), group("more", 1), Condition::Always).await.unwrap_err();
+        store.put_enrollment_group(&scope(), group("more", 1), Condition::Always.into()).await.unwrap_err();
     assert!(matches!(refused, WriteError::TooManyOpenGroups(OPEN_GROUPS_MAX)), "{refused}");
     assert!(refused.to_string().contains("registrationIdPrefix"), "{refused}");
     assert!(store.enrollment_group(&scope(), &group_id("more")).await.unwrap().is_none());
     assert_eq!(open_groups(&*store).await, OPEN_GROUPS_MAX);
 
-    store.delete_enrollment_group(&scope(), &group_id("g7"), Condition::Always).await.unwrap();
+    store.delete_enrollment_group(&scope(), &group_id("g7"), Condition::Always.into()).await.unwrap();
     put_group(&*store, group("more", 1)).await;
     assert_eq!(open_groups(&*store).await, OPEN_GROUPS_MAX);
 }
@@ -49,7 +49,7 @@ async fn one_group_without_prefix_too_many_is_refused_with_advice(store: Arc<dyn
 async fn a_group_that_is_open_already_can_be_replaced_at_the_limit(store: Arc<dyn Store>) {
     fill(&store).await;
     let replaced =
-        store.put_enrollment_group(&scope(), group("G7", 1), Condition::IfMatches(etag("e7"))).await;
+        store.put_enrollment_group(&scope(), group("G7", 1), Condition::IfMatches(etag("e7")).into()).await;
     assert_eq!(outcome(&replaced), "written");
     assert_eq!(open_groups(&*store).await, OPEN_GROUPS_MAX);
 }
@@ -58,7 +58,7 @@ async fn a_group_that_is_open_already_can_be_replaced_at_the_limit(store: Arc<dy
 async fn a_prefixed_group_is_not_counted_until_it_loses_its_prefix(store: Arc<dyn Store>) {
     fill(&store).await;
     put_group(&*store, prefixed_group("prefixed", "p", 1)).await;
-    let opened = store.put_enrollment_group(&scope(), group("prefixed", 2), Condition::Always).await;
+    let opened = store.put_enrollment_group(&scope(), group("prefixed", 2), Condition::Always.into()).await;
     assert_eq!(outcome(&opened), "too many");
     let still = store.enrollment_group(&scope(), &group_id("prefixed")).await.unwrap().unwrap();
     assert_eq!(shown_group(&still), shown_group(&prefixed_group("prefixed", "p", 1)));
@@ -71,7 +71,7 @@ async fn a_prefixed_group_is_not_counted_until_it_loses_its_prefix(store: Arc<dy
 /// DPS-REG-3, DPS-STORE-1
 async fn each_id_scope_has_a_limit_of_its_own(store: Arc<dyn Store>) {
     fill(&store).await;
-    store.put_enrollment_group(&other_scope(), group("more", 1), Condition::Always).await.unwrap();
+    store.put_enrollment_group(&other_scope(), group("more", 1), Condition::Always.into()).await.unwrap();
 }
 
 /// Makes as many groups as one registration id may match, of two prefixes that `m-1` begins with.
@@ -83,7 +83,7 @@ async fn fill_prefixes(store: &dyn Store) {
 }
 
 async fn put_prefixed(store: &dyn Store, id: &str, prefix: &str) -> Result<(), WriteError> {
-    store.put_enrollment_group(&scope(), prefixed_group(id, prefix, 1), Condition::Always).await
+    store.put_enrollment_group(&scope(), prefixed_group(id, prefix, 1), Condition::Always.into()).await
 }
 
 /// DPS-REG-21
@@ -97,13 +97,13 @@ async fn one_group_too_many_for_one_registration_id_is_refused_with_advice(store
     assert!(store.enrollment_group(&scope(), &group_id("more")).await.unwrap().is_none());
     put_prefixed(&*store, "other", "m-2").await.unwrap();
     store
-        .put_enrollment_group(&other_scope(), prefixed_group("theirs", "m", 1), Condition::Always)
+        .put_enrollment_group(&other_scope(), prefixed_group("theirs", "m", 1), Condition::Always.into())
         .await
         .unwrap();
     let found = store.candidate_groups(&scope(), &device("m-1-press")).await.unwrap();
     assert_eq!(found.prefixed.len(), PREFIXED_GROUPS_MAX);
 
-    store.delete_enrollment_group(&scope(), &group_id("g0"), Condition::Always).await.unwrap();
+    store.delete_enrollment_group(&scope(), &group_id("g0"), Condition::Always.into()).await.unwrap();
     put_prefixed(&*store, "more", "m-1-press").await.unwrap();
 }
 

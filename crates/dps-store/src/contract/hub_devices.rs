@@ -122,7 +122,7 @@ async fn devices_of_two_hubs_or_id_scopes_never_meet(store: Arc<dyn Store>) {
 
 async fn the_device_outlives_the_record(store: Arc<dyn Store>) {
     make(&*store, "d", vec![hub_device("d", 1)]).await;
-    store.delete_registration(&scope(), &device("d"), Condition::Always).await.unwrap();
+    store.delete_registration(&scope(), &device("d"), Condition::Always.into()).await.unwrap();
     same(find(&*store, "d").await, hub_device("d", 1), 1, 1);
 }
 

@@ -57,8 +57,9 @@ async fn every_attestation_and_setting_comes_back_as_it_was_written(store: Arc<d
                 attestation: attestation.clone(),
                 settings,
             };
-            let _ =
-                store.delete_individual_enrollment(&scope(), &device("device-1"), Condition::Always).await;
+            let _ = store
+                .delete_individual_enrollment(&scope(), &device("device-1"), Condition::Always.into())
+                .await;
             put(&*store, enrollment.clone()).await;
             same(find(&*store, "Device-1").await, &enrollment);
         }
@@ -88,7 +89,10 @@ async fn a_replaced_enrollment_keeps_its_first_spelling_and_its_creation_and_not
 
 async fn an_enrollment_made_anew_after_its_deletion_keeps_nothing(store: Arc<dyn Store>) {
     put(&*store, enrollment("Device-1", 1)).await;
-    store.delete_individual_enrollment(&scope(), &device("DEVICE-1"), Condition::Always).await.unwrap();
+    store
+        .delete_individual_enrollment(&scope(), &device("DEVICE-1"), Condition::Always.into())
+        .await
+        .unwrap();
     assert!(find(&*store, "Device-1").await.is_none());
     put(&*store, enrollment("DEVICE-1", 5)).await;
     same(find(&*store, "device-1").await, &enrollment("DEVICE-1", 5));
@@ -110,13 +114,15 @@ async fn another_kind_of_attestation_leaves_nothing_of_the_first(store: Arc<dyn 
 /// DPS-STORE-10
 async fn an_enrollment_is_written_only_on_its_condition(store: Arc<dyn Store>) {
     for (condition, where_none_is, where_one_is, _) in conditions("e1") {
-        let _ = store.delete_individual_enrollment(&scope(), &device("d"), Condition::Always).await;
-        let written = store.put_individual_enrollment(&scope(), enrollment("d", 2), condition.clone()).await;
+        let _ = store.delete_individual_enrollment(&scope(), &device("d"), Condition::Always.into()).await;
+        let written =
+            store.put_individual_enrollment(&scope(), enrollment("d", 2), condition.clone().into()).await;
         assert_eq!(outcome(&written), where_none_is, "{condition:?}");
         assert_eq!(find(&*store, "d").await.is_some(), written.is_ok(), "{condition:?}");
 
         put(&*store, enrollment("d", 1)).await;
-        let written = store.put_individual_enrollment(&scope(), enrollment("D", 2), condition.clone()).await;
+        let written =
+            store.put_individual_enrollment(&scope(), enrollment("D", 2), condition.clone().into()).await;
         assert_eq!(outcome(&written), where_one_is, "{condition:?}");
     }
 }
@@ -124,13 +130,15 @@ async fn an_enrollment_is_written_only_on_its_condition(store: Arc<dyn Store>) {
 /// DPS-STORE-10
 async fn an_enrollment_is_deleted_only_on_its_condition(store: Arc<dyn Store>) {
     for (condition, .., deletion) in conditions("e1") {
-        let deleted = store.delete_individual_enrollment(&scope(), &device("d"), condition.clone()).await;
+        let deleted =
+            store.delete_individual_enrollment(&scope(), &device("d"), condition.clone().into()).await;
         assert_eq!(outcome(&deleted), "missing", "{condition:?}");
         put(&*store, enrollment("d", 1)).await;
-        let deleted = store.delete_individual_enrollment(&scope(), &device("D"), condition.clone()).await;
+        let deleted =
+            store.delete_individual_enrollment(&scope(), &device("D"), condition.clone().into()).await;
         assert_eq!(outcome(&deleted), deletion, "{condition:?}");
         assert_eq!(find(&*store, "d").await.is_none(), deleted.is_ok(), "{condition:?}");
-        let _ = store.delete_individual_enrollment(&scope(), &device("d"), Condition::Always).await;
+        let _ = store.delete_individual_enrollment(&scope(), &device("d"), Condition::Always.into()).await;
     }
 }
 
@@ -138,7 +146,8 @@ async fn an_enrollment_is_deleted_only_on_its_condition(store: Arc<dyn Store>) {
 async fn a_refused_write_leaves_the_enrollment_as_it_was(store: Arc<dyn Store>) {
     put(&*store, enrollment("Device-1", 1)).await;
     for condition in [Condition::IfAbsent, Condition::IfMatches(etag("another"))] {
-        let refused = store.put_individual_enrollment(&scope(), enrollment("device-1", 9), condition).await;
+        let refused =
+            store.put_individual_enrollment(&scope(), enrollment("device-1", 9), condition.into()).await;
         assert!(refused.is_err());
         same(find(&*store, "Device-1").await, &enrollment("Device-1", 1));
     }
@@ -147,7 +156,10 @@ async fn a_refused_write_leaves_the_enrollment_as_it_was(store: Arc<dyn Store>) 
 async fn the_record_outlives_the_enrollment(store: Arc<dyn Store>) {
     put(&*store, enrollment("Device-1", 1)).await;
     committed(store.commit(first(record("Device-1", 1))).await);
-    store.delete_individual_enrollment(&scope(), &device("Device-1"), Condition::Always).await.unwrap();
+    store
+        .delete_individual_enrollment(&scope(), &device("Device-1"), Condition::Always.into())
+        .await
+        .unwrap();
     let look_up = store.look_up(&scope(), &device("Device-1")).await.unwrap();
     assert!(look_up.individual_enrollment.is_none());
     assert_eq!(look_up.registration, Some(record("Device-1", 1)));
@@ -158,12 +170,15 @@ async fn enrollments_of_two_id_scopes_never_meet(store: Arc<dyn Store>) {
     let (id, theirs) = (device("Device-1"), other_scope());
     put(&*store, enrollment("Device-1", 1)).await;
     assert!(store.look_up(&theirs, &id).await.unwrap().individual_enrollment.is_none());
-    let deleted = store.delete_individual_enrollment(&theirs, &id, Condition::Always).await;
+    let deleted = store.delete_individual_enrollment(&theirs, &id, Condition::Always.into()).await;
     assert_eq!(outcome(&deleted), "missing");
 
-    store.put_individual_enrollment(&theirs, enrollment("device-1", 2), Condition::IfAbsent).await.unwrap();
+    store
+        .put_individual_enrollment(&theirs, enrollment("device-1", 2), Condition::IfAbsent.into())
+        .await
+        .unwrap();
     same(find(&*store, "Device-1").await, &enrollment("Device-1", 1));
     same(store.look_up(&theirs, &id).await.unwrap().individual_enrollment, &enrollment("device-1", 2));
-    store.delete_individual_enrollment(&theirs, &id, Condition::Always).await.unwrap();
+    store.delete_individual_enrollment(&theirs, &id, Condition::Always.into()).await.unwrap();
     same(find(&*store, "Device-1").await, &enrollment("Device-1", 1));
 }

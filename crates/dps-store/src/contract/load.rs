@@ -94,13 +94,14 @@ async fn no_update_of_an_entry_is_lost(store: Arc<dyn Store>) {
                 let number = number_of(&found.settings);
                 let on = Condition::IfMatches(found.settings.etag.clone());
                 let written =
-                    store.put_individual_enrollment(&scope(), enrollment("d", number + 1), on).await;
+                    store.put_individual_enrollment(&scope(), enrollment("d", number + 1), on.into()).await;
                 individuals += u32::from(written.is_ok());
 
                 let found = store.enrollment_group(&scope(), &group_id("line")).await.unwrap().unwrap();
                 let number = number_of(&found.settings);
                 let on = Condition::IfMatches(found.settings.etag.clone());
-                let written = store.put_enrollment_group(&scope(), group("line", number + 1), on).await;
+                let written =
+                    store.put_enrollment_group(&scope(), group("line", number + 1), on.into()).await;
                 groups += u32::from(written.is_ok());
             }
             (individuals, groups)
@@ -129,7 +130,7 @@ async fn outdated_writes_do_not_disturb_those_beside_them(store: Arc<dyn Store>)
                 0 => outdated(store.commit(over(7, record(&id, 1))).await),
                 1 => {
                     let condition = Condition::IfMatches(etag("another"));
-                    let refused = store.put_enrollment_group(&scope(), group(&id, 1), condition).await;
+                    let refused = store.put_enrollment_group(&scope(), group(&id, 1), condition.into()).await;
                     assert_eq!(outcome(&refused), "missing");
                 }
                 _ => committed(store.commit(first(record(&id, 1))).await),

@@ -3,6 +3,7 @@
 //! A test is a function of a store; [`on_every_store`] lists those of a file and makes one test of each store. One that is not
 //! listed is dead code, which the lints refuse.
 
+mod audit;
 mod ca_certificates;
 mod chain_entries;
 mod enrollment_groups;

@@ -92,24 +92,30 @@ async fn run(store: &dyn Store, step: Step) -> String {
         Step::PutEnrollment { scope, id, number, condition } => {
             let enrollment = enrollment(IDS[id], number);
             let condition = condition_of(condition, "e");
-            outcome(&store.put_individual_enrollment(&scope_of(scope), enrollment, condition).await)
+            outcome(&store.put_individual_enrollment(&scope_of(scope), enrollment, condition.into()).await)
                 .to_owned()
         }
         Step::DeleteEnrollment { scope, id, condition } => {
             let condition = condition_of(condition, "e");
-            outcome(&store.delete_individual_enrollment(&scope_of(scope), &device(IDS[id]), condition).await)
-                .to_owned()
+            outcome(
+                &store
+                    .delete_individual_enrollment(&scope_of(scope), &device(IDS[id]), condition.into())
+                    .await,
+            )
+            .to_owned()
         }
         Step::PutGroup { scope, id, prefix, number, condition } => {
             let mut group = group(IDS[id], number);
             group.registration_id_prefix = PREFIXES[prefix].map(|prefix| prefix.parse().unwrap());
             let condition = condition_of(condition, "e");
-            outcome(&store.put_enrollment_group(&scope_of(scope), group, condition).await).to_owned()
+            outcome(&store.put_enrollment_group(&scope_of(scope), group, condition.into()).await).to_owned()
         }
         Step::DeleteGroup { scope, id, condition } => {
             let condition = condition_of(condition, "e");
-            outcome(&store.delete_enrollment_group(&scope_of(scope), &group_id(IDS[id]), condition).await)
-                .to_owned()
+            outcome(
+                &store.delete_enrollment_group(&scope_of(scope), &group_id(IDS[id]), condition.into()).await,
+            )
+            .to_owned()
         }
         Step::Commit { scope, id, number, replaces, entry } => {
             let entry = entry.map(|(of_group, id, number)| {
@@ -134,7 +140,7 @@ async fn run(store: &dyn Store, step: Step) -> String {
         }
         Step::DeleteRegistration { scope, id, condition } => {
             let condition = condition_of(condition, "r");
-            outcome(&store.delete_registration(&scope_of(scope), &device(IDS[id]), condition).await)
+            outcome(&store.delete_registration(&scope_of(scope), &device(IDS[id]), condition.into()).await)
                 .to_owned()
         }
     }

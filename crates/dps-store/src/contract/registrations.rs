@@ -115,7 +115,7 @@ async fn a_look_up_tells_the_group_of_the_record_while_it_exists(store: Arc<dyn 
     let found = look_up(&*store, "d").await.registration_group.unwrap();
     assert_eq!(shown_group(&found), shown_group(&group("Line", 1)));
 
-    store.delete_enrollment_group(&scope(), &group_id("line"), Condition::Always).await.unwrap();
+    store.delete_enrollment_group(&scope(), &group_id("line"), Condition::Always.into()).await.unwrap();
     let found = look_up(&*store, "d").await;
     assert!(found.registration_group.is_none());
     same(found.registration, &record("d", 1));
@@ -157,9 +157,9 @@ async fn a_record_is_written_only_on_the_entry_it_was_decided_on(store: Arc<dyn 
         assert!(look_up(&*store, "d").await.registration.is_none());
         committed(store.commit(decided_on(entry.clone(), 2)).await);
 
-        store.delete_registration(&scope(), &device("d"), Condition::Always).await.unwrap();
-        store.delete_enrollment_group(&scope(), &group_id("line"), Condition::Always).await.unwrap();
-        store.delete_individual_enrollment(&scope(), &device("d"), Condition::Always).await.unwrap();
+        store.delete_registration(&scope(), &device("d"), Condition::Always.into()).await.unwrap();
+        store.delete_enrollment_group(&scope(), &group_id("line"), Condition::Always.into()).await.unwrap();
+        store.delete_individual_enrollment(&scope(), &device("d"), Condition::Always.into()).await.unwrap();
         outdated(store.commit(decided_on(entry, 2)).await);
     }
 }
@@ -183,8 +183,11 @@ async fn no_record_is_written_on_an_entry_that_was_disabled_meanwhile(store: Arc
 async fn an_entry_of_the_other_kind_or_of_another_id_scope_does_not_count(store: Arc<dyn Store>) {
     put_group(&*store, group("d", 1)).await;
     put(&*store, enrollment("line", 1)).await;
-    store.put_enrollment_group(&other_scope(), group("line", 1), Condition::Always).await.unwrap();
-    store.put_individual_enrollment(&other_scope(), enrollment("d", 1), Condition::Always).await.unwrap();
+    store.put_enrollment_group(&other_scope(), group("line", 1), Condition::Always.into()).await.unwrap();
+    store
+        .put_individual_enrollment(&other_scope(), enrollment("d", 1), Condition::Always.into())
+        .await
+        .unwrap();
     for entry in [line(), individual()] {
         outdated(store.commit(decided_on(entry, 1)).await);
     }
@@ -193,20 +196,20 @@ async fn an_entry_of_the_other_kind_or_of_another_id_scope_does_not_count(store:
 /// DPS-STORE-10
 async fn a_record_is_deleted_only_on_its_condition(store: Arc<dyn Store>) {
     for (condition, .., deletion) in conditions("r1") {
-        let deleted = store.delete_registration(&scope(), &device("d"), condition.clone()).await;
+        let deleted = store.delete_registration(&scope(), &device("d"), condition.clone().into()).await;
         assert_eq!(outcome(&deleted), "missing", "{condition:?}");
         committed(store.commit(first(record("d", 1))).await);
-        let deleted = store.delete_registration(&scope(), &device("D"), condition.clone()).await;
+        let deleted = store.delete_registration(&scope(), &device("D"), condition.clone().into()).await;
         assert_eq!(outcome(&deleted), deletion, "{condition:?}");
         assert_eq!(look_up(&*store, "d").await.registration.is_none(), deleted.is_ok(), "{condition:?}");
-        let _ = store.delete_registration(&scope(), &device("d"), Condition::Always).await;
+        let _ = store.delete_registration(&scope(), &device("d"), Condition::Always.into()).await;
     }
 }
 
 /// DPS-REG-19
 async fn a_deleted_record_makes_the_next_one_the_first(store: Arc<dyn Store>) {
     committed(store.commit(first(record("Device-1", 1))).await);
-    store.delete_registration(&scope(), &device("device-1"), Condition::Always).await.unwrap();
+    store.delete_registration(&scope(), &device("device-1"), Condition::Always.into()).await.unwrap();
     outdated(store.commit(over(1, record("device-1", 2))).await);
     committed(store.commit(first(record("DEVICE-1", 3))).await);
     same(look_up(&*store, "device-1").await.registration, &record("DEVICE-1", 3));
@@ -220,6 +223,6 @@ async fn records_of_two_id_scopes_never_meet(store: Arc<dyn Store>) {
     committed(store.commit(first(theirs.clone())).await);
     same(look_up(&*store, "Device-1").await.registration, &record("Device-1", 1));
     same(store.look_up(&other_scope(), &device("Device-1")).await.unwrap().registration, &theirs);
-    store.delete_registration(&other_scope(), &device("Device-1"), Condition::Always).await.unwrap();
+    store.delete_registration(&other_scope(), &device("Device-1"), Condition::Always.into()).await.unwrap();
     same(look_up(&*store, "Device-1").await.registration, &record("Device-1", 1));
 }

@@ -16,7 +16,7 @@ use super::remembered::Versioned;
 use crate::condition::{permits_deletion, permits_put};
 use crate::sealing::Sealer;
 
-const TABLE: Conditional = Conditional {
+pub(super) const TABLE: Conditional = Conditional {
     select_etag: "SELECT etag FROM ca_certificate WHERE id_scope = ?1 AND name = ?2",
     delete: "DELETE FROM ca_certificate WHERE id_scope = ?1 AND name = ?2",
 };

@@ -4,6 +4,7 @@
 //! thread keeps the write-ahead log short ([`checkpoint`]). The shape of the tables is in `migrations/`, the rows of each table in a
 //! file of its name.
 
+mod audit;
 mod ca_certificate;
 mod checkpoint;
 mod columns;
@@ -32,19 +33,22 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use dps_core::audit::{AuditFilter, AuditRecord, Subject};
 use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
 use dps_core::entry_filter::EntryFilter;
 use dps_core::ports::{
-    CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, LookUp, RegistrationWrite, Store,
-    StoreError, StoredHubDevice, WriteError, WriteObserver,
+    CandidateGroups, ChainEntries, ChainWanted, Commit, LookUp, RegistrationWrite, Store, StoreError,
+    StoredHubDevice, WriteError, WriteObserver, WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
+use rusqlite::Connection;
 
 pub use self::open::{OpenError, SqliteOptions, Synchronous};
 pub use self::writer::WriteStatistics;
 
+use self::audit::Change;
 use self::ca_certificate::CaCertificates;
 use self::checkpoint::Checkpointer;
 use self::enrollment_group::OpenGroups;
@@ -160,12 +164,21 @@ impl Store for SqliteStore {
         &self,
         scope: &IdScope,
         id: &RegistrationId,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
         let (scope, id) = (scope.clone(), id.clone());
+        let WriteOrder { condition, by } = order;
         self.writer
             .write(move |connection| {
-                registration::TABLE.delete(connection, scope.folded(), id.folded(), &condition)
+                let change = Change { scope: &scope, subject: Subject::Registration(id.clone()), etag: None };
+                change.carry_out(
+                    connection,
+                    by.as_deref(),
+                    |_| Ok(true),
+                    |connection| {
+                        registration::TABLE.delete(connection, scope.folded(), id.folded(), &condition)
+                    },
+                )
             })
             .await?
     }
@@ -174,13 +187,26 @@ impl Store for SqliteStore {
         &self,
         scope: &IdScope,
         enrollment: IndividualEnrollment,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
         let sealed = individual_enrollment::seal(&self.sealer, scope, &enrollment)?;
         let scope = scope.clone();
+        let WriteOrder { condition, by } = order;
         self.writer
             .write(move |connection| {
-                individual_enrollment::put(connection, &scope, &enrollment, sealed.as_deref(), &condition)
+                let change = Change {
+                    scope: &scope,
+                    subject: Subject::Entry(EntryRef::Individual(enrollment.registration_id.clone())),
+                    etag: Some(&enrollment.settings.etag),
+                };
+                let existed = |connection: &Connection| {
+                    Ok(individual_enrollment::TABLE
+                        .etag(connection, scope.folded(), enrollment.registration_id.folded())?
+                        .is_some())
+                };
+                change.carry_out(connection, by.as_deref(), existed, |connection| {
+                    individual_enrollment::put(connection, &scope, &enrollment, sealed.as_deref(), &condition)
+                })
             })
             .await?
     }
@@ -189,12 +215,30 @@ impl Store for SqliteStore {
         &self,
         scope: &IdScope,
         id: &RegistrationId,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
         let (scope, id) = (scope.clone(), id.clone());
+        let WriteOrder { condition, by } = order;
         self.writer
             .write(move |connection| {
-                individual_enrollment::TABLE.delete(connection, scope.folded(), id.folded(), &condition)
+                let change = Change {
+                    scope: &scope,
+                    subject: Subject::Entry(EntryRef::Individual(id.clone())),
+                    etag: None,
+                };
+                change.carry_out(
+                    connection,
+                    by.as_deref(),
+                    |_| Ok(true),
+                    |connection| {
+                        individual_enrollment::TABLE.delete(
+                            connection,
+                            scope.folded(),
+                            id.folded(),
+                            &condition,
+                        )
+                    },
+                )
             })
             .await?
     }
@@ -228,13 +272,24 @@ impl Store for SqliteStore {
         &self,
         scope: &IdScope,
         group: EnrollmentGroup,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
         let sealed = enrollment_group::seal(&self.sealer, scope, &group)?;
         let scope = scope.clone();
+        let WriteOrder { condition, by } = order;
         self.writer
             .write(move |connection| {
-                enrollment_group::put(connection, &scope, &group, sealed.as_deref(), &condition)
+                let change = Change {
+                    scope: &scope,
+                    subject: Subject::Entry(EntryRef::Group(group.id.clone())),
+                    etag: Some(&group.settings.etag),
+                };
+                let existed = |connection: &Connection| {
+                    Ok(enrollment_group::etag(connection, &scope, &group.id)?.is_some())
+                };
+                change.carry_out(connection, by.as_deref(), existed, |connection| {
+                    enrollment_group::put(connection, &scope, &group, sealed.as_deref(), &condition)
+                })
             })
             .await?
     }
@@ -243,11 +298,24 @@ impl Store for SqliteStore {
         &self,
         scope: &IdScope,
         id: &EnrollmentGroupId,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
         let (scope, id) = (scope.clone(), id.clone());
+        let WriteOrder { condition, by } = order;
         self.writer
-            .write(move |connection| enrollment_group::delete(connection, &scope, &id, &condition))
+            .write(move |connection| {
+                let change = Change {
+                    scope: &scope,
+                    subject: Subject::Entry(EntryRef::Group(id.clone())),
+                    etag: None,
+                };
+                change.carry_out(
+                    connection,
+                    by.as_deref(),
+                    |_| Ok(true),
+                    |connection| enrollment_group::delete(connection, &scope, &id, &condition),
+                )
+            })
             .await?
     }
 
@@ -265,6 +333,16 @@ impl Store for SqliteStore {
                 enrollment_group::list(connection, &sealer, &scope, &filter, after.as_ref(), limit)
             })
             .await
+    }
+
+    async fn audit_records(
+        &self,
+        scope: &IdScope,
+        filter: &AuditFilter,
+        limit: u32,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        let (scope, filter) = (scope.clone(), filter.clone());
+        self.readers.read(move |connection| audit::list(connection, &scope, &filter, limit)).await
     }
 
     async fn registrations_of_group(
@@ -334,11 +412,26 @@ impl Store for SqliteStore {
         &self,
         scope: &IdScope,
         certificate: CaCertificate,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
         let scope = scope.clone();
+        let WriteOrder { condition, by } = order;
         self.writer
-            .write(move |connection| ca_certificate::put(connection, &scope, &certificate, &condition))
+            .write(move |connection| {
+                let change = Change {
+                    scope: &scope,
+                    subject: Subject::CaCertificate(certificate.name.clone()),
+                    etag: Some(&certificate.etag),
+                };
+                let existed = |connection: &Connection| {
+                    Ok(ca_certificate::TABLE
+                        .etag(connection, scope.folded(), certificate.name.folded())?
+                        .is_some())
+                };
+                change.carry_out(connection, by.as_deref(), existed, |connection| {
+                    ca_certificate::put(connection, &scope, &certificate, &condition)
+                })
+            })
             .await?
     }
 
@@ -346,11 +439,21 @@ impl Store for SqliteStore {
         &self,
         scope: &IdScope,
         name: &CaName,
-        condition: Condition,
+        order: WriteOrder,
     ) -> Result<(), WriteError> {
         let (scope, name) = (scope.clone(), name.clone());
+        let WriteOrder { condition, by } = order;
         self.writer
-            .write(move |connection| ca_certificate::delete(connection, &scope, &name, &condition))
+            .write(move |connection| {
+                let change =
+                    Change { scope: &scope, subject: Subject::CaCertificate(name.clone()), etag: None };
+                change.carry_out(
+                    connection,
+                    by.as_deref(),
+                    |_| Ok(true),
+                    |connection| ca_certificate::delete(connection, &scope, &name, &condition),
+                )
+            })
             .await?
     }
 

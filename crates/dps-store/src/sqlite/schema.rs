@@ -19,6 +19,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration::of(include_str!("migrations/0004_tpm.sql")),
     Migration::of(include_str!("migrations/0005_lists.sql")),
     Migration::of(include_str!("migrations/0006_tpm_operations.sql")),
+    Migration::of(include_str!("migrations/0007_audit.sql")),
 ];
 
 /// One step to a newer version.

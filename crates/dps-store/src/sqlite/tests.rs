@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dps_core::audit::{AUDIT_RECORDS_MAX, Author, Principal};
 use dps_core::enrollment::{AllocationPolicy, ProvisioningStatus};
 use dps_core::entry_filter::{AttestationKind, IdFilter, PolicyFilter};
 use dps_core::ports::{Condition, Store, StoreError};
@@ -196,7 +197,7 @@ async fn a_sealed_value_moved_to_another_row_is_unreadable() {
     fill(&store).await;
     put_group(&store, group("Other", 9)).await;
     store
-        .put_individual_enrollment(&other_scope(), enrollment("Device-1", 9), Condition::Always)
+        .put_individual_enrollment(&other_scope(), enrollment("Device-1", 9), Condition::Always.into())
         .await
         .unwrap();
     store.close();
@@ -361,6 +362,34 @@ fn lists_of_some_entries_step_through_an_index_of_those() {
     }
 }
 
+/// DPS-AUDIT-3
+#[tokio::test]
+async fn the_oldest_of_too_many_audit_records_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = open(&path);
+    let insert = "INSERT INTO audit (number, id_scope, at, action, subject_kind, subject, spelling)
+                  VALUES (?1, '0ne000000a1', 0, 'deleted', 'enrollment', 'd', 'd')";
+    // The next one has a number at which the store looks.
+    let next = AUDIT_RECORDS_MAX.next_multiple_of(1_024);
+    let last_gone = next - AUDIT_RECORDS_MAX;
+    let shell = Connection::open(&path).unwrap();
+    for number in [1, last_gone, last_gone + 1, next - 1] {
+        shell.execute(insert, [number as i64]).unwrap();
+    }
+    let author = Author {
+        principal: Principal::Admin,
+        address: None,
+        tracking_id: None,
+        at: jiff::Timestamp::UNIX_EPOCH,
+    };
+    let order = WriteOrder::by(author, Condition::Always);
+    store.put_individual_enrollment(&scope(), enrollment("d", 1), order).await.unwrap();
+    let records = store.audit_records(&scope(), &AuditFilter::default(), 9).await.unwrap();
+    let numbers: Vec<_> = records.iter().map(|record| record.number).collect();
+    assert_eq!(numbers, [next, next - 1, last_gone + 1]);
+}
+
 /// DPS-METRICS-4
 #[tokio::test]
 async fn a_store_is_writable_only_while_a_write_reaches_its_log() {
@@ -401,7 +430,7 @@ async fn open_groups_are_read_again_only_after_a_write_to_one_of_them() {
     let before = open_groups().await;
     put_group(&store, prefixed_group("More", "m", 1)).await;
     put_group(&store, prefixed_group("Press", "q", 2)).await;
-    store.delete_enrollment_group(&scope(), &group_id("More"), Condition::Always).await.unwrap();
+    store.delete_enrollment_group(&scope(), &group_id("More"), Condition::Always.into()).await.unwrap();
     assert!(Arc::ptr_eq(&open_groups().await, &before));
 
     put_group(&store, group("Press", 3)).await;
@@ -409,6 +438,6 @@ async fn open_groups_are_read_again_only_after_a_write_to_one_of_them() {
     assert_eq!(with_press.len(), 2);
     put_group(&store, prefixed_group("Line", "l", 4)).await;
     assert_eq!(open_groups().await.len(), 1);
-    store.delete_enrollment_group(&scope(), &group_id("Press"), Condition::Always).await.unwrap();
+    store.delete_enrollment_group(&scope(), &group_id("Press"), Condition::Always.into()).await.unwrap();
     assert_eq!(open_groups().await.len(), 0);
 }

@@ -86,12 +86,12 @@ pub(super) async fn prepare(
         let read = enrollment_json::read(json, kept.as_ref(), SystemMoments.moment());
         let written = match read.with_context(|| format!("{name} in {path}")).map_err(Failure::usage)? {
             EnrollmentEntry::Individual(enrollment) => {
-                store.put_individual_enrollment(scope, enrollment, Condition::Always).await
+                store.put_individual_enrollment(scope, enrollment, Condition::Always.into()).await
             }
             EnrollmentEntry::Group(group) => {
                 groups.retain(|other| other.id != group.id);
                 groups.extend(announced(&group));
-                store.put_enrollment_group(scope, group, Condition::Always).await
+                store.put_enrollment_group(scope, group, Condition::Always.into()).await
             }
         };
         written.with_context(|| format!("{name} in {path}")).map_err(Failure::usage)?;
@@ -119,7 +119,7 @@ async fn sample_group(
         keys.primary = key;
     }
     let told = announced(&group);
-    store.put_enrollment_group(scope, group, Condition::Always).await?;
+    store.put_enrollment_group(scope, group, Condition::Always.into()).await?;
     Ok(told)
 }
 
@@ -134,7 +134,7 @@ async fn certified_group(store: &dyn Store, scope: &IdScope, device: &SampleDevi
         return Err(anyhow!("the sample group is no group"));
     };
     let group = EnrollmentGroup { attestation: device.attestation(), ..group };
-    Ok(store.put_enrollment_group(scope, group, Condition::Always).await?)
+    Ok(store.put_enrollment_group(scope, group, Condition::Always.into()).await?)
 }
 
 /// The entry as it stands.

@@ -1,6 +1,6 @@
 //! Entries of a file, written many at a time. Spec: DPS-CLI-21 to DPS-CLI-23.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -110,8 +110,7 @@ pub(super) async fn import(
     drop(told);
 
     let mut batch = NextBatch::default();
-    // The first entries of what is under way: where to go on from, should it end.
-    let mut under_way = BTreeSet::new();
+    let mut under_way = UnderWay::default();
     let mut is_read = false;
     let mut batches = Some(batches);
     loop {
@@ -120,9 +119,10 @@ pub(super) async fn import(
         {
             tokio::select! {
                 Some(done) = written.recv() => report.count(done, &mut under_way, kind)?,
-                Ok(room) = batches.reserve() => {
+                // The first of two entries with one id is the one that is written first.
+                Ok(room) = batches.reserve(), if !under_way.holds_any_of(&batch.items) => {
                     let items = batch.take();
-                    under_way.extend(items.first().map(|item| item.number));
+                    under_way.add(&items);
                     room.send(items);
                 }
             }
@@ -151,6 +151,37 @@ pub(super) async fn import(
         report.bar.set_position(source.bytes_read.load(Ordering::Relaxed));
     }
     report.end()
+}
+
+/// The ids of what is under way, folded, by its first entry.
+#[derive(Default)]
+struct UnderWay {
+    batches: BTreeMap<u64, Vec<String>>,
+    ids: HashSet<String>,
+}
+
+impl UnderWay {
+    fn add(&mut self, items: &[Item]) {
+        let Some(first) = items.first() else { return };
+        let ids: Vec<_> = items.iter().map(|item| item.id.to_ascii_lowercase()).collect();
+        self.ids.extend(ids.iter().cloned());
+        self.batches.insert(first.number, ids);
+    }
+
+    fn remove(&mut self, first: u64) {
+        for id in self.batches.remove(&first).unwrap_or_default() {
+            self.ids.remove(&id);
+        }
+    }
+
+    fn holds_any_of(&self, items: &[Item]) -> bool {
+        items.iter().any(|item| self.ids.contains(&item.id.to_ascii_lowercase()))
+    }
+
+    /// Where to go on from.
+    fn first(&self) -> Option<u64> {
+        self.batches.keys().next().copied()
+    }
 }
 
 /// Entries for one request, and the one that did not fit.
@@ -307,10 +338,10 @@ impl Report {
         });
     }
 
-    fn count(&mut self, written: Written, under_way: &mut BTreeSet<u64>, kind: Kind) -> Result<(), Failure> {
+    fn count(&mut self, written: Written, under_way: &mut UnderWay, kind: Kind) -> Result<(), Failure> {
         match written.outcome {
             Ok(Batch { done, existing, refused }) => {
-                under_way.remove(&written.first);
+                under_way.remove(written.first);
                 self.done += done;
                 self.existing += existing;
                 for (number, why) in refused {
@@ -321,7 +352,7 @@ impl Report {
             }
             Err(why) => {
                 self.bar.finish_and_clear();
-                let from = under_way.first().copied().unwrap_or(written.first);
+                let from = under_way.first().unwrap_or(written.first);
                 let Failure { code, why } = failure::of(&why, &kind.subject(""));
                 let why = anyhow!("{why}; {}; go on with --from {from} --skip-existing", self.summary());
                 Err(Failure { code, why })

@@ -7,6 +7,7 @@
     reason = "a test says what went wrong by failing"
 )]
 
+mod audit;
 mod command;
 mod completions;
 mod connection;

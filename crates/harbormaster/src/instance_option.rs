@@ -1,0 +1,73 @@
+//! Which service instance, and the admin listener of its service. Spec: DPS-CLI-7, DPS-CLI-14, DPS-CLI-17.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::anyhow;
+use clap::{Args, ValueEnum};
+use dps_client::admin::{AdminEndpoint, AdminError};
+use dps_proto::ids::IdScope;
+
+use crate::exit::{self, Failure};
+use crate::{admin_option, argument};
+
+#[derive(Args)]
+pub(crate) struct InstanceOptions {
+    /// ID scope of the service instance [default: that of the running `harbormaster dev`].
+    #[arg(long, value_name = "ID")]
+    id_scope: Option<IdScope>,
+    /// Address of the admin listener [default: that of the running `harbormaster dev`].
+    #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT", value_parser = argument::socket_address, requires = "admin_token_file")]
+    admin: Option<SocketAddr>,
+    /// File with the admin token: admin-token of the data directory.
+    #[arg(long, env = "HARBORMASTER_ADMIN_TOKEN_FILE", value_name = "FILE", requires = "admin")]
+    admin_token_file: Option<PathBuf>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// The admin API's own JSON.
+    Json,
+}
+
+/// One instance, by way of the admin listener.
+pub(crate) struct Instance {
+    pub(crate) endpoint: AdminEndpoint,
+    /// That of the instance, without a slash behind.
+    pub(crate) path: String,
+    pub(crate) output: Output,
+}
+
+impl Instance {
+    pub(crate) fn of(options: InstanceOptions) -> Result<Self, Failure> {
+        let InstanceOptions { id_scope, admin, admin_token_file, output } = options;
+        let found = admin_option::find(admin.zip(admin_token_file.as_deref()), id_scope.as_ref())?;
+        let id_scope = id_scope.map(|id_scope| id_scope.as_str().to_owned()).or(found.id_scope);
+        let id_scope = id_scope
+            .ok_or_else(|| Failure::usage(anyhow!("--id-scope: name the service instance of --admin")))?;
+        let path = format!("/admin/v1/id-scopes/{id_scope}");
+        Ok(Self { endpoint: found.endpoint, path, output })
+    }
+}
+
+/// Spec: DPS-CLI-14.
+pub(crate) fn failed(why: AdminError) -> Failure {
+    let code = match &why {
+        AdminError::Refused { status, .. } => match status.as_u16() {
+            401 => exit::NOT_ALLOWED,
+            404 => exit::NOT_FOUND,
+            409 => exit::EXISTS,
+            412 => exit::CHANGED,
+            503 => exit::UNAVAILABLE,
+            _ => exit::FAILED,
+        },
+        AdminError::Unreachable(..) | AdminError::TimedOut(_) => exit::UNAVAILABLE,
+        AdminError::Http(..) | AdminError::Body(..) | AdminError::Request(_) => exit::FAILED,
+    };
+    Failure { code, why: why.into() }
+}
