@@ -10,7 +10,7 @@ use std::time::Duration;
 use aws_lc_rs::{constant_time, digest};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
@@ -36,6 +36,12 @@ use crate::moments::Moments;
 
 /// Most devices in one answer.
 const PAGE: u32 = 1_000;
+
+/// What this listener answers, for programs. Spec: DPS-DEV-14.
+const OPENAPI: &str = include_str!("admin/openapi.json");
+
+/// Longest text of a refusal of the library's own.
+const PROBLEM_BYTES_MAX: usize = 4_096;
 
 /// Largest body of a request, in bytes: a token, two ids and a chain. Spec: DPS-DEV-11.
 const BODY_BYTES_MAX: usize = 64 * 1_024;
@@ -98,11 +104,35 @@ impl Admin {
             .route("/livez", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
+            .route("/admin/v1/openapi.json", get(openapi))
             .merge(guarded)
             .fallback(|| async { problem(StatusCode::NOT_FOUND, "no such path") })
+            .method_not_allowed_fallback(|| async {
+                problem(StatusCode::METHOD_NOT_ALLOWED, "the path does not take this method")
+            })
+            .layer(middleware::map_response(as_problem))
             .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
             .with_state(self)
     }
+}
+
+/// Spec: DPS-DEV-14.
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
+}
+
+/// What the library refuses by itself, in the shape of every other refusal. Spec: DPS-DEV-14.
+async fn as_problem(response: Response) -> Response {
+    let is_json = |value: &HeaderValue| value.as_bytes().starts_with(b"application/json");
+    if !response.status().is_client_error()
+        || response.headers().get(header::CONTENT_TYPE).is_some_and(is_json)
+    {
+        return response;
+    }
+    let status = response.status();
+    let text = axum::body::to_bytes(response.into_body(), PROBLEM_BYTES_MAX).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    problem(status, if text.is_empty() { status.canonical_reason().unwrap_or("refused") } else { &text })
 }
 
 async fn require_token(
@@ -157,7 +187,7 @@ struct ExplanationQuery {
     tracking_id: Option<String>,
     connection: Option<u64>,
     registration_id: Option<String>,
-    limit: Option<usize>,
+    limit: Option<u32>,
 }
 
 /// Spec: DPS-EXPLAIN-2.
@@ -167,7 +197,7 @@ async fn explanations(State(admin): State<Arc<Admin>>, Query(query): Query<Expla
         Err(why) => return problem(StatusCode::BAD_REQUEST, &format!("registrationId: {why}")),
     };
     let wanted = Wanted { tracking_id: query.tracking_id, connection: query.connection, registration_id };
-    let found = admin.explanations.find(&wanted, query.limit.unwrap_or(10).min(PAGE as usize));
+    let found = admin.explanations.find(&wanted, query.limit.unwrap_or(10).min(PAGE) as usize);
     Json(found.iter().map(|explanation| describe_explanation(explanation)).collect::<Vec<_>>())
         .into_response()
 }
