@@ -39,13 +39,13 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(3);
 pub(crate) struct ImportOptions {
     /// JSON Lines, or a JSON array as `az` and the query API print it; - is standard input.
     file: PathBuf,
-    /// Replace entries that exist. Keys that the file leaves out stay.
+    /// Replace entries that exist. Keys that the file leaves out stay, if --new-keys lets such entries in.
     #[arg(long, conflicts_with = "skip_existing")]
     replace: bool,
     /// Leave entries that exist as they are, and do not count them as refused: to go on after an import that ended early.
     #[arg(long)]
     skip_existing: bool,
-    /// Import entries with symmetric keys that the file leaves out: the service makes new ones.
+    /// Import entries with symmetric keys that the file leaves out, too: the service makes new ones, or keeps those that it has.
     #[arg(long)]
     new_keys: bool,
     /// Begin with this line, or place in the array.
