@@ -53,12 +53,14 @@ impl EntrySource {
             (Box::new(file), bytes)
         };
         let bytes_read = Arc::new(AtomicU64::new(0));
-        let counted = Counted { input, bytes_read: Arc::clone(&bytes_read) };
+        let entry_since = Arc::new(AtomicU64::new(u64::MAX));
+        let counted =
+            Counted { input, bytes_read: Arc::clone(&bytes_read), entry_since: Arc::clone(&entry_since) };
         let (sender, entries) = mpsc::channel(WAITING_MAX);
         // It ends with the file, or when nobody takes what it reads.
         thread::Builder::new().name("entry-source".to_owned()).spawn(move || {
             let mut input = BufReader::with_capacity(64 * 1024, counted);
-            if let Err(why) = read(&mut input, &sender) {
+            if let Err(why) = read(&mut input, &entry_since, &sender) {
                 let _ = sender.blocking_send(Read::Broken(why.to_string()));
             }
         })?;
@@ -69,22 +71,36 @@ impl EntrySource {
 struct Counted {
     input: Box<dyn io::Read + Send>,
     bytes_read: Arc<AtomicU64>,
+    /// How much had been read when the last entry of an array ended.
+    entry_since: Arc<AtomicU64>,
 }
 
 impl io::Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let of_entry =
+            self.bytes_read.load(Ordering::Relaxed).saturating_sub(self.entry_since.load(Ordering::Relaxed));
+        if of_entry > 2 * ENTRY_BYTES_MAX as u64 {
+            return Err(io::Error::other(format!("an entry is larger than {ENTRY_BYTES_MAX} bytes")));
+        }
         let length = self.input.read(buffer)?;
         self.bytes_read.fetch_add(length as u64, Ordering::Relaxed);
         Ok(length)
     }
 }
 
-fn read(input: &mut impl BufRead, entries: &mpsc::Sender<Read>) -> io::Result<()> {
+fn read(
+    input: &mut BufReader<Counted>,
+    entry_since: &AtomicU64,
+    entries: &mpsc::Sender<Read>,
+) -> io::Result<()> {
     let skipped = skip_white_space(input)?;
     match input.fill_buf()?.first() {
         Some(b'[') => {
+            let bytes_read = Arc::clone(&input.get_ref().bytes_read);
+            let mark = || entry_since.store(bytes_read.load(Ordering::Relaxed), Ordering::Relaxed);
+            mark();
             let mut json = serde_json::Deserializer::from_reader(input);
-            json.deserialize_seq(Array(entries))?;
+            json.deserialize_seq(Array { entries, mark: &mark })?;
             json.end()?;
             Ok(())
         }
@@ -119,7 +135,9 @@ fn lines(input: &mut impl BufRead, first: u64, entries: &mpsc::Sender<Read>) -> 
             break;
         }
         let json = if length > ENTRY_BYTES_MAX {
-            input.skip_until(b'\n')?;
+            if line.last() != Some(&b'\n') {
+                input.skip_until(b'\n')?;
+            }
             Err(format!("it is larger than {ENTRY_BYTES_MAX} bytes"))
         } else if line.trim_ascii().is_empty() {
             continue;
@@ -133,7 +151,11 @@ fn lines(input: &mut impl BufRead, first: u64, entries: &mpsc::Sender<Read>) -> 
     Ok(())
 }
 
-struct Array<'s>(&'s mpsc::Sender<Read>);
+struct Array<'s> {
+    entries: &'s mpsc::Sender<Read>,
+    /// Called behind each entry.
+    mark: &'s dyn Fn(),
+}
 
 impl<'de> Visitor<'de> for Array<'_> {
     type Value = ();
@@ -145,11 +167,14 @@ impl<'de> Visitor<'de> for Array<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<(), A::Error> {
         let mut number = 0;
         while let Some(json) = array.next_element::<Box<RawValue>>()? {
+            (self.mark)();
             number += 1;
-            if self.0.blocking_send(Read::Entry { number, json: Ok(json) }).is_err() {
-                // Nobody wants the rest, and what is left is not looked at.
-                while array.next_element::<serde::de::IgnoredAny>()?.is_some() {}
-                break;
+            let json = match json.get().len() {
+                ..=ENTRY_BYTES_MAX => Ok(json),
+                _ => Err(format!("it is larger than {ENTRY_BYTES_MAX} bytes")),
+            };
+            if self.entries.blocking_send(Read::Entry { number, json }).is_err() {
+                return Err(serde::de::Error::custom("nobody takes the entries"));
             }
         }
         Ok(())
@@ -201,10 +226,36 @@ mod tests {
         let read = read_all(format!("\n{{\"a\":1}}\n{{\"a\":\n{large}\n{{\"a\":2}}").as_bytes());
         let numbers: Vec<_> = read.iter().map(|(number, json)| (*number, json.is_ok())).collect();
         assert_eq!(numbers, [(2, true), (3, false), (4, false), (5, true)]);
+        // As large as may be, and a byte more, which is the end of its line.
+        for (bytes, is_ok) in [(ENTRY_BYTES_MAX - 1, true), (ENTRY_BYTES_MAX, false)] {
+            let line = format!("{{\"a\":\"{}\"}}", "x".repeat(bytes - 8));
+            let read = read_all(format!("{line}\n{{\"a\":2}}\n").as_bytes());
+            let numbers: Vec<_> = read.iter().map(|(number, json)| (*number, json.is_ok())).collect();
+            assert_eq!(numbers, [(1, is_ok), (2, true)]);
+        }
+        let read = read_all(format!("[{{}},{large},{{}}]").as_bytes());
+        let numbers: Vec<_> = read.iter().map(|(number, json)| (*number, json.is_ok())).collect();
+        assert_eq!(numbers, [(1, true), (2, false), (3, true)]);
         let read = read_all(b"[{\"a\":1},{\"a\":]");
         assert_eq!(
             read.iter().map(|(number, json)| (*number, json.is_ok())).collect::<Vec<_>>(),
             [(1, true), (0, false)]
         );
+    }
+
+    /// DPS-CLI-21: one entry that never ends is not kept.
+    #[test]
+    fn an_array_is_not_read_past_an_entry_that_is_far_too_large() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(
+            &mut file,
+            format!("[{{}},\"{}\"]", "x".repeat(8 * ENTRY_BYTES_MAX)).as_bytes(),
+        )
+        .unwrap();
+        let mut source = EntrySource::open(file.path()).unwrap();
+        assert!(matches!(source.entries.blocking_recv(), Some(Read::Entry { number: 1, json: Ok(_) })));
+        let Some(Read::Broken(why)) = source.entries.blocking_recv() else { panic!() };
+        assert!(why.contains("larger than"), "{why}");
+        assert!(source.bytes_read.load(Ordering::Relaxed) < 3 * ENTRY_BYTES_MAX as u64);
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 
 use clap::Args;
-use dps_client::service::ServiceClient;
+use dps_client::service::{ServiceClient, ServiceError};
 
 use super::document::EntryDocument;
 use super::entry::Kind;
@@ -35,8 +35,12 @@ pub(super) async fn export(
             if options.keys && has_keys {
                 let id = document.text(kind.id_member()).unwrap_or_default();
                 let name = kind.parse_name(&id)?;
-                let keys = keys_of.attestation_mechanism(&name).await;
-                document.set_raw("attestation", keys.map_err(|why| failure::of(&why, &kind.subject(&id)))?);
+                match keys_of.attestation_mechanism(&name).await {
+                    Ok(keys) => document.set_raw("attestation", keys),
+                    // It was deleted since its page came.
+                    Err(ServiceError::Refused(refusal)) if refusal.status == 404 => continue,
+                    Err(why) => return Err(failure::of(&why, &kind.subject(&id))),
+                }
                 writeln!(out, "{}", document.to_json()?)?;
             } else {
                 writeln!(out, "{}", entry.get())?;

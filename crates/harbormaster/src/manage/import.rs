@@ -76,6 +76,8 @@ struct Batch {
 /// Counts, and tells what is refused.
 struct Report {
     bar: ProgressBar,
+    /// The options with which to go on.
+    go_on_with: &'static str,
     done: u64,
     existing: u64,
     refused: u64,
@@ -88,7 +90,15 @@ pub(super) async fn import(
     options: ImportOptions,
 ) -> Result<(), Failure> {
     let mut source = EntrySource::open(&options.file).map_err(Failure::usage)?;
-    let mut report = Report::new(source.bytes);
+    let mut report = Report::new(
+        source.bytes,
+        match (options.replace, options.new_keys) {
+            (true, true) => "--replace --new-keys",
+            (true, false) => "--replace",
+            (false, true) => "--skip-existing --new-keys",
+            (false, false) => "--skip-existing",
+        },
+    );
     let (batches, waiting) = mpsc::channel::<Vec<Item>>(CONNECTIONS);
     let (told, mut written) = mpsc::channel(CONNECTIONS);
     let waiting = Arc::new(Mutex::new(waiting));
@@ -256,57 +266,118 @@ async fn write(
 ) -> Result<Batch, ServiceError> {
     let (listing, _) = kind.listing();
     let mut batch = Batch::default();
-    let failures = send(client, &listing, BulkMode::Create, &items).await?;
-    let (mut existing, mut left) = (Vec::new(), items);
-    let mut refuse = |failures: Vec<BulkFailure>, items: &mut Vec<Item>, existing: &mut Vec<Item>| {
-        for failure in failures {
-            let Some(at) = failure.id().and_then(|id| items.iter().position(|item| item.id == id)) else {
-                batch.refused.push((None, format!("{} {}", failure.error_code, failure.error_status)));
-                continue;
-            };
-            let item = items.remove(at);
-            match failure.error_code / 1_000 {
-                409 if replace || skip_existing => existing.push(item),
-                _ => {
-                    let why = format!("{}: {} {}", item.id, failure.error_code, failure.error_status);
-                    batch.refused.push((Some(item.number), why));
-                }
-            }
-        }
-    };
-    refuse(failures, &mut left, &mut existing);
-    let mut done = left.len();
+    let Sent { mut done, refused } = send(client, &listing, BulkMode::Create, items).await?;
+    let (existing, refused): (Vec<_>, Vec<_>) =
+        refused.into_iter().partition(|refused| (replace || skip_existing) && refused.is_there());
+    batch.refuse(refused);
+    let existing: Vec<_> = existing.into_iter().map(|refused| refused.item).collect();
     if replace && !existing.is_empty() {
-        let failures = send(client, &listing, BulkMode::Update, &existing).await?;
-        refuse(failures, &mut existing, &mut Vec::new());
-        done += existing.len();
-        existing.clear();
+        let replaced = send(client, &listing, BulkMode::Update, existing).await?;
+        done += replaced.done;
+        batch.refuse(replaced.refused);
+    } else {
+        batch.existing = existing.len() as u64;
     }
-    batch.done = done as u64;
-    batch.existing = existing.len() as u64;
+    batch.done = done;
     Ok(batch)
 }
 
-/// Sends a request until the service has time for it.
+/// What became of entries that were sent.
+#[derive(Default)]
+struct Sent {
+    done: u64,
+    refused: Vec<RefusedItem>,
+}
+
+struct RefusedItem {
+    item: Item,
+    code: u32,
+    why: String,
+}
+
+impl RefusedItem {
+    fn is_there(&self) -> bool {
+        self.code / 1_000 == 409
+    }
+
+    /// Whether the service may take it later.
+    fn is_for_now(&self) -> bool {
+        matches!(self.code / 1_000, 429 | 503)
+    }
+}
+
+impl Batch {
+    fn refuse(&mut self, refused: Vec<RefusedItem>) {
+        self.refused.extend(refused.into_iter().map(|RefusedItem { item, code, why }| {
+            (Some(item.number), format!("{}: {code} {why}", item.id))
+        }));
+    }
+}
+
+/// Sends entries until the service has time for them. A request that is refused for what one of its entries holds is sent entry by entry.
 async fn send(
     client: &mut ServiceClient,
     listing: &Listing,
     mode: BulkMode,
-    items: &[Item],
-) -> Result<Vec<BulkFailure>, ServiceError> {
-    let entries: Vec<&RawValue> = items.iter().map(|item| &*item.json).collect();
-    let mut tries = 1;
-    loop {
-        match client.bulk(listing, mode, &entries).await {
-            Err(ServiceError::Refused(refusal))
-                if matches!(refusal.status, 429 | 503) && tries < TRIES_MAX =>
-            {
-                tries += 1;
-                sleep(TRY_AGAIN_AFTER).await;
+    mut items: Vec<Item>,
+) -> Result<Sent, ServiceError> {
+    let mut sent = Sent::default();
+    for tries in 1.. {
+        let entries: Vec<&RawValue> = items.iter().map(|item| &*item.json).collect();
+        let answer = client.bulk(listing, mode, &entries).await;
+        let refused = match answer {
+            Ok(failures) => {
+                let refused = refused_of(failures, &mut items);
+                sent.done += items.len() as u64;
+                refused
             }
-            other => return other,
+            Err(ServiceError::Refused(refusal))
+                if matches!(refusal.status, 400 | 413 | 415) && items.len() > 1 =>
+            {
+                for item in items {
+                    let alone = Box::pin(send(client, listing, mode, vec![item])).await?;
+                    sent.done += alone.done;
+                    sent.refused.extend(alone.refused);
+                }
+                return Ok(sent);
+            }
+            Err(ServiceError::Refused(refusal)) if matches!(refusal.status, 400 | 413 | 415 | 429 | 503) => {
+                let code = refusal.error_code.unwrap_or(u32::from(refusal.status) * 1_000);
+                let refused = |item| RefusedItem { item, code, why: refusal.message.clone() };
+                items.into_iter().map(refused).collect()
+            }
+            Err(why) => return Err(why),
+        };
+        let (for_now, mut refused): (Vec<_>, Vec<_>) =
+            refused.into_iter().partition(|refused| refused.is_for_now() && tries < TRIES_MAX);
+        if tries > 1 {
+            for refused in refused.iter_mut().filter(|refused| refused.is_there()) {
+                refused
+                    .why
+                    .push_str(" Perhaps this import made it: the service was busy, and it was sent again.");
+            }
+        }
+        sent.refused.extend(refused);
+        items = for_now.into_iter().map(|refused| refused.item).collect();
+        if items.is_empty() {
+            break;
+        }
+        sleep(TRY_AGAIN_AFTER).await;
+    }
+    Ok(sent)
+}
+
+/// Takes those that were refused out of `items`.
+fn refused_of(failures: Vec<BulkFailure>, items: &mut Vec<Item>) -> Vec<RefusedItem> {
+    let mut refused = Vec::new();
+    for failure in failures {
+        // An entry that was not sent is none of this request's.
+        if let Some(at) = failure.id().and_then(|id| items.iter().position(|item| item.id == id)) {
+            let (code, why) = (failure.error_code, failure.error_status);
+            refused.push(RefusedItem { item: items.remove(at), code, why });
         }
     }
+    refused
 }
 
 fn place(number: Option<u64>) -> String {
@@ -317,7 +388,7 @@ fn place(number: Option<u64>) -> String {
 }
 
 impl Report {
-    fn new(bytes: Option<u64>) -> Self {
+    fn new(bytes: Option<u64>, go_on_with: &'static str) -> Self {
         let bar = match bytes {
             Some(bytes) => ProgressBar::new(bytes),
             None => ProgressBar::no_length(),
@@ -326,7 +397,7 @@ impl Report {
         if let Ok(style) = style {
             bar.set_style(style);
         }
-        Self { bar, done: 0, existing: 0, refused: 0 }
+        Self { bar, go_on_with, done: 0, existing: 0, refused: 0 }
     }
 
     /// Spec: DPS-CLI-22: one line each.
@@ -354,7 +425,7 @@ impl Report {
                 self.bar.finish_and_clear();
                 let from = under_way.first().unwrap_or(written.first);
                 let Failure { code, why } = failure::of(&why, &kind.subject(""));
-                let why = anyhow!("{why}; {}; go on with --from {from} --skip-existing", self.summary());
+                let why = anyhow!("{why}; {}; go on with --from {from} {}", self.summary(), self.go_on_with);
                 Err(Failure { code, why })
             }
         }

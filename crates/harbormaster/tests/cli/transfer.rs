@@ -108,4 +108,41 @@ fn an_import_that_the_service_ends_says_what_to_go_on_with() {
     let file = user.file("entries.jsonl", lines);
     let ended = user.run_at(&service, &["enrollment", "import", &file, "--from", "3"]);
     ended.failed(77, &["EnrollmentWrite", "0 imported, 0 refused; go on with --from 3 --skip-existing"]);
+    let service = ScriptedService::start(|_: &Request| Answer::refused(403_000, "no"));
+    let ended = user.run_at(&service, &["enrollment", "import", &file, "--replace", "--new-keys"]);
+    ended.failed(77, &["go on with --from 1 --replace --new-keys"]);
+}
+
+/// DPS-CLI-22: what no parser of the service takes, and what is larger than a request may be.
+#[test]
+fn an_entry_that_spoils_its_request_is_refused_alone() {
+    let user = User::new();
+    let dev = Dev::start(&user);
+    let mut lines = String::new();
+    for number in 0..10 {
+        let entry = individual(&format!("d-{number}")).to_string();
+        let entry = match number {
+            3 => entry.replacen('{', r#"{"deviceId":"\ud800","#, 1),
+            6 => {
+                let twin = |text: &str| format!(r#"{{"initialTwin":{{"a":"{text}"}},"#);
+                // It may be this large in a file, and not in a request.
+                let room = 1024 * 1024 - entry.len() - twin("").len();
+                entry.replacen('{', &twin(&"x".repeat(room)), 1)
+            }
+            8 => entry.replacen(
+                '{',
+                &format!(r#"{{"initialTwin":{{"a":{}{}}},"#, "[".repeat(200), "]".repeat(200)),
+                1,
+            ),
+            _ => entry,
+        };
+        lines.push_str(&entry);
+        lines.push('\n');
+    }
+    let file = user.file("entries.jsonl", lines);
+    let ended = user.run(&["enrollment", "import", &file]);
+    let told =
+        ["entry 4: d-3: 400000", "entry 7: d-6: 413000", "entry 9: d-8: 400000", "7 imported, 3 refused"];
+    ended.failed(1, &told);
+    drop(dev);
 }
