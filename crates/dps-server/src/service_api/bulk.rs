@@ -5,10 +5,11 @@ use dps_proto::ids::BadId;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::ServiceFault;
 use super::entries::Entries;
 use super::route::EntryKind;
+use super::{BODY_BYTES_MAX, ServiceFault};
 use crate::enrollment_json::BadMember;
+use crate::https::body::BodyFault;
 use crate::if_match::IfMatch;
 
 /// Most entries of one request.
@@ -127,6 +128,9 @@ fn subject<'n>(mode: Mode, names: impl Iterator<Item = &'n EntryRef>) -> String 
 }
 
 async fn one(entries: &Entries<'_>, mode: Mode, name: &EntryRef, item: Value) -> Result<(), ServiceFault> {
+    if item.to_string().len() > BODY_BYTES_MAX {
+        return Err(BodyFault::TooLarge(BODY_BYTES_MAX).into());
+    }
     let etag = item["etag"].as_str().filter(|etag| !etag.is_empty()).map(IfMatch::tag);
     let if_match = match (mode, etag) {
         (Mode::Create, _) => IfMatch::Absent,

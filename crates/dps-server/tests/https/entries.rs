@@ -271,7 +271,7 @@ async fn entries_are_written_and_deleted_many_at_a_time_and_each_for_itself() {
     }
 }
 
-/// DPS-SERVICE-19: each refusal for itself, under the tracking id of the answer.
+/// DPS-SERVICE-19, DPS-SERVICE-21: each refusal for itself, as alone, and under the tracking id of the answer.
 #[tokio::test]
 async fn what_a_bulk_request_was_refused_is_explained_entry_by_entry() {
     let client = Client::new();
@@ -287,6 +287,13 @@ async fn what_a_bulk_request_was_refused_is_explained_entry_by_entry() {
     assert_eq!(kept[0].registration_id.as_ref().map(ToString::to_string).as_deref(), Some("b"));
     assert_eq!(kept[0].told, "409201");
     assert!(kept[0].reason.contains("enrollment b") && kept[0].advice.is_some(), "{kept:?}");
+    let mut large = enrollment("d");
+    large["initialTwin"] = json!({"tags": {"text": "x".repeat(256 * 1024)}});
+    let body = json!({"mode": "create", "enrollments": [large, enrollment("e")]});
+    let answer = client.post("/enrollments", &body.to_string()).await;
+    let errors = &answer.body["errors"];
+    assert_eq!((&errors[0]["registrationId"], &errors[0]["errorCode"]), (&json!("d"), &json!(413_000)));
+    assert_eq!(client.get("/enrollments/e").await.status, 200);
     let long = json!({"mode": "x".repeat(10_000), "enrollments": items}).to_string();
     let refused = client.post("/enrollments", &long).await;
     assert!(refused.body["message"].as_str().unwrap().len() < 300, "{}", refused.body);
