@@ -1,46 +1,33 @@
 //! A store that forgets everything when it is dropped: for tests, and the plainest statement of what a store does.
 
-use std::collections::{BTreeMap, VecDeque};
+mod content;
+
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use dps_core::audit::{AUDIT_RECORDS_MAX, Action, AuditFilter, AuditRecord, Subject};
+use dps_core::audit::{Action, AuditFilter, AuditRecord, Subject};
 use dps_core::ca_certificate::{CA_CERTIFICATES_MAX, CaCertificate, CaName};
 use dps_core::enrollment::{
-    Attestation, EnrollmentGroup, EntryRef, GROUPS_OF_ONE_SUBJECT_MAX, GroupAttestation,
-    IndividualEnrollment, OPEN_GROUPS_MAX, PREFIXED_GROUPS_MAX, Signers,
+    Attestation, EnrollmentGroup, EntryRef, GroupAttestation, IndividualEnrollment, OPEN_GROUPS_MAX,
+    PREFIXED_GROUPS_MAX, Signers,
 };
 use dps_core::entry_filter::EntryFilter;
 use dps_core::ports::{
-    AnchorsWanted, CandidateGroups, ChainEntries, ChainWanted, Commit, HubDevice, HubWrite, LookUp,
-    RegistrationWrite, Store, StoreError, StoredHubDevice, WriteError, WriteOrder,
+    AnchorsWanted, CandidateGroups, ChainEntries, ChainWanted, Commit, HubWrite, LookUp, RegistrationWrite,
+    Store, StoreError, StoredHubDevice, WriteError, WriteOrder,
 };
 use dps_core::registration::Registration;
-use dps_core::x509::NameKey;
-use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
-use jiff::Timestamp;
+use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
 
 use crate::condition::{permits_deletion, permits_put};
+
+use content::{Anchor, Content, anchors, is_open, signers_of, written_over};
 
 /// Keeps everything in memory behind one lock. It never fails and no future of it ever waits. Spec: DPS-STORE-9.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     content: Mutex<Content>,
-}
-
-/// Each key begins with the ID scope. Spec: DPS-STORE-1.
-#[derive(Debug, Default)]
-struct Content {
-    /// In the order of their creation.
-    instances: Vec<(IdScope, InstanceSecret)>,
-    individual_enrollments: BTreeMap<(IdScope, RegistrationId), Arc<IndividualEnrollment>>,
-    enrollment_groups: BTreeMap<(IdScope, EnrollmentGroupId), Arc<EnrollmentGroup>>,
-    registrations: BTreeMap<(IdScope, RegistrationId), Registration>,
-    hub_devices: BTreeMap<(IdScope, HubName, DeviceId), StoredHubDevice>,
-    /// By their folded names.
-    ca_certificates: BTreeMap<(IdScope, Box<str>), Arc<CaCertificate>>,
-    audit: VecDeque<(IdScope, AuditRecord)>,
 }
 
 impl MemoryStore {
@@ -424,128 +411,5 @@ impl Store for MemoryStore {
         content.ca_certificates.remove(&key);
         content.note(scope, order, Action::Deleted, Subject::CaCertificate(name.clone()), None);
         Ok(())
-    }
-}
-
-/// Whether a group is tried for every registration id. Spec: DPS-REG-3.
-fn is_open(group: &EnrollmentGroup) -> bool {
-    group.registration_id_prefix.is_none() && signers_of(group).is_none()
-}
-
-fn signers_of(group: &EnrollmentGroup) -> Option<&Signers> {
-    match &group.attestation {
-        GroupAttestation::SymmetricKey(_) => None,
-        GroupAttestation::Signers(signers) => Some(signers),
-    }
-}
-
-/// What a chain finds signers by.
-#[derive(PartialEq)]
-enum Anchor {
-    Subject(NameKey),
-    Ca(Box<str>),
-}
-
-fn anchors(signers: &Signers) -> Vec<Anchor> {
-    match signers {
-        Signers::Certificates(pair) => {
-            pair.iter().map(|certificate| Anchor::Subject(certificate.subject())).collect()
-        }
-        Signers::CaReferences(names) => names.iter().map(|name| Anchor::Ca(name.folded().into())).collect(),
-    }
-}
-
-/// What a put does.
-fn written_over(existed: bool) -> Action {
-    if existed { Action::Replaced } else { Action::Created }
-}
-
-impl Content {
-    /// Spec: DPS-AUDIT-1, DPS-AUDIT-3.
-    fn note(
-        &mut self,
-        scope: &IdScope,
-        order: WriteOrder,
-        action: Action,
-        subject: Subject,
-        etag: Option<ETag>,
-    ) {
-        let Some(author) = order.by else { return };
-        let number = self.audit.back().map_or(1, |(_, record)| record.number + 1);
-        if self.audit.len() as u64 >= AUDIT_RECORDS_MAX {
-            self.audit.pop_front();
-        }
-        self.audit.push_back((scope.clone(), AuditRecord { number, author: *author, action, subject, etag }));
-    }
-
-    fn ca_certificates(&self, scope: &IdScope) -> impl Iterator<Item = &Arc<CaCertificate>> {
-        self.ca_certificates.iter().filter(move |((of, _), _)| of == scope).map(|(_, ca)| ca)
-    }
-
-    /// Spec: DPS-X509-25.
-    fn check_references(&self, scope: &IdScope, signers: &Signers) -> Result<(), WriteError> {
-        let Signers::CaReferences(names) = signers else { return Ok(()) };
-        let missing = names.iter().find(|name| !self.ca_certificates(scope).any(|ca| ca.name.is(name)));
-        missing.map_or(Ok(()), |name| Err(WriteError::NoSuchCaCertificate(name.clone())))
-    }
-
-    /// Spec: DPS-X509-30.
-    fn check_anchors(
-        &self,
-        scope: &IdScope,
-        id: &EnrollmentGroupId,
-        signers: &Signers,
-    ) -> Result<(), WriteError> {
-        for anchor in anchors(signers) {
-            let others = self.groups(scope).filter(|group| group.id != *id);
-            let same = others
-                .filter(|group| signers_of(group).is_some_and(|signers| anchors(signers).contains(&anchor)));
-            if same.count() >= GROUPS_OF_ONE_SUBJECT_MAX {
-                return Err(WriteError::TooManyGroupsOfOneSubject(GROUPS_OF_ONE_SUBJECT_MAX));
-            }
-        }
-        Ok(())
-    }
-
-    /// An entry that refers to a CA certificate. Spec: DPS-X509-25.
-    fn referrer(&self, scope: &IdScope, name: &CaName) -> Option<EntryRef> {
-        let refers = |signers: &Signers| anchors(signers).contains(&Anchor::Ca(name.folded().into()));
-        let group = self.groups(scope).find(|group| signers_of(group).is_some_and(refers));
-        let mut enrollments = self.individual_enrollments.iter().filter(|((of, _), _)| of == scope);
-        group.map(|group| EntryRef::Group(group.id.clone())).or_else(|| {
-            let enrollment = enrollments.find(|(_, enrollment)| match &enrollment.attestation {
-                Attestation::Signers(signers) => refers(signers),
-                _ => false,
-            });
-            enrollment.map(|(_, enrollment)| EntryRef::Individual(enrollment.registration_id.clone()))
-        })
-    }
-
-    fn groups(&self, scope: &IdScope) -> impl Iterator<Item = &Arc<EnrollmentGroup>> {
-        self.enrollment_groups.iter().filter(move |((of, _), _)| of == scope).map(|(_, group)| group)
-    }
-
-    fn entry_etag(&self, scope: &IdScope, entry: &EntryRef) -> Option<&ETag> {
-        match entry {
-            EntryRef::Individual(id) => {
-                let enrollment = self.individual_enrollments.get(&(scope.clone(), id.clone()))?;
-                Some(&enrollment.settings.etag)
-            }
-            EntryRef::Group(id) => {
-                Some(&self.enrollment_groups.get(&(scope.clone(), id.clone()))?.settings.etag)
-            }
-        }
-    }
-
-    /// Spec: DPS-REG-17.
-    fn put_hub_device(&mut self, mut device: HubDevice, at: Timestamp) {
-        let key = (device.id_scope.clone(), device.hub.clone(), device.device_id.clone());
-        let mut created_at = at;
-        if let Some(stored) = self.hub_devices.remove(&key) {
-            created_at = stored.created_at;
-            device.hub = stored.device.hub;
-            device.initial_twin = stored.device.initial_twin;
-        }
-        self.hub_devices.insert(key, StoredHubDevice { device, created_at, updated_at: at });
     }
 }

@@ -4,12 +4,36 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow};
+use clap::Args;
 use dps_client::admin::AdminEndpoint;
 use dps_proto::ids::IdScope;
 
+use crate::argument;
 use crate::exit::Failure;
 use crate::file_option;
 use crate::running_dev::{self, NoRunningDev};
+
+/// Which admin listener; without these, that of the running `harbormaster dev`.
+#[derive(Args)]
+pub(crate) struct AdminOptions {
+    /// Address of the admin listener [default: that of the running `harbormaster dev`].
+    #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT", value_parser = argument::socket_address, requires = "admin_token_file")]
+    admin: Option<SocketAddr>,
+    /// File with the admin token: admin-token of the data directory.
+    #[arg(long, env = "HARBORMASTER_ADMIN_TOKEN_FILE", value_name = "FILE", requires = "admin")]
+    admin_token_file: Option<PathBuf>,
+}
+
+impl AdminOptions {
+    /// Whether the options name one.
+    pub(crate) fn is_named(&self) -> bool {
+        self.admin.is_some()
+    }
+
+    fn named(&self) -> Option<(SocketAddr, &Path)> {
+        self.admin.zip(self.admin_token_file.as_deref())
+    }
+}
 
 /// An admin listener, and the ID scope of the `dev` that it belongs to.
 pub(crate) struct Found {
@@ -19,8 +43,8 @@ pub(crate) struct Found {
 }
 
 /// Finds it and reads its token. `id_scope` chooses one of several running `dev`.
-pub(crate) fn find(named: Option<(SocketAddr, &Path)>, id_scope: Option<&IdScope>) -> Result<Found, Failure> {
-    let (address, token_file, id_scope) = match named {
+pub(crate) fn find(options: &AdminOptions, id_scope: Option<&IdScope>) -> Result<Found, Failure> {
+    let (address, token_file, id_scope) = match options.named() {
         Some((address, token_file)) => (address, token_file.to_owned(), None),
         None => {
             let (address, token_file, id_scope) = of_running_dev(id_scope).map_err(Failure::usage)?;

@@ -2,8 +2,6 @@
 //! Spec: DPS-EXPLAIN-2, DPS-EXPLAIN-3, DPS-EXPLAIN-6, DPS-CLI-7.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
@@ -14,6 +12,7 @@ use dps_proto::ids::{IdScope, RegistrationId};
 use dps_proto::percent;
 use serde_json::Value;
 
+use crate::admin_option::AdminOptions;
 use crate::dry_run::{self, Credential, DryRun};
 use crate::exit::{self, Failure};
 use crate::{admin_option, argument};
@@ -40,12 +39,8 @@ pub(crate) struct Options {
     /// `harbormaster dev`, the one that has it is asked.
     #[arg(long, value_name = "ID")]
     id_scope: Option<IdScope>,
-    /// Address of the admin listener [default: that of the running `harbormaster dev`].
-    #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT", value_parser = argument::socket_address, requires = "admin_token_file")]
-    admin: Option<SocketAddr>,
-    /// File with the admin token: admin-token of the data directory.
-    #[arg(long, env = "HARBORMASTER_ADMIN_TOKEN_FILE", value_name = "FILE", requires = "admin")]
-    admin_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    admin: AdminOptions,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -100,14 +95,13 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
 
 /// The listener that the options name, else that of the running `dev`.
 fn admin(options: &Options) -> Result<AdminEndpoint, Failure> {
-    let Options { admin, admin_token_file, id_scope, sas, .. } = options;
-    let named = admin.zip(admin_token_file.as_deref());
-    if named.is_some() && id_scope.is_some() && sas.is_none() {
+    let Options { admin, id_scope, sas, .. } = options;
+    if admin.is_named() && id_scope.is_some() && sas.is_none() {
         return Err(Failure::usage(anyhow!(
             "--id-scope without --sas chooses one of several running `harbormaster dev`; --admin names the service already"
         )));
     }
-    Ok(admin_option::find(named, id_scope.as_ref())?.endpoint)
+    Ok(admin_option::find(admin, id_scope.as_ref())?.endpoint)
 }
 
 /// One refusal, a line for each thing that is known of it.

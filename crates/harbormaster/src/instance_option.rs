@@ -1,27 +1,20 @@
 //! Which service instance, and the admin listener of its service. Spec: DPS-CLI-7, DPS-CLI-14, DPS-CLI-17.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-
 use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use dps_client::admin::{AdminEndpoint, AdminError};
 use dps_proto::ids::IdScope;
 
+use crate::admin_option::{self, AdminOptions};
 use crate::exit::{self, Failure};
-use crate::{admin_option, argument};
 
 #[derive(Args)]
 pub(crate) struct InstanceOptions {
     /// ID scope of the service instance [default: that of the running `harbormaster dev`].
     #[arg(long, value_name = "ID")]
     id_scope: Option<IdScope>,
-    /// Address of the admin listener [default: that of the running `harbormaster dev`].
-    #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT", value_parser = argument::socket_address, requires = "admin_token_file")]
-    admin: Option<SocketAddr>,
-    /// File with the admin token: admin-token of the data directory.
-    #[arg(long, env = "HARBORMASTER_ADMIN_TOKEN_FILE", value_name = "FILE", requires = "admin")]
-    admin_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    admin: AdminOptions,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
@@ -45,8 +38,8 @@ pub(crate) struct Instance {
 
 impl Instance {
     pub(crate) fn of(options: InstanceOptions) -> Result<Self, Failure> {
-        let InstanceOptions { id_scope, admin, admin_token_file, output } = options;
-        let found = admin_option::find(admin.zip(admin_token_file.as_deref()), id_scope.as_ref())?;
+        let InstanceOptions { id_scope, admin, output } = options;
+        let found = admin_option::find(&admin, id_scope.as_ref())?;
         let id_scope = id_scope.map(|id_scope| id_scope.as_str().to_owned()).or(found.id_scope);
         let id_scope = id_scope
             .ok_or_else(|| Failure::usage(anyhow!("--id-scope: name the service instance of --admin")))?;

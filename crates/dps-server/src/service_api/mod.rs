@@ -9,6 +9,7 @@ mod fault;
 mod lists;
 mod query;
 mod route;
+mod words;
 
 use std::sync::Arc;
 

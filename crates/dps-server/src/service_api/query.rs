@@ -10,9 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::ServiceFault;
-
-/// Most characters of a word that a refusal repeats.
-const WORD_SHOWN_MAX: usize = 64;
+use super::words::{Token, Words, is_where, word, words};
 
 /// Why a query is not run.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +76,7 @@ impl Query {
     pub(super) fn filter(&self, listing: &Listing) -> Result<EntryFilter, BadQuery> {
         let mut filter = EntryFilter::default();
         let Some(text) = &self.condition else { return Ok(filter) };
-        let mut text = Words { tokens: tokens(text), next: 0 };
+        let mut text = Words::of(text);
         text.keyword("SELECT")?;
         text.symbol("*")?;
         if !text.next_is(is_where) {
@@ -88,7 +86,7 @@ impl Query {
         text.keyword("WHERE")?;
         loop {
             text.condition(listing, &mut filter)?;
-            if text.next == text.tokens.len() {
+            if text.is_at_end() {
                 return Ok(filter);
             }
             text.keyword("AND")?;
@@ -101,76 +99,6 @@ impl Query {
         let word = words(text).find(|word| is_where(word)).unwrap_or_default();
         Err(BadQuery::Word { word: word.to_owned(), expected: "the end of a query of records" })
     }
-}
-
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|character: char| !(character.is_alphanumeric() || character == '_'))
-}
-
-fn is_where(word: &str) -> bool {
-    word.eq_ignore_ascii_case("WHERE")
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
-    /// Keywords and names, with their dots.
-    Name(String),
-    /// What stands in quotes, without them.
-    Text(String),
-    /// Operators, brackets, and whatever is nothing else.
-    Symbol(String),
-}
-
-impl Token {
-    fn shown(&self) -> String {
-        let (Self::Name(text) | Self::Text(text) | Self::Symbol(text)) = self;
-        text.chars().take(WORD_SHOWN_MAX).collect()
-    }
-}
-
-fn tokens(text: &str) -> Vec<Token> {
-    let mut tokens = Vec::new();
-    let mut rest = text.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let (token, length) = match first {
-            '\'' | '"' => quoted(rest, first),
-            '<' | '>' | '!' | '=' => {
-                let symbol = ["<=", ">=", "<>", "!="].into_iter().find(|symbol| rest.starts_with(symbol));
-                let symbol = symbol.unwrap_or(&rest[..1]);
-                (Token::Symbol(symbol.to_owned()), symbol.len())
-            }
-            _ if first.is_alphanumeric() || first == '_' => {
-                let is_part = |character: char| character.is_alphanumeric() || "_.-:".contains(character);
-                let length = rest.find(|character| !is_part(character)).unwrap_or(rest.len());
-                (Token::Name(rest[..length].to_owned()), length)
-            }
-            _ => (Token::Symbol(first.to_string()), first.len_utf8()),
-        };
-        tokens.push(token);
-        rest = rest[length..].trim_start();
-    }
-    tokens
-}
-
-/// A text up to its closing quote, which stands in it twice for one. One that is not closed is no text.
-fn quoted(rest: &str, quote: char) -> (Token, usize) {
-    let mut text = String::new();
-    let mut characters = rest.char_indices().skip(1).peekable();
-    while let Some((at, character)) = characters.next() {
-        if character != quote {
-            text.push(character);
-        } else if characters.next_if(|(_, next)| *next == quote).is_some() {
-            text.push(quote);
-        } else {
-            return (Token::Text(text), at + 1);
-        }
-    }
-    (Token::Symbol(rest.to_owned()), rest.len())
-}
-
-struct Words {
-    tokens: Vec<Token>,
-    next: usize,
 }
 
 impl Words {
@@ -290,44 +218,6 @@ impl Words {
         let known = words.iter().find(|(known, _)| known.eq_ignore_ascii_case(&text));
         known.map(|(_, value)| *value).ok_or_else(|| word(&Token::Text(text), expected))
     }
-
-    fn take(&mut self, expected: &'static str) -> Result<Token, BadQuery> {
-        let token = self.tokens.get(self.next).cloned().ok_or(BadQuery::Ends(expected))?;
-        self.next += 1;
-        Ok(token)
-    }
-
-    fn keyword(&mut self, keyword: &'static str) -> Result<(), BadQuery> {
-        match self.take(keyword)? {
-            Token::Name(name) if name.eq_ignore_ascii_case(keyword) => Ok(()),
-            other => Err(word(&other, keyword)),
-        }
-    }
-
-    fn symbol(&mut self, symbol: &'static str) -> Result<(), BadQuery> {
-        match self.take(symbol)? {
-            Token::Symbol(found) if found == symbol => Ok(()),
-            other => Err(word(&other, symbol)),
-        }
-    }
-
-    fn name(&mut self, expected: &'static str) -> Result<String, BadQuery> {
-        match self.take(expected)? {
-            Token::Name(name) => Ok(name),
-            other => Err(word(&other, expected)),
-        }
-    }
-
-    fn text(&mut self, expected: &'static str) -> Result<String, BadQuery> {
-        match self.take(expected)? {
-            Token::Text(text) => Ok(text),
-            other => Err(word(&other, expected)),
-        }
-    }
-
-    fn next_is(&self, is: impl Fn(&str) -> bool) -> bool {
-        matches!(self.tokens.get(self.next), Some(Token::Name(name)) if is(name))
-    }
 }
 
 fn set<T>(place: &mut Option<T>, value: T, member: &str) -> Result<(), BadQuery> {
@@ -335,10 +225,6 @@ fn set<T>(place: &mut Option<T>, value: T, member: &str) -> Result<(), BadQuery>
         None => Ok(()),
         Some(_) => Err(BadQuery::Twice(member.to_owned())),
     }
-}
-
-fn word(token: &Token, expected: &'static str) -> BadQuery {
-    BadQuery::Word { word: token.shown(), expected }
 }
 
 fn folded(id: &str) -> Box<str> {

@@ -70,7 +70,7 @@ struct Written {
 struct Batch {
     done: u64,
     existing: u64,
-    refused: Vec<(Option<u64>, String)>,
+    refused: Vec<(u64, String)>,
 }
 
 /// Counts, and tells what is refused.
@@ -117,7 +117,7 @@ pub(super) async fn import(
             }
         });
     }
-    drop(told);
+    drop((told, waiting));
 
     let mut batch = NextBatch::default();
     let mut under_way = UnderWay::default();
@@ -153,7 +153,7 @@ pub(super) async fn import(
                 Some(Read::Entry { number, .. }) if number < options.from => {}
                 Some(Read::Entry { number, json }) => match item(kind, number, json, options.new_keys) {
                     Ok(item) => batch.push(item),
-                    Err(why) => report.refuse(&place(Some(number)), &why),
+                    Err(why) => report.refuse(&place(number), &why),
                 },
             },
             Some(done) = written.recv() => report.count(done, &mut under_way, kind)?,
@@ -308,9 +308,11 @@ impl RefusedItem {
 
 impl Batch {
     fn refuse(&mut self, refused: Vec<RefusedItem>) {
-        self.refused.extend(refused.into_iter().map(|RefusedItem { item, code, why }| {
-            (Some(item.number), format!("{}: {code} {why}", item.id))
-        }));
+        self.refused.extend(
+            refused
+                .into_iter()
+                .map(|RefusedItem { item, code, why }| (item.number, format!("{}: {code} {why}", item.id))),
+        );
     }
 }
 
@@ -341,7 +343,10 @@ async fn send(
                 }
                 return Ok(sent);
             }
-            Err(ServiceError::Refused(refusal)) if matches!(refusal.status, 400 | 413 | 415 | 429 | 503) => {
+            Err(ServiceError::Refused(refusal))
+                if matches!(refusal.status, 400 | 413 | 415)
+                    || (matches!(refusal.status, 429 | 503) && tries < TRIES_MAX) =>
+            {
                 let code = refusal.error_code.unwrap_or(u32::from(refusal.status) * 1_000);
                 let refused = |item| RefusedItem { item, code, why: refusal.message.clone() };
                 items.into_iter().map(refused).collect()
@@ -380,11 +385,8 @@ fn refused_of(failures: Vec<BulkFailure>, items: &mut Vec<Item>) -> Vec<RefusedI
     refused
 }
 
-fn place(number: Option<u64>) -> String {
-    match number {
-        None => "some entry".to_owned(),
-        Some(number) => format!("entry {number}"),
-    }
+fn place(number: u64) -> String {
+    format!("entry {number}")
 }
 
 impl Report {

@@ -1,7 +1,6 @@
 //! `pki verify`: what a service makes of a chain, or signing certificates at hand, with no device. Spec: DPS-CLI-20.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -15,9 +14,9 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{Output, inspect};
+use crate::admin_option::{self, AdminOptions};
 use crate::dry_run::{Credential, DryRun};
 use crate::exit::{self, Failure};
-use crate::{admin_option, argument};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -33,19 +32,15 @@ pub(crate) struct Options {
     /// ID scope that the device would name [default: the only one of the service].
     #[arg(long, value_name = "ID")]
     id_scope: Option<IdScope>,
-    /// Address of the admin listener [default: that of the running `harbormaster dev`].
-    #[arg(long, env = "HARBORMASTER_ADMIN", value_name = "ADDR:PORT", value_parser = argument::socket_address, requires = "admin_token_file")]
-    admin: Option<SocketAddr>,
-    /// File with the admin token: admin-token of the data directory.
-    #[arg(long, env = "HARBORMASTER_ADMIN_TOKEN_FILE", value_name = "FILE", requires = "admin")]
-    admin_token_file: Option<PathBuf>,
+    #[command(flatten)]
+    admin: AdminOptions,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
 pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
-    let Options { chain, registration_id, signer, id_scope, admin, admin_token_file, output } = options;
+    let Options { chain, registration_id, signer, id_scope, admin, output } = options;
     let certificates = inspect::certificates("FILE", &chain).map_err(Failure::usage)?;
     if !signer.is_empty() {
         return offline(&certificates, registration_id.as_ref(), &signer, output);
@@ -55,8 +50,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
         None => own_id(&certificates[0]).map_err(Failure::usage)?,
     };
     let certificates = certificates.iter().map(|certificate| STANDARD.encode(certificate.der())).collect();
-    let named = admin.zip(admin_token_file.as_deref());
-    let endpoint = admin_option::find(named, id_scope.as_ref())?.endpoint;
+    let endpoint = admin_option::find(&admin, id_scope.as_ref())?.endpoint;
     let dry_run = DryRun { registration_id, id_scope, credential: Credential::Certificates(certificates) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let judged = runtime.block_on(dry_run.judge(&endpoint))?;
