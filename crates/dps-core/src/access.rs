@@ -5,8 +5,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use dps_proto::ids::{BadId, HubName};
-use dps_proto::key::KeyPair;
+use aws_lc_rs::constant_time;
+use dps_proto::ids::{BadId, HubName, PolicyName};
+use dps_proto::key::{KeyPair, SymmetricKey};
 use dps_proto::percent;
 use dps_proto::sas::{MalformedToken, SasToken};
 use jiff::Timestamp;
@@ -78,8 +79,8 @@ impl FromStr for Right {
 /// A named pair of keys and what they open. Spec: DPS-ACCESS-1.
 #[derive(Debug, Clone)]
 pub struct SharedAccessPolicy {
-    /// As tokens name it in `skn`; compared ignoring ASCII case.
-    pub name: Box<str>,
+    /// As tokens name it.
+    pub name: PolicyName,
     /// Either signs; there are two so that one can be exchanged while the other is in use.
     pub keys: KeyPair,
     /// What its holder may do.
@@ -93,6 +94,17 @@ impl SharedAccessPolicy {
     /// Whether its holder may do everything.
     pub fn is_owner(&self) -> bool {
         Right::ALL.iter().all(|right| self.rights.contains(right))
+    }
+
+    /// Whether the other opens the same to the same tokens.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let is_same_key = |key: &SymmetricKey, other: &SymmetricKey| {
+            constant_time::verify_slices_are_equal(key.expose(), other.expose()).is_ok()
+        };
+        self.name == other.name
+            && Right::ALL.iter().all(|right| self.rights.contains(right) == other.rights.contains(right))
+            && is_same_key(&self.keys.primary, &other.keys.primary)
+            && is_same_key(&self.keys.secondary, &other.keys.secondary)
     }
 }
 
@@ -110,6 +122,11 @@ impl ServiceHost {
     /// Whether `authority`, a host with or without a port, is this host.
     pub fn is_named_by(&self, authority: &str) -> bool {
         without_port(authority).eq_ignore_ascii_case(&self.0)
+    }
+
+    /// The text of the host that `authority` names, whether or not there is one.
+    pub(crate) fn text_of(authority: &str) -> String {
+        without_port(authority).to_ascii_lowercase()
     }
 }
 
@@ -147,7 +164,7 @@ pub enum Denied {
     KeyAsPolicy,
     /// Neither key of the policy made the signature.
     #[error("the signature is not that of a key of the shared access policy {0:?}")]
-    WrongKey(Box<str>),
+    WrongKey(PolicyName),
     /// The token is about another host or path.
     #[error("the token is for sr={received:?}, which is not {host} with or without a beginning of {path}")]
     OtherResource {
@@ -170,7 +187,7 @@ pub enum Denied {
     #[error("the shared access policy {policy:?} lacks the right {right}")]
     Lacks {
         /// The policy.
-        policy: Box<str>,
+        policy: PolicyName,
         /// What it would need.
         right: Right,
     },
@@ -189,7 +206,7 @@ pub fn authorize<'i>(
     let policy = instance
         .shared_access_policies
         .iter()
-        .find(|policy| policy.name.eq_ignore_ascii_case(name))
+        .find(|policy| policy.name.folded().eq_ignore_ascii_case(name))
         .ok_or_else(|| unknown_policy(name))?;
     // Spec: DPS-ACCESS-4.
     let KeyPair { primary, secondary } = &policy.keys;
@@ -258,8 +275,6 @@ fn without_port(authority: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use dps_proto::key::SymmetricKey;
-
     use super::*;
 
     /// DPS-ACCESS-2
@@ -303,7 +318,7 @@ mod tests {
         assert_eq!("Everything".parse::<Right>(), Err(UnknownRight));
         let key = SymmetricKey::from_bytes(vec![1; 32]).unwrap();
         let with = |rights: &[Right]| SharedAccessPolicy {
-            name: SharedAccessPolicy::OWNER.into(),
+            name: SharedAccessPolicy::OWNER.parse().unwrap(),
             keys: KeyPair { primary: key.clone(), secondary: key.clone() },
             rights: rights.to_vec(),
         };

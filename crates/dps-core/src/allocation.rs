@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
     use crate::enrollment::ProvisioningStatus;
-    use crate::instance::ClaimAcrossGroups;
+    use crate::instance::{ClaimAcrossGroups, HubKind};
     use crate::ports::{Hub, HubDevice, Placement};
     use crate::x509::ChainRules;
 
@@ -83,6 +83,7 @@ mod tests {
     fn instance(hubs: &[(&str, u16)]) -> ServiceInstance {
         let linked = |(name, weight): &(&str, u16)| LinkedHub {
             name: name.parse().unwrap(),
+            kind: HubKind::Local,
             allocation_weight: *weight,
             hub: Arc::new(NoWrites),
         };

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use dps_proto::ids::{ETag, EnrollmentGroupId, RegistrationId};
+use dps_proto::ids::{ETag, EnrollmentGroupId, HubName, IdScope, PolicyName, RegistrationId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -54,6 +54,12 @@ pub enum Subject {
     Registration(RegistrationId),
     /// A CA certificate of the instance.
     CaCertificate(CaName),
+    /// The instance itself: it came, its own settings changed, or it went. Spec: DPS-INST-10.
+    ServiceInstance(IdScope),
+    /// A linked hub of the instance.
+    LinkedHub(HubName),
+    /// A shared access policy of the instance.
+    SharedAccessPolicy(PolicyName),
 }
 
 /// One change. It holds no secret: of what was written, the version alone. Spec: DPS-AUDIT-1.
@@ -88,6 +94,9 @@ impl Subject {
             Self::Entry(EntryRef::Group(_)) => "enrollmentGroup",
             Self::Registration(_) => "registration",
             Self::CaCertificate(_) => "certificate",
+            Self::ServiceInstance(_) => "serviceInstance",
+            Self::LinkedHub(_) => "linkedHub",
+            Self::SharedAccessPolicy(_) => "sharedAccessPolicy",
         }
     }
 
@@ -98,6 +107,9 @@ impl Subject {
             "enrollmentGroup" => Self::Entry(EntryRef::Group(id.parse::<EnrollmentGroupId>().ok()?)),
             "registration" => Self::Registration(id.parse().ok()?),
             "certificate" => Self::CaCertificate(id.parse().ok()?),
+            "serviceInstance" => Self::ServiceInstance(id.parse().ok()?),
+            "linkedHub" => Self::LinkedHub(id.parse().ok()?),
+            "sharedAccessPolicy" => Self::SharedAccessPolicy(id.parse().ok()?),
             _ => return None,
         })
     }
@@ -108,6 +120,9 @@ impl Subject {
             Self::Entry(EntryRef::Individual(id)) | Self::Registration(id) => id.as_str(),
             Self::Entry(EntryRef::Group(id)) => id.as_str(),
             Self::CaCertificate(name) => name.as_str(),
+            Self::ServiceInstance(id_scope) => id_scope.as_str(),
+            Self::LinkedHub(name) => name.as_str(),
+            Self::SharedAccessPolicy(name) => name.as_str(),
         }
     }
 
@@ -117,6 +132,9 @@ impl Subject {
             Self::Entry(EntryRef::Individual(id)) | Self::Registration(id) => id.folded(),
             Self::Entry(EntryRef::Group(id)) => id.folded(),
             Self::CaCertificate(name) => name.folded(),
+            Self::ServiceInstance(id_scope) => id_scope.folded(),
+            Self::LinkedHub(name) => name.folded(),
+            Self::SharedAccessPolicy(name) => name.folded(),
         }
     }
 }

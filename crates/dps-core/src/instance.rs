@@ -6,10 +6,11 @@ use dps_proto::ids::{HubName, IdScope, InstanceSecret};
 
 use crate::access::{ServiceHost, SharedAccessPolicy};
 use crate::enrollment::AllocationPolicy;
-use crate::ports::Hub;
+use crate::instance_settings::{HubSettings, InstanceSettings};
+use crate::ports::{Hub, HubFactory};
 use crate::x509::ChainRules;
 
-/// One ID scope with its settings. Nothing crosses from one instance to another. Spec: DPS-STORE-1.
+/// One ID scope with its settings, as it is served. Nothing crosses from one instance to another. Spec: DPS-STORE-1.
 #[derive(Clone)]
 pub struct ServiceInstance {
     /// Names the instance.
@@ -35,10 +36,21 @@ pub struct ServiceInstance {
 pub struct LinkedHub {
     /// Host name that devices are told.
     pub name: HubName,
+    /// Who makes the identities of its devices.
+    pub kind: HubKind,
     /// Share of new devices, 1 to 1,000. Spec: DPS-REG-16.
     pub allocation_weight: u16,
     /// What makes identities there.
     pub hub: Arc<dyn Hub>,
+}
+
+/// Who makes the identities of a hub's devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HubKind {
+    /// Harbormaster keeps them.
+    Local,
+    /// Whoever runs the hub: devices are told its name.
+    Static,
 }
 
 /// Whether a device's record may pass from one group to another. Spec: DPS-REG-8.
@@ -50,7 +62,71 @@ pub enum ClaimAcrossGroups {
     Refuse,
 }
 
+impl HubKind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Local, Self::Static];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Static => "static",
+        }
+    }
+}
+
+impl ClaimAcrossGroups {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Allow, Self::Refuse];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
 impl ServiceInstance {
+    /// An instance with these settings, its hubs made by `hubs`.
+    pub fn new(settings: InstanceSettings, secret: InstanceSecret, hubs: &dyn HubFactory) -> Self {
+        let linked = |hub: HubSettings| LinkedHub {
+            hub: hubs.hub(&hub),
+            name: hub.name,
+            kind: hub.kind,
+            allocation_weight: hub.allocation_weight,
+        };
+        Self {
+            id_scope: settings.id_scope,
+            secret,
+            linked_hubs: settings.linked_hubs.into_iter().map(linked).collect(),
+            default_allocation_policy: settings.default_allocation_policy,
+            claim_across_groups: settings.claim_across_groups,
+            chain_rules: settings.chain_rules,
+            service_hosts: settings.service_hosts,
+            shared_access_policies: settings.shared_access_policies,
+        }
+    }
+
+    /// What it was made of.
+    pub fn settings(&self) -> InstanceSettings {
+        let hub = |linked: &LinkedHub| HubSettings {
+            name: linked.name.clone(),
+            kind: linked.kind,
+            allocation_weight: linked.allocation_weight,
+        };
+        InstanceSettings {
+            id_scope: self.id_scope.clone(),
+            service_hosts: self.service_hosts.clone(),
+            default_allocation_policy: self.default_allocation_policy,
+            claim_across_groups: self.claim_across_groups,
+            chain_rules: self.chain_rules,
+            linked_hubs: self.linked_hubs.iter().map(hub).collect(),
+            shared_access_policies: self.shared_access_policies.clone(),
+        }
+    }
+
     /// The linked hub of that name.
     pub fn linked_hub(&self, name: &HubName) -> Option<&LinkedHub> {
         self.linked_hubs.iter().find(|linked| linked.name == *name)

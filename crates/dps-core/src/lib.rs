@@ -12,6 +12,8 @@ pub mod ca_certificate;
 pub mod enrollment;
 pub mod entry_filter;
 pub mod instance;
+pub mod instance_settings;
+pub mod instances;
 pub mod moment;
 pub mod ports;
 pub mod refusal;

@@ -11,10 +11,12 @@ use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, Instan
 use dps_proto::key::KeyPair;
 use jiff::Timestamp;
 
+use crate::access::ServiceHost;
 use crate::audit::{AuditFilter, AuditRecord, Author};
 use crate::ca_certificate::{CaCertificate, CaName};
 use crate::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment, TwinDocument};
 use crate::entry_filter::EntryFilter;
+use crate::instance_settings::{HubSettings, StoredInstance};
 use crate::registration::Registration;
 use crate::x509::{NameKey, Sha256Thumbprint};
 
@@ -30,6 +32,27 @@ pub trait Store: Send + Sync {
 
     /// The ID scopes of all instances that were ever opened, in the order of their creation.
     async fn id_scopes(&self) -> Result<Vec<IdScope>, StoreError>;
+
+    /// The instances whose settings are kept here, in the order of their creation; at most
+    /// [`crate::instance_settings::INSTANCES_MAX`]. Spec: DPS-INST-1.
+    async fn service_instances(&self) -> Result<Vec<StoredInstance>, StoreError>;
+
+    /// Creates an instance or replaces its settings; etag and dates are stored as given, `created_at` only at creation. The
+    /// secret is that of [`Store::open_instance`] where there is one. Each change is recorded for itself.
+    /// Spec: DPS-INST-2, DPS-INST-3, DPS-INST-10.
+    async fn put_service_instance(
+        &self,
+        instance: StoredInstance,
+        order: WriteOrder,
+    ) -> Result<(), WriteError>;
+
+    /// Takes an instance's settings away for good; what belongs to it is deleted by [`Store::sweep_deleted_instances`].
+    /// Spec: DPS-INST-8.
+    async fn delete_service_instance(&self, scope: &IdScope, order: WriteOrder) -> Result<(), WriteError>;
+
+    /// Deletes up to `limit` rows of each kind of what deleted instances left; whether there is more. Nobody may be writing to
+    /// such an instance any more. Spec: DPS-INST-8.
+    async fn sweep_deleted_instances(&self, limit: u32) -> Result<Sweep, StoreError>;
 
     /// Whether a write would be durable now: something is written that changes nothing. Spec: DPS-METRICS-4.
     async fn is_writable(&self) -> Result<(), StoreError>;
@@ -325,6 +348,15 @@ impl From<Condition> for WriteOrder {
     }
 }
 
+/// How far deleted instances are gone. Spec: DPS-INST-8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sweep {
+    /// There may be more.
+    More,
+    /// Nothing is left.
+    Clean,
+}
+
 /// Why a write did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
@@ -364,6 +396,15 @@ pub enum WriteError {
     /// It is not deleted while this entry refers to it. Spec: DPS-X509-25.
     #[error("{0} refers to it")]
     CaCertificateInUse(EntryRef),
+    /// One service instance too many. Spec: DPS-INST-2.
+    #[error("there are {0} service instances, the most that may be")]
+    TooManyInstances(usize),
+    /// A service host is that of another instance. Spec: DPS-INST-3.
+    #[error("serviceHosts: {0} belongs to the service instance {1}")]
+    ServiceHostTaken(ServiceHost, IdScope),
+    /// An instance of that ID scope was deleted, and not all of it is gone. Spec: DPS-INST-8.
+    #[error("the service instance {0} is being deleted; it can be made again when nothing is left of it")]
+    InstanceBeingDeleted(IdScope),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -385,6 +426,12 @@ pub trait Hub: Send + Sync {
     /// What has to happen so that the device lives at this hub with this authentication. Asking changes nothing: a register that
     /// is only tried asks too. Spec: DPS-EXPLAIN-6.
     fn place(&self, device: HubDevice) -> Placement;
+}
+
+/// Makes hubs of what is kept of them.
+pub trait HubFactory: Send + Sync {
+    /// The hub with these settings. Making it asks nobody.
+    fn hub(&self, settings: &HubSettings) -> Arc<dyn Hub>;
 }
 
 /// How a device comes to live at a hub.

@@ -1,6 +1,5 @@
 //! The registrar: what a register and a poll do. Spec: DPS-REG-6, DPS-REG-9 to DPS-REG-20.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use dps_proto::ids::{EnrollmentGroupId, IdScope, OperationId, RegistrationId};
@@ -11,6 +10,7 @@ use crate::allocation;
 use crate::attestation::{Admission, Attested, DeviceClaim, Entry, Judge, tpm};
 use crate::enrollment::{EntryRef, ProvisioningStatus};
 use crate::instance::{ClaimAcrossGroups, ServiceInstance};
+use crate::instances::Instances;
 use crate::moment::Moment;
 use crate::ports::{
     Commit, HubAuthentication, HubDevice, HubWrite, LookUp, Placement, RegistrationWrite, SearchPool, Store,
@@ -27,7 +27,7 @@ const DECISIONS_MAX: u32 = 16;
 pub struct Registrar {
     store: Arc<dyn Store>,
     pool: Arc<dyn SearchPool>,
-    instances: HashMap<IdScope, ServiceInstance>,
+    instances: Arc<Instances>,
 }
 
 /// What became of a register.
@@ -89,31 +89,18 @@ struct Decision {
 
 impl Registrar {
     /// A registrar for these instances.
-    pub fn new(
-        store: Arc<dyn Store>,
-        pool: Arc<dyn SearchPool>,
-        instances: impl IntoIterator<Item = ServiceInstance>,
-    ) -> Self {
-        let instances = instances.into_iter().map(|instance| (instance.id_scope.clone(), instance)).collect();
+    pub fn new(store: Arc<dyn Store>, pool: Arc<dyn SearchPool>, instances: Arc<Instances>) -> Self {
         Self { store, pool, instances }
+    }
+
+    /// Those that it serves.
+    pub fn instances(&self) -> &Arc<Instances> {
+        &self.instances
     }
 
     /// Whether a service instance has this ID scope. Spec: DPS-MQTT-4.
     pub fn knows(&self, scope: &IdScope) -> bool {
-        self.instances.contains_key(scope)
-    }
-
-    /// Every service instance, by ID scope.
-    pub fn instances(&self) -> Vec<&ServiceInstance> {
-        let mut instances: Vec<_> = self.instances.values().collect();
-        instances.sort_by_key(|instance| &instance.id_scope);
-        instances
-    }
-
-    /// The ID scope of the only service instance, where there is only one.
-    pub fn only_id_scope(&self) -> Option<&IdScope> {
-        let mut scopes = self.instances.keys();
-        scopes.next().filter(|_| scopes.next().is_none())
+        self.instances.of_scope(scope).is_some()
     }
 
     /// Registers a device: judges it, decides its hub, and makes the record durable before it returns. Spec: DPS-REG-12.
@@ -156,7 +143,7 @@ impl Registrar {
         moment: Moment,
         tells_path: bool,
     ) -> Result<Decision, Refusal> {
-        let instance = self.instance(&device.id_scope)?;
+        let instance = &*self.instance(&device.id_scope)?;
         let look_up = self.store.look_up(&device.id_scope, &device.registration_id).await?;
         let attested = self.attest(instance, device, &look_up, (moment, moment.now), tells_path).await?;
         let before = look_up.registration.as_ref();
@@ -184,7 +171,7 @@ impl Registrar {
         operation_id: &str,
         moment: Moment,
     ) -> Result<Polled, Refusal> {
-        let instance = self.instance(&device.id_scope)?;
+        let instance = &*self.instance(&device.id_scope)?;
         let look_up = self.store.look_up(&device.id_scope, &device.registration_id).await?;
         // A token may run out while a device polls; it must have been good when the operation began. An older operation
         // of the device began earlier still, so the current one's time is never too lenient.
@@ -206,7 +193,7 @@ impl Registrar {
 
     /// Tells the device's current state to whoever proves to be that device, without an operation. Spec: DPS-HTTPS-6.
     pub async fn look_up(&self, device: &DeviceClaim, moment: Moment) -> Result<Registration, Refusal> {
-        let instance = self.instance(&device.id_scope)?;
+        let instance = &*self.instance(&device.id_scope)?;
         let look_up = self.store.look_up(&device.id_scope, &device.registration_id).await?;
         let attested = self.attest(instance, device, &look_up, (moment, moment.now), false).await?;
         let registration = look_up.registration.ok_or(Refusal::NoRecord)?;
@@ -282,8 +269,8 @@ impl Registrar {
         Judge { store, pool, rules, secret, device, look_up, moment, judged_at, tells_path }.attest().await
     }
 
-    fn instance(&self, scope: &IdScope) -> Result<&ServiceInstance, Refusal> {
-        self.instances.get(scope).ok_or_else(|| Refusal::UnknownIdScope(scope.clone()))
+    fn instance(&self, scope: &IdScope) -> Result<Arc<ServiceInstance>, Refusal> {
+        self.instances.of_scope(scope).ok_or_else(|| Refusal::UnknownIdScope(scope.clone()))
     }
 }
 

@@ -126,6 +126,23 @@ case_folding_id! {
     /// The host name of a linked hub. Spec: DPS-ID-8.
     HubName
 }
+case_folding_id! {
+    /// Names one shared access policy, in the `skn` of tokens. Spec: DPS-ACCESS-1.
+    PolicyName
+}
+
+impl FromStr for PolicyName {
+    type Err = BadId;
+    fn from_str(text: &str) -> Result<Self, BadId> {
+        if !(1..=64).contains(&text.len()) {
+            return Err(BadId::Length(text.chars().count()));
+        }
+        match text.chars().find(|c| !(c.is_ascii_alphanumeric() || "-_.".contains(*c))) {
+            Some(bad) => Err(BadId::Character(bad)),
+            None => Ok(Self::from_checked(text)),
+        }
+    }
+}
 
 impl FromStr for RegistrationId {
     type Err = BadId;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dps_core::enrollment::{
     AllocationPolicy, EnrollmentGroup, EntrySettings, GroupAttestation, ProvisioningStatus,
 };
-use dps_core::instance::{ClaimAcrossGroups, LinkedHub, ServiceInstance};
+use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance};
 use dps_core::ports::{Condition, Store};
 use dps_core::register::Registrar;
 use dps_hub::LocalHub;
@@ -55,8 +55,12 @@ fn group(name: &str, provisioning_status: ProvisioningStatus) -> EnrollmentGroup
 }
 
 fn instance(scope: &str, has_hub: bool) -> ServiceInstance {
-    let hub =
-        || LinkedHub { name: "hub.example".parse().unwrap(), allocation_weight: 1, hub: Arc::new(LocalHub) };
+    let hub = || LinkedHub {
+        name: "hub.example".parse().unwrap(),
+        kind: HubKind::Local,
+        allocation_weight: 1,
+        hub: Arc::new(LocalHub),
+    };
     ServiceInstance {
         id_scope: scope.parse().unwrap(),
         secret: InstanceSecret::new([7; 32]),

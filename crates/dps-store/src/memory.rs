@@ -1,6 +1,7 @@
 //! A store that forgets everything when it is dropped: for tests, and the plainest statement of what a store does.
 
 mod content;
+mod instances;
 
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,9 +14,10 @@ use dps_core::enrollment::{
     PREFIXED_GROUPS_MAX, Signers,
 };
 use dps_core::entry_filter::EntryFilter;
+use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
     AnchorsWanted, CandidateGroups, ChainEntries, ChainWanted, Commit, HubWrite, LookUp, RegistrationWrite,
-    Store, StoreError, StoredHubDevice, WriteError, WriteOrder,
+    Store, StoreError, StoredHubDevice, Sweep, WriteError, WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -50,16 +52,45 @@ impl Store for MemoryStore {
         scope: &IdScope,
         fresh: InstanceSecret,
     ) -> Result<InstanceSecret, StoreError> {
-        let instances = &mut self.content()?.instances;
-        if let Some((_, secret)) = instances.iter().find(|(known, _)| known == scope) {
-            return Ok(secret.clone());
-        }
-        instances.push((scope.clone(), fresh.clone()));
-        Ok(fresh)
+        Ok(self.content()?.instances.open(scope, fresh))
     }
 
     async fn id_scopes(&self) -> Result<Vec<IdScope>, StoreError> {
-        Ok(self.content()?.instances.iter().map(|(scope, _)| scope.clone()).collect())
+        Ok(self.content()?.instances.id_scopes())
+    }
+
+    async fn service_instances(&self) -> Result<Vec<StoredInstance>, StoreError> {
+        Ok(self.content()?.instances.stored().cloned().collect())
+    }
+
+    async fn put_service_instance(
+        &self,
+        instance: StoredInstance,
+        order: WriteOrder,
+    ) -> Result<(), WriteError> {
+        let mut content = self.content()?;
+        let scope = instance.settings.id_scope.clone();
+        let etag = instance.etag.clone();
+        let changes = content.instances.put(instance, &order.condition)?;
+        for (action, subject) in changes {
+            let etag = (action != Action::Deleted).then(|| etag.clone());
+            content.note(&scope, order.clone(), action, subject, etag);
+        }
+        Ok(())
+    }
+
+    async fn delete_service_instance(&self, scope: &IdScope, order: WriteOrder) -> Result<(), WriteError> {
+        let mut content = self.content()?;
+        content.instances.delete(scope, &order.condition)?;
+        content.note(scope, order, Action::Deleted, Subject::ServiceInstance(scope.clone()), None);
+        Ok(())
+    }
+
+    async fn sweep_deleted_instances(&self, _: u32) -> Result<Sweep, StoreError> {
+        let mut content = self.content()?;
+        let deleted = content.instances.take_deleted();
+        deleted.iter().for_each(|scope| content.forget(scope));
+        Ok(Sweep::Clean)
     }
 
     async fn is_writable(&self) -> Result<(), StoreError> {

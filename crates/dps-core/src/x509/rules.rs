@@ -24,6 +24,20 @@ pub enum CaLeaf {
     Never,
 }
 
+impl CaLeaf {
+    /// All three.
+    pub const ALL: [Self; 3] = [Self::Enrolled, Self::Always, Self::Never];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enrolled => "enrolled",
+            Self::Always => "always",
+            Self::Never => "never",
+        }
+    }
+}
+
 impl Default for ChainRules {
     fn default() -> Self {
         Self {

@@ -7,6 +7,7 @@ use dps_core::Moment;
 use dps_core::attestation::DeviceClaim;
 use dps_core::enrollment::{EnrollmentGroup, IndividualEnrollment};
 use dps_core::instance::{LinkedHub, ServiceInstance};
+use dps_core::instances::{Instances, Origin};
 use dps_core::ports::{Condition, SearchPool, Store, StoredHubDevice};
 use dps_core::refusal::{Refusal, Unproven};
 use dps_core::register::{Finished, Polled, Registered, Registrar};
@@ -39,7 +40,11 @@ impl Desk {
 
     pub(crate) fn with(instance: ServiceInstance, pool: Arc<dyn SearchPool>) -> Self {
         let store = Arc::new(SimStore::new(Syncs::AtOnce, Yields::none(), Faults::default()));
-        let registrar = Arc::new(Registrar::new(Arc::clone(&store) as Arc<dyn Store>, pool, [instance]));
+        let registrar = Arc::new(Registrar::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            pool,
+            Instances::of(Origin::Configuration, [instance]),
+        ));
         Self { store, registrar, clock: Cell::new(Clock::new()), prng: RefCell::new(Prng::new(1)) }
     }
 
@@ -50,7 +55,8 @@ impl Desk {
 
     pub(crate) fn reopen_with(&mut self, instance: ServiceInstance, pool: Arc<dyn SearchPool>) {
         let store = Arc::clone(&self.store) as Arc<dyn Store>;
-        self.registrar = Arc::new(Registrar::new(store, pool, [instance]));
+        self.registrar =
+            Arc::new(Registrar::new(store, pool, Instances::of(Origin::Configuration, [instance])));
     }
 
     /// Moves the clock, back too.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dps_core::enrollment::AllocationPolicy;
-use dps_core::instance::{ClaimAcrossGroups, LinkedHub, ServiceInstance};
+use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance};
 use dps_core::ports::{Hub, HubDevice, HubWrite, Placement};
 use dps_core::x509::ChainRules;
 use dps_proto::ids::InstanceSecret;
@@ -39,7 +39,7 @@ pub(crate) fn slow(name: &str) -> LinkedHub {
 }
 
 fn linked(name: &str, hub: Arc<dyn Hub>) -> LinkedHub {
-    LinkedHub { name: name.parse().unwrap(), allocation_weight: 1, hub }
+    LinkedHub { name: name.parse().unwrap(), kind: HubKind::Local, allocation_weight: 1, hub }
 }
 
 /// An instance with these hubs, spread by hash, that allows claims across groups.

@@ -13,9 +13,10 @@ use dps_core::audit::{AuditFilter, AuditRecord};
 use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
 use dps_core::entry_filter::EntryFilter;
+use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
     CandidateGroups, ChainEntries, ChainWanted, Commit, LookUp, RegistrationWrite, Store, StoreError,
-    StoredHubDevice, WriteError, WriteOrder,
+    StoredHubDevice, Sweep, WriteError, WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -23,6 +24,8 @@ use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecr
 use super::executor::turn;
 use super::image::{Applied, Faults, Image};
 use super::prng::Prng;
+
+const NO_SETTINGS: &str = "the model store keeps no settings of instances";
 
 /// The store. Its operations wait where [`Yields`] say, and for durability where [`Syncs`] say.
 pub(crate) struct SimStore(Mutex<Inner>);
@@ -289,6 +292,23 @@ impl Store for SimStore {
 
     async fn id_scopes(&self) -> Result<Vec<IdScope>, StoreError> {
         self.read(|image| image.secrets.iter().map(|(scope, _)| scope.clone()).collect()).await
+    }
+
+    /// The registrar is given its instances, so the model keeps none, nor in the two below.
+    async fn service_instances(&self) -> Result<Vec<StoredInstance>, StoreError> {
+        Err(StoreError::Unavailable(NO_SETTINGS.to_owned()))
+    }
+
+    async fn put_service_instance(&self, _: StoredInstance, _: WriteOrder) -> Result<(), WriteError> {
+        Err(StoreError::Unavailable(NO_SETTINGS.to_owned()).into())
+    }
+
+    async fn delete_service_instance(&self, _: &IdScope, _: WriteOrder) -> Result<(), WriteError> {
+        Err(StoreError::Unavailable(NO_SETTINGS.to_owned()).into())
+    }
+
+    async fn sweep_deleted_instances(&self, _: u32) -> Result<Sweep, StoreError> {
+        Ok(Sweep::Clean)
     }
 
     async fn is_writable(&self) -> Result<(), StoreError> {

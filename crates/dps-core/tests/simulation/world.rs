@@ -5,6 +5,7 @@ use std::task::Poll;
 
 use dps_core::Moment;
 use dps_core::attestation::DeviceClaim;
+use dps_core::instances::{Instances, Origin};
 use dps_core::ports::Store;
 use dps_core::register::Registrar;
 use dps_core::registration::{Failure, State, Substatus};
@@ -359,5 +360,9 @@ fn serve(store: &Arc<SimStore>) -> Arc<Registrar> {
     let [north, south, outside] = HUBS;
     let hubs = vec![local(north), local(south), slow(outside)];
     let store = Arc::clone(store) as Arc<dyn Store>;
-    Arc::new(Registrar::new(store, Arc::new(InlinePool::default()), [instance(hubs)]))
+    Arc::new(Registrar::new(
+        store,
+        Arc::new(InlinePool::default()),
+        Instances::of(Origin::Configuration, [instance(hubs)]),
+    ))
 }

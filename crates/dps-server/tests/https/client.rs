@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use dps_core::access::{Right, SharedAccessPolicy};
 use dps_core::enrollment::AllocationPolicy;
-use dps_core::instance::{ClaimAcrossGroups, LinkedHub, ServiceInstance};
+use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance};
 use dps_core::ports::{PoolBusy, SearchPool, SearchTurn};
 use dps_core::register::Registrar;
 use dps_hub::LocalHub;

@@ -8,9 +8,10 @@ use dps_core::audit::{AuditFilter, AuditRecord};
 use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{EnrollmentGroup, IndividualEnrollment};
 use dps_core::entry_filter::EntryFilter;
+use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
     CandidateGroups, ChainEntries, ChainWanted, Commit, LookUp, RegistrationWrite, Store, StoreError,
-    StoredHubDevice, WriteError, WriteOrder,
+    StoredHubDevice, Sweep, WriteError, WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -30,6 +31,26 @@ impl Store for FailingStore {
 
     async fn id_scopes(&self) -> Result<Vec<IdScope>, StoreError> {
         self.inner.id_scopes().await
+    }
+
+    async fn service_instances(&self) -> Result<Vec<StoredInstance>, StoreError> {
+        self.inner.service_instances().await
+    }
+
+    async fn put_service_instance(
+        &self,
+        instance: StoredInstance,
+        order: WriteOrder,
+    ) -> Result<(), WriteError> {
+        self.inner.put_service_instance(instance, order).await
+    }
+
+    async fn delete_service_instance(&self, scope: &IdScope, order: WriteOrder) -> Result<(), WriteError> {
+        self.inner.delete_service_instance(scope, order).await
+    }
+
+    async fn sweep_deleted_instances(&self, limit: u32) -> Result<Sweep, StoreError> {
+        self.inner.sweep_deleted_instances(limit).await
     }
 
     async fn is_writable(&self) -> Result<(), StoreError> {

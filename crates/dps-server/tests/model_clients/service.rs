@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use dps_core::enrollment::{
     AllocationPolicy, EnrollmentGroup, EntrySettings, GroupAttestation, ProvisioningStatus,
 };
-use dps_core::instance::{ClaimAcrossGroups, LinkedHub, ServiceInstance};
+use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance};
 use dps_core::ports::{Condition, Hub, HubDevice, Placement, PoolBusy, SearchPool, SearchTurn, Store};
 use dps_core::register::Registrar;
 use dps_core::registration::{State, Substatus};
@@ -153,7 +153,12 @@ impl Service {
             let polled = put.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             assert!(matches!(polled, Poll::Ready(Ok(()))));
         }
-        let linked = |hub| LinkedHub { name: "hub.localhost".parse().unwrap(), allocation_weight: 1, hub };
+        let linked = |hub| LinkedHub {
+            name: "hub.localhost".parse().unwrap(),
+            kind: HubKind::Local,
+            allocation_weight: 1,
+            hub,
+        };
         let instance = ServiceInstance {
             id_scope: SCOPE.parse().unwrap(),
             secret: InstanceSecret::new([7; 32]),

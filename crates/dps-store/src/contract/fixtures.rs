@@ -241,10 +241,13 @@ pub(crate) fn outcome(written: &Result<(), WriteError>) -> &'static str {
             WriteError::TooManyOpenGroups(_)
             | WriteError::TooManyPrefixedGroups(_)
             | WriteError::TooManyGroupsOfOneSubject(_)
-            | WriteError::TooManyCaCertificates(_),
+            | WriteError::TooManyCaCertificates(_)
+            | WriteError::TooManyInstances(_),
         ) => "too many",
         Err(WriteError::NoSuchCaCertificate(_)) => "no such CA",
         Err(WriteError::CaCertificateInUse(_)) => "in use",
+        Err(WriteError::ServiceHostTaken(..)) => "host taken",
+        Err(WriteError::InstanceBeingDeleted(_)) => "being deleted",
         Err(WriteError::Store(error)) => panic!("{error}"),
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod fixtures;
 mod group_limits;
 mod hub_devices;
 mod individual_enrollments;
+mod instance_settings;
 mod instances;
 mod lists;
 mod load;

@@ -12,14 +12,15 @@ use dps_core::enrollment::{
 use dps_core::ports::{HubDevice, StoredHubDevice, WriteError, WriteOrder};
 use dps_core::registration::Registration;
 use dps_core::x509::NameKey;
-use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
+use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, RegistrationId};
 use jiff::Timestamp;
+
+use super::instances::Instances;
 
 /// Each key begins with the ID scope. Spec: DPS-STORE-1.
 #[derive(Debug, Default)]
 pub(super) struct Content {
-    /// In the order of their creation.
-    pub(super) instances: Vec<(IdScope, InstanceSecret)>,
+    pub(super) instances: Instances,
     pub(super) individual_enrollments: BTreeMap<(IdScope, RegistrationId), Arc<IndividualEnrollment>>,
     pub(super) enrollment_groups: BTreeMap<(IdScope, EnrollmentGroupId), Arc<EnrollmentGroup>>,
     pub(super) registrations: BTreeMap<(IdScope, RegistrationId), Registration>,
@@ -78,6 +79,15 @@ impl Content {
             self.audit.pop_front();
         }
         self.audit.push_back((scope.clone(), AuditRecord { number, author: *author, action, subject, etag }));
+    }
+
+    /// Deletes all that belongs to an instance but its audit. Spec: DPS-INST-8.
+    pub(super) fn forget(&mut self, scope: &IdScope) {
+        self.individual_enrollments.retain(|(of, _), _| of != scope);
+        self.enrollment_groups.retain(|(of, _), _| of != scope);
+        self.registrations.retain(|(of, _), _| of != scope);
+        self.hub_devices.retain(|(of, _, _), _| of != scope);
+        self.ca_certificates.retain(|(of, _), _| of != scope);
     }
 
     pub(super) fn ca_certificates(&self, scope: &IdScope) -> impl Iterator<Item = &Arc<CaCertificate>> {

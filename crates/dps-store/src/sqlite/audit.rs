@@ -48,7 +48,13 @@ impl Change<'_> {
         Ok(done)
     }
 
-    fn write(&self, connection: &Connection, author: &Author, action: Action) -> Result<(), Fault> {
+    /// Records it as done.
+    pub(super) fn write(
+        &self,
+        connection: &Connection,
+        author: &Author,
+        action: Action,
+    ) -> Result<(), Fault> {
         let policy = match &author.principal {
             Principal::Policy(name) => Some(&**name),
             Principal::Admin => None,

@@ -16,6 +16,7 @@ mod fault;
 mod hub_device;
 mod individual_enrollment;
 mod instance;
+mod linked_hub;
 mod open;
 mod queue;
 mod reader;
@@ -24,7 +25,9 @@ mod remembered;
 mod remembered_certificates;
 mod schema;
 mod settings;
+mod shared_access_policy;
 mod signers;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -37,9 +40,10 @@ use dps_core::audit::{AuditFilter, AuditRecord, Subject};
 use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
 use dps_core::entry_filter::EntryFilter;
+use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
     CandidateGroups, ChainEntries, ChainWanted, Commit, LookUp, RegistrationWrite, Store, StoreError,
-    StoredHubDevice, WriteError, WriteObserver, WriteOrder,
+    StoredHubDevice, Sweep, WriteError, WriteObserver, WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -52,6 +56,7 @@ use self::audit::Change;
 use self::ca_certificate::CaCertificates;
 use self::checkpoint::Checkpointer;
 use self::enrollment_group::OpenGroups;
+use self::instance::SealedInstance;
 use self::reader::Readers;
 use self::remembered::Remembered;
 use self::writer::Writer;
@@ -115,6 +120,30 @@ impl Store for SqliteStore {
 
     async fn id_scopes(&self) -> Result<Vec<IdScope>, StoreError> {
         self.readers.read(instance::id_scopes).await
+    }
+
+    async fn service_instances(&self) -> Result<Vec<StoredInstance>, StoreError> {
+        let sealer = Arc::clone(&self.sealer);
+        self.readers.read(move |connection| instance::list(connection, &sealer)).await
+    }
+
+    async fn put_service_instance(
+        &self,
+        instance: StoredInstance,
+        order: WriteOrder,
+    ) -> Result<(), WriteError> {
+        let sealer = Arc::clone(&self.sealer);
+        let sealed = SealedInstance::seal(&sealer, instance)?;
+        self.writer.write(move |connection| sealed.put(connection, &sealer, &order)).await?
+    }
+
+    async fn delete_service_instance(&self, scope: &IdScope, order: WriteOrder) -> Result<(), WriteError> {
+        let scope = scope.clone();
+        self.writer.write(move |connection| instance::delete(connection, &scope, &order)).await?
+    }
+
+    async fn sweep_deleted_instances(&self, limit: u32) -> Result<Sweep, StoreError> {
+        self.writer.write(move |connection| sweep::step(connection, limit)).await
     }
 
     async fn is_writable(&self) -> Result<(), StoreError> {

@@ -1,0 +1,195 @@
+//! The service instances of a node, as they are served at this moment. Spec: DPS-INST-1 (docs/spec/instances.md).
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use dps_proto::ids::IdScope;
+
+use crate::access::ServiceHost;
+use crate::instance::ServiceInstance;
+
+/// All instances of a node. A request takes its instance once and keeps to it: what changes meanwhile is for the next one.
+#[derive(Default)]
+pub struct Instances {
+    served: RwLock<Arc<Served>>,
+}
+
+/// Where the settings of an instance come from. Spec: DPS-INST-1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A configuration, which alone can change them.
+    Configuration,
+    /// The store: they change over the admin listener.
+    Store,
+}
+
+#[derive(Default, Clone)]
+struct Served {
+    by_scope: HashMap<IdScope, (Origin, Arc<ServiceInstance>)>,
+    /// By the text of each service host.
+    by_host: HashMap<Box<str>, IdScope>,
+}
+
+impl Instances {
+    /// These and no others, until one is [set](Self::set).
+    pub fn of(origin: Origin, instances: impl IntoIterator<Item = ServiceInstance>) -> Arc<Self> {
+        let directory = Self::default();
+        instances.into_iter().for_each(|instance| directory.set(origin, instance));
+        Arc::new(directory)
+    }
+
+    /// Serves this instance from now on, in place of an earlier one of its ID scope and origin. One of the configuration stays
+    /// where one of the store has its ID scope, and keeps its service hosts.
+    pub fn set(&self, origin: Origin, instance: ServiceInstance) {
+        self.change(|served| {
+            let scope = instance.id_scope.clone();
+            if origin == Origin::Store
+                && let Some((Origin::Configuration, _)) = served.by_scope.get(&scope)
+            {
+                return;
+            }
+            served.by_scope.insert(scope, (origin, Arc::new(instance)));
+        });
+    }
+
+    /// Serves it no longer. What was served stays in memory as long as a request goes by it.
+    pub fn remove(&self, scope: &IdScope) -> Option<Arc<ServiceInstance>> {
+        let mut removed = None;
+        self.change(|served| removed = served.by_scope.remove(scope).map(|(_, instance)| instance));
+        removed
+    }
+
+    /// The instance of that ID scope.
+    pub fn of_scope(&self, scope: &IdScope) -> Option<Arc<ServiceInstance>> {
+        self.served().by_scope.get(scope).map(|(_, instance)| Arc::clone(instance))
+    }
+
+    /// The instance that has the host of `authority` among its service hosts. Spec: DPS-ACCESS-2.
+    pub fn of_host(&self, authority: &str) -> Option<Arc<ServiceInstance>> {
+        let served = self.served();
+        let scope = served.by_host.get(ServiceHost::text_of(authority).as_str())?;
+        served.by_scope.get(scope).map(|(_, instance)| Arc::clone(instance))
+    }
+
+    /// Where the instance of that ID scope comes from.
+    pub fn origin(&self, scope: &IdScope) -> Option<Origin> {
+        self.served().by_scope.get(scope).map(|(origin, _)| *origin)
+    }
+
+    /// All of them, by ID scope.
+    pub fn all(&self) -> Vec<(Origin, Arc<ServiceInstance>)> {
+        let mut all: Vec<_> = self.served().by_scope.values().cloned().collect();
+        all.sort_by(|(_, one), (_, other)| one.id_scope.cmp(&other.id_scope));
+        all
+    }
+
+    /// The ID scope of the only instance, where there is only one.
+    pub fn only_id_scope(&self) -> Option<IdScope> {
+        let served = self.served();
+        let mut scopes = served.by_scope.keys();
+        scopes.next().filter(|_| scopes.next().is_none()).cloned()
+    }
+
+    fn served(&self) -> Arc<Served> {
+        Arc::clone(&self.served.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Served)) {
+        let mut current = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        let mut served = Served::clone(&current);
+        change(&mut served);
+        served.by_host = served.hosts();
+        // In one step, so that a panic before it leaves all as it was.
+        *current = Arc::new(served);
+    }
+}
+
+impl Served {
+    /// Each host once: the configuration's instances come first, then the older ID scopes in their order.
+    fn hosts(&self) -> HashMap<Box<str>, IdScope> {
+        let mut instances: Vec<_> = self.by_scope.values().collect();
+        instances.sort_by_key(|(origin, instance)| {
+            (*origin == Origin::Store, instance.id_scope.folded().to_owned())
+        });
+        let mut hosts = HashMap::new();
+        for (_, instance) in instances {
+            for host in &instance.service_hosts {
+                hosts.entry(host.as_str().into()).or_insert_with(|| instance.id_scope.clone());
+            }
+        }
+        hosts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use dps_proto::ids::InstanceSecret;
+    use dps_proto::key::{KeyPair, SymmetricKey};
+
+    use super::*;
+    use crate::access::{Right, SharedAccessPolicy};
+    use crate::instance_settings::{HubSettings, InstanceSettings};
+    use crate::ports::{Hub, HubFactory};
+
+    struct NoHubs;
+    impl HubFactory for NoHubs {
+        fn hub(&self, _: &HubSettings) -> Arc<dyn Hub> {
+            unreachable!("no hub is linked")
+        }
+    }
+
+    fn instance(scope: &str, hosts: &[&str]) -> ServiceInstance {
+        let key = SymmetricKey::from_bytes(vec![1; 32]).unwrap();
+        let owner = SharedAccessPolicy {
+            name: SharedAccessPolicy::OWNER.parse().unwrap(),
+            keys: KeyPair { primary: key.clone(), secondary: key },
+            rights: Right::ALL.to_vec(),
+        };
+        let mut settings = InstanceSettings::new(scope.parse().unwrap(), owner);
+        settings.service_hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
+        ServiceInstance::new(settings, InstanceSecret::new([0; 32]), &NoHubs)
+    }
+
+    /// DPS-INST-1
+    #[test]
+    fn a_request_keeps_to_the_settings_it_began_with_and_the_next_goes_by_the_new_ones() {
+        let instances = Instances::of(Origin::Store, [instance("0ne0000000A", &["a.x"])]);
+        let scope = "0NE0000000a".parse().unwrap();
+        let begun = instances.of_scope(&scope).unwrap();
+        instances.set(Origin::Store, instance("0ne0000000A", &["b.x"]));
+        assert_eq!(begun.service_hosts[0].as_str(), "a.x");
+        assert!(instances.of_host("a.x").is_none());
+        assert_eq!(instances.of_host("B.X:8443").unwrap().id_scope, scope);
+        let removed = instances.remove(&scope).unwrap();
+        assert!(instances.of_scope(&scope).is_none() && instances.of_host("b.x").is_none());
+        assert_eq!(Arc::strong_count(&removed), 1, "nothing else holds it");
+    }
+
+    /// DPS-INST-1
+    #[test]
+    fn the_configuration_comes_before_the_store_in_whichever_order_they_come() {
+        for configured_first in [true, false] {
+            let instances = Instances::of(Origin::Store, []);
+            let configured = || {
+                instances.set(Origin::Configuration, instance("zzzz", &["a.x"]));
+                instances.set(Origin::Configuration, instance("0ne0000000A", &[]));
+            };
+            if configured_first {
+                configured();
+            }
+            instances.set(Origin::Store, instance("0ne0000000A", &["own.x"]));
+            instances.set(Origin::Store, instance("0ne0000000B", &["a.x", "b.x"]));
+            if !configured_first {
+                configured();
+            }
+            assert_eq!(instances.origin(&"0ne0000000a".parse().unwrap()), Some(Origin::Configuration));
+            assert!(instances.of_host("own.x").is_none());
+            assert_eq!(instances.of_host("a.x").unwrap().id_scope.as_str(), "zzzz");
+            assert_eq!(instances.of_host("b.x").unwrap().id_scope.as_str(), "0ne0000000B");
+            assert_eq!(instances.all().len(), 3);
+            assert_eq!(instances.only_id_scope(), None);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Rows of `linked_hub`. Spec: DPS-INST-2.
+
+use dps_core::instance::HubKind;
+use dps_core::instance_settings::HubSettings;
+use dps_proto::ids::IdScope;
+use rusqlite::{Connection, params};
+
+use super::columns::{Columns, Word};
+use super::fault::Fault;
+
+impl Word for HubKind {
+    const ALL: &'static [Self] = &HubKind::ALL;
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+/// Makes them those of the instance, in this order.
+pub(super) fn replace(connection: &Connection, scope: &IdScope, hubs: &[HubSettings]) -> Result<(), Fault> {
+    delete_all(connection, scope)?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO linked_hub (id_scope, hub, hub_spelling, position, kind, allocation_weight)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    for (position, hub) in (0_u32..).zip(hubs) {
+        insert.execute(params![
+            scope.folded(),
+            hub.name.folded(),
+            hub.name.as_str(),
+            position,
+            hub.kind.word(),
+            hub.allocation_weight,
+        ])?;
+    }
+    Ok(())
+}
+
+pub(super) fn delete_all(connection: &Connection, scope: &IdScope) -> Result<(), Fault> {
+    connection.prepare_cached("DELETE FROM linked_hub WHERE id_scope = ?1")?.execute([scope.folded()])?;
+    Ok(())
+}
+
+pub(super) fn list(connection: &Connection, scope: &IdScope) -> Result<Vec<HubSettings>, Fault> {
+    let mut statement = connection.prepare_cached(
+        "SELECT hub_spelling, kind, allocation_weight FROM linked_hub WHERE id_scope = ?1 ORDER BY position",
+    )?;
+    let mut rows = statement.query([scope.folded()])?;
+    let mut hubs = Vec::new();
+    while let Some(row) = rows.next()? {
+        let mut columns = Columns::of(row);
+        hubs.push(HubSettings {
+            name: columns.parsed()?,
+            kind: columns.word()?,
+            allocation_weight: columns.value()?,
+        });
+    }
+    Ok(hubs)
+}
