@@ -9,13 +9,14 @@ use crate::access::{ServiceHost, SharedAccessPolicy};
 use crate::audit::{Action, Subject};
 use crate::enrollment::AllocationPolicy;
 use crate::instance::{ClaimAcrossGroups, HubKind};
+use crate::moment::Moment;
 use crate::x509::ChainRules;
 
 /// Most service instances that a store keeps: all of them are held in memory.
 pub const INSTANCES_MAX: usize = 1_000;
 
 /// Most service hosts of one instance.
-pub const SERVICE_HOSTS_MAX: usize = 16;
+pub const SERVICE_HOSTS_MAX: usize = 64;
 
 /// Most linked hubs of one instance: each is weighed for every new device.
 pub const LINKED_HUBS_MAX: usize = 100;
@@ -98,6 +99,20 @@ pub enum BadSettings {
     /// A weight that is none.
     #[error("linkedHubs: the allocationWeight of {0} is not 1 to {ALLOCATION_WEIGHT_MAX}")]
     Weight(HubName),
+}
+
+impl StoredInstance {
+    /// A new one.
+    pub fn first(settings: InstanceSettings, secret: InstanceSecret, moment: Moment) -> Self {
+        Self { settings, secret, etag: moment.etag(), created_at: moment.now, updated_at: moment.now }
+    }
+
+    /// The same instance with other settings.
+    pub fn with(&self, settings: InstanceSettings, moment: Moment) -> Self {
+        let (secret, etag) = (self.secret.clone(), moment.etag());
+        let updated_at = self.updated_at.max(moment.now);
+        Self { settings, secret, etag, created_at: self.created_at, updated_at }
+    }
 }
 
 impl InstanceSettings {
@@ -243,7 +258,7 @@ mod tests {
                 .contains("a.x stands there twice")
         );
         let hosts = |count| (0..count).map(|number| format!("h{number}.x").parse().unwrap()).collect();
-        assert!(refused(&|of| of.service_hosts = hosts(17)).contains("serviceHosts: there are 17, and 16"));
+        assert!(refused(&|of| of.service_hosts = hosts(65)).contains("serviceHosts: there are 65, and 64"));
         let mut many = settings();
         many.linked_hubs = (0..LINKED_HUBS_MAX).map(|number| hub(&format!("h{number}.x"), 1)).collect();
         many.service_hosts = hosts(SERVICE_HOSTS_MAX);

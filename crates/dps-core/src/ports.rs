@@ -37,6 +37,9 @@ pub trait Store: Send + Sync {
     /// [`crate::instance_settings::INSTANCES_MAX`]. Spec: DPS-INST-1.
     async fn service_instances(&self) -> Result<Vec<StoredInstance>, StoreError>;
 
+    /// The instance of that ID scope, if its settings are kept here.
+    async fn service_instance(&self, scope: &IdScope) -> Result<Option<StoredInstance>, StoreError>;
+
     /// Creates an instance or replaces its settings; etag and dates are stored as given, `created_at` only at creation. The
     /// secret is that of [`Store::open_instance`] where there is one. Each change is recorded for itself.
     /// Spec: DPS-INST-2, DPS-INST-3, DPS-INST-10.

@@ -2,8 +2,10 @@
 //!
 //! Both kinds here need no outbound call, so a device is assigned in the commit that writes its record.
 
+mod kinds;
 mod local;
 mod static_name;
 
+pub use kinds::HubKinds;
 pub use local::LocalHub;
 pub use static_name::StaticHub;

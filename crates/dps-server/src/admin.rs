@@ -3,6 +3,12 @@
 
 mod audit;
 mod certificates;
+mod instance_change;
+mod instance_json;
+mod instances;
+mod linked_hubs;
+mod policies;
+mod refused;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +22,9 @@ use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use dps_core::audit::{Author, Principal};
 use dps_core::instance::ServiceInstance;
-use dps_core::ports::{Condition, HubAuthentication, Store, StoreError, StoredHubDevice, WriteOrder};
+use dps_core::ports::{
+    Condition, HubAuthentication, HubFactory, Store, StoreError, StoredHubDevice, WriteOrder,
+};
 use dps_core::register::Registrar;
 use dps_proto::date;
 use dps_proto::ids::{DeviceId, HubName, IdScope};
@@ -24,7 +32,7 @@ use dps_proto::key::SymmetricKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
 use crate::admin_listener;
@@ -33,6 +41,9 @@ use crate::explain::{Explanation, Explanations, Wanted};
 use crate::front_end::FrontEnd;
 use crate::metrics::Metrics;
 use crate::moments::Moments;
+
+pub use instances::sweep_at_start;
+use refused::Refused;
 
 /// Most devices in one answer.
 const PAGE: u32 = 1_000;
@@ -57,13 +68,22 @@ pub struct Admin {
     metrics: Arc<Metrics>,
     dry_run: DryRun,
     moments: Arc<dyn Moments>,
+    hubs: Arc<dyn HubFactory>,
+    /// Held from the reading of an instance's settings until what came of them is served.
+    changing: Mutex<()>,
     drain_within: Duration,
     token: Box<str>,
 }
 
 impl Admin {
-    /// Shows what is in `store`, and what a front end counted and refused, to whoever has `token`.
-    pub fn new(store: Arc<dyn Store>, front_end: &FrontEnd, token: impl Into<Box<str>>) -> Arc<Self> {
+    /// Shows what is in `store`, and what a front end counted and refused, to whoever has `token`; the hubs that are linked
+    /// there are made by `hubs`.
+    pub fn new(
+        store: Arc<dyn Store>,
+        front_end: &FrontEnd,
+        hubs: Arc<dyn HubFactory>,
+        token: impl Into<Box<str>>,
+    ) -> Arc<Self> {
         let (explanations, metrics) = (Arc::clone(&front_end.explanations), Arc::clone(&front_end.metrics));
         Arc::new(Self {
             store,
@@ -72,6 +92,8 @@ impl Admin {
             metrics,
             dry_run: DryRun::of(front_end),
             moments: Arc::clone(&front_end.moments),
+            hubs,
+            changing: Mutex::default(),
             drain_within: front_end.limits.drain_within,
             token: token.into(),
         })
@@ -82,6 +104,11 @@ impl Admin {
         let at = self.moments.moment().now;
         let author = Author { principal: Principal::Admin, address: None, tracking_id: None, at };
         WriteOrder::by(author, condition)
+    }
+
+    /// The ID scope of that text, of an instance that is there.
+    fn scope_of(&self, scope: &str) -> Result<IdScope, Refused> {
+        instance_of(&self.registrar, scope).map(|instance| instance.id_scope.clone()).map_err(Refused::NoSuch)
     }
 
     /// Serves until `stopping` becomes true, then lets requests in flight finish. Spec: DPS-DEV-11.
@@ -99,6 +126,9 @@ impl Admin {
             .route("/admin/v1/explanations/dry-run", post(dry_run))
             .merge(audit::router())
             .merge(certificates::router())
+            .merge(instances::router())
+            .merge(linked_hubs::router())
+            .merge(policies::router())
             .route_layer(middleware::from_fn_with_state(Arc::clone(&self), require_token));
         Router::new()
             .route("/livez", get(|| async { "ok\n" }))
@@ -268,12 +298,11 @@ fn hub_of(registrar: &Registrar, scope: &str, hub: &str) -> Result<(IdScope, Hub
 }
 
 /// The instance of this ID scope; else which there are.
-fn instance_of<'r>(registrar: &'r Registrar, scope: &str) -> Result<&'r ServiceInstance, String> {
+fn instance_of(registrar: &Registrar, scope: &str) -> Result<Arc<ServiceInstance>, String> {
     let instances = registrar.instances();
-    let scope: Option<IdScope> = scope.parse().ok();
-    let asked = instances.iter().find(|instance| scope.as_ref() == Some(&instance.id_scope));
-    asked.copied().ok_or_else(|| {
-        let known = instances.iter().map(|instance| instance.id_scope.as_str());
+    scope.parse().ok().and_then(|scope| instances.of_scope(&scope)).ok_or_else(|| {
+        let all = instances.all();
+        let known = all.iter().map(|(_, instance)| instance.id_scope.as_str());
         format!("no service instance has that ID scope; there are {}", listed(known))
     })
 }

@@ -119,7 +119,7 @@ impl DryRun {
             asked.registration_id.parse().map_err(BadDryRun::RegistrationId)?;
         let id_scope: IdScope = match asked.id_scope {
             Some(text) => text.parse().map_err(BadDryRun::IdScope)?,
-            None => self.registrar.only_id_scope().cloned().ok_or(BadDryRun::NoIdScope)?,
+            None => self.registrar.instances().only_id_scope().ok_or(BadDryRun::NoIdScope)?,
         };
         let password = asked.sas_token.map(|token| SasToken::parse(token.as_bytes()));
         let certificates = asked.certificates.map(|texts| chain(&texts)).transpose()?;

@@ -31,6 +31,7 @@ pub mod metrics;
 pub mod moments;
 pub mod mqtt;
 mod network;
+mod new_key;
 pub mod render;
 pub mod search_pool;
 pub mod service_api;

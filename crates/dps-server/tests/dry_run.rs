@@ -8,6 +8,7 @@ use dps_core::enrollment::{
     AllocationPolicy, EnrollmentGroup, EntrySettings, GroupAttestation, ProvisioningStatus,
 };
 use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance};
+use dps_core::instances::{Instances, Origin};
 use dps_core::ports::{Condition, Store};
 use dps_core::register::Registrar;
 use dps_hub::LocalHub;
@@ -83,7 +84,11 @@ impl Service {
             store.put_enrollment_group(&scope, group, Condition::Always.into()).await.unwrap();
         }
         let pool = Arc::new(SearchThreads::start(1, SearchThreads::SIGNATURES_DEFAULT).unwrap());
-        let registrar = Arc::new(Registrar::new(Arc::clone(&store) as _, pool, instances));
+        let registrar = Arc::new(Registrar::new(
+            Arc::clone(&store) as _,
+            pool,
+            Instances::of(Origin::Configuration, instances),
+        ));
         let front_end = FrontEnd::new(registrar, Arc::new(SystemMoments), Limits::default());
         Self { front_end, store }
     }

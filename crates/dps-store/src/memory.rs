@@ -63,6 +63,10 @@ impl Store for MemoryStore {
         Ok(self.content()?.instances.stored().cloned().collect())
     }
 
+    async fn service_instance(&self, scope: &IdScope) -> Result<Option<StoredInstance>, StoreError> {
+        Ok(self.content()?.instances.stored().find(|stored| stored.settings.id_scope == *scope).cloned())
+    }
+
     async fn put_service_instance(
         &self,
         instance: StoredInstance,

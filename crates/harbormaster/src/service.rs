@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use dps_core::instance::ServiceInstance;
+use dps_core::instance_settings::StoredInstance;
+use dps_core::instances::{Instances, Origin};
 use dps_core::ports::{Store, StoreError};
 use dps_core::register::Registrar;
-use dps_proto::ids::IdScope;
+use dps_hub::HubKinds;
 use dps_server::admin::Admin;
 use dps_server::counted_searches::CountedSearches;
 use dps_server::front_end::FrontEnd;
@@ -32,7 +34,7 @@ use crate::{stop, supervisor};
 /// What a service is made of.
 pub(crate) struct Service {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) instances: Vec<ServiceInstance>,
+    pub(crate) instances: Arc<Instances>,
     pub(crate) limits: Limits,
     /// For devices and for the service API.
     pub(crate) tls: Arc<ServerConfig>,
@@ -65,14 +67,15 @@ impl Service {
         store.observe_writes(Arc::clone(&metrics) as _);
         let threads = SearchThreads::start(1, SearchThreads::SIGNATURES_DEFAULT)?;
         let pool = Arc::new(CountedSearches::new(threads, Arc::clone(&metrics)));
-        let registrar = Arc::new(Registrar::new(Arc::clone(&store), pool, instances.clone()));
+        let registrar = Arc::new(Registrar::new(Arc::clone(&store), pool, instances));
         let front_end = FrontEnd::new(registrar, Arc::new(SystemMoments), limits);
         let front_end = Arc::new(FrontEnd { metrics: Arc::clone(&metrics), ..front_end });
-        let service_api = ServiceApi::new(Arc::clone(&store), instances, Arc::clone(&front_end));
+        let service_api = ServiceApi::new(Arc::clone(&store), Arc::clone(&front_end));
 
         let (stop, stopping) = watch::channel(false);
         let mut signals = stop::Signals::listen()?;
-        let admin = Admin::new(store, &front_end, admin_token).serve(listeners.admin, stopping.clone());
+        let admin = Admin::new(store, &front_end, Arc::new(HubKinds), admin_token);
+        let admin = admin.serve(listeners.admin, stopping.clone());
         let mut admin = tokio::spawn(admin);
         let mut serving = JoinSet::new();
         for listener in listeners.mqtt {
@@ -159,20 +162,39 @@ pub(crate) fn random<const BYTES: usize>() -> [u8; BYTES] {
     bytes
 }
 
-/// Warns of each service instance that the store holds and nobody can reach; `named_by` is what names those that are served.
-/// Spec: DPS-SERVE-14.
-pub(crate) async fn warn_of_unserved(
+/// The instances of a configuration, and those whose settings the store keeps. Warns of what of the latter does not count, and of
+/// those that have settings nowhere. Spec: DPS-INST-1, DPS-SERVE-14.
+pub(crate) async fn instances(
+    configured: Vec<ServiceInstance>,
     store: &dyn Store,
-    served: &[IdScope],
-    named_by: &str,
-) -> Result<(), StoreError> {
-    for id_scope in store.id_scopes().await?.iter().filter(|id_scope| !served.contains(id_scope)) {
+) -> Result<Arc<Instances>, StoreError> {
+    let instances = Instances::of(Origin::Configuration, configured);
+    for StoredInstance { settings, secret, .. } in store.service_instances().await? {
+        let id_scope = settings.id_scope.clone();
+        if instances.of_scope(&id_scope).is_some() {
+            tracing::warn!(
+                %id_scope,
+                "the configuration has the service instance {id_scope}: the settings in the store do not count"
+            );
+            continue;
+        }
+        for host in settings.service_hosts.iter().filter(|host| instances.of_host(host.as_str()).is_some()) {
+            tracing::warn!(
+                %id_scope,
+                %host,
+                "the service host {host} is that of an instance in the configuration, and not of {id_scope} in the store"
+            );
+        }
+        instances.set(Origin::Store, ServiceInstance::new(settings, secret, &HubKinds));
+    }
+    for id_scope in store.id_scopes().await?.iter().filter(|id_scope| instances.of_scope(id_scope).is_none())
+    {
         tracing::warn!(
             %id_scope,
-            "the store holds the service instance {id_scope}, which {named_by} does not name: its devices are refused"
+            "the store holds the service instance {id_scope}, which has no settings: its devices are refused"
         );
     }
-    Ok(())
+    Ok(instances)
 }
 
 /// A new admin token.

@@ -224,16 +224,22 @@ fn a_store_that_was_sealed_with_another_key_is_refused() {
     check_refused(&fleet.refused(&configuration), "harbormaster.toml:10:20: store.sealing_key: ");
 }
 
-/// DPS-SERVE-14: the data directory holds both instances.
+/// DPS-SERVE-14, DPS-INST-1
 #[test]
 fn an_instance_of_the_store_that_is_not_named_is_warned_of() {
     let fleet = Fleet::new();
     let configuration = fleet.configuration().replace("0neBBBB0002", "0neCCCC0003");
     let serving = fleet.serve(&configuration);
+    // `dev` has left the settings of both, and one of them is the configuration's now.
+    let told = serving.wait_for_line("do not count");
+    assert!(told.contains("the configuration has the service instance 0neAAAA0001"), "{told}");
+    assert_eq!(serving.ready["idScopes"], json!(["0neAAAA0001", "0neBBBB0002", "0neCCCC0003"]));
+    serving.stop();
+    let serving = fleet.serve(&fleet.configuration());
     let told = serving.wait_for_line("the store holds");
-    let expected =
-        "the service instance 0neBBBB0002, which the configuration does not name: its devices are refused";
+    let expected = "the service instance 0neCCCC0003, which has no settings: its devices are refused";
     assert!(told.contains("WARN") && told.contains(expected), "{told}");
+    assert_eq!(serving.ready["idScopes"], json!(["0neAAAA0001", "0neBBBB0002"]));
     let rest = serving.stop_for_log();
     assert!(!rest.iter().any(|line| line.contains("the store holds")), "{rest:#?}");
 }

@@ -294,8 +294,12 @@ impl Store for SimStore {
         self.read(|image| image.secrets.iter().map(|(scope, _)| scope.clone()).collect()).await
     }
 
-    /// The registrar is given its instances, so the model keeps none, nor in the two below.
+    /// The registrar is given its instances, so the model keeps none, nor in those below.
     async fn service_instances(&self) -> Result<Vec<StoredInstance>, StoreError> {
+        Err(StoreError::Unavailable(NO_SETTINGS.to_owned()))
+    }
+
+    async fn service_instance(&self, _: &IdScope) -> Result<Option<StoredInstance>, StoreError> {
         Err(StoreError::Unavailable(NO_SETTINGS.to_owned()))
     }
 

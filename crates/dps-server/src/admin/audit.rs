@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use dps_core::audit::{AuditFilter, AuditRecord, Principal};
@@ -12,7 +11,8 @@ use dps_proto::date;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Admin, PAGE, instance_of, problem};
+use super::refused::Refused;
+use super::{Admin, PAGE};
 
 /// Records in one answer where the request does not say.
 const LIMIT_DEFAULT: u32 = 100;
@@ -36,17 +36,18 @@ async fn list(
     State(admin): State<Arc<Admin>>,
     Path(scope): Path<String>,
     Query(AuditQuery { id, before, limit }): Query<AuditQuery>,
-) -> Response {
-    let scope = match instance_of(&admin.registrar, &scope) {
-        Ok(instance) => &instance.id_scope,
-        Err(why) => return problem(StatusCode::NOT_FOUND, &why),
-    };
+) -> Result<Response, Refused> {
     let filter = AuditFilter { before, subject: id.map(|id| id.to_ascii_lowercase().into()) };
     let limit = limit.unwrap_or(LIMIT_DEFAULT).min(PAGE);
-    match admin.store.audit_records(scope, &filter, limit).await {
-        Ok(records) => Json(records.iter().map(describe).collect::<Vec<_>>()).into_response(),
-        Err(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
+    let records = match scope.parse() {
+        // Those of an instance that was deleted as well. Spec: DPS-INST-8.
+        Ok(scope) => admin.store.audit_records(&scope, &filter, limit).await?,
+        Err(_) => Vec::new(),
+    };
+    if records.is_empty() {
+        admin.scope_of(&scope)?;
     }
+    Ok(Json(records.iter().map(describe).collect::<Vec<_>>()).into_response())
 }
 
 /// Members are only ever added.

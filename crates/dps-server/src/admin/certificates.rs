@@ -7,36 +7,23 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use dps_core::ca_certificate::{CaCertificate, CaName, VerificationCode};
-use dps_core::ports::{Condition, StoreError, WriteError};
+use dps_core::ports::{Condition, WriteError};
 use dps_core::x509::{Authority, Certificate};
 use dps_proto::date;
 use dps_proto::ids::IdScope;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Admin, problem};
+use super::Admin;
+use super::refused::Refused;
 use crate::enrollment_json::info;
 use crate::if_match::IfMatch;
 
 /// How often a change is tried anew where another came between.
 const TRIES_MAX: u32 = 8;
-
-/// Why a request comes to nothing.
-enum Refused {
-    /// 400, of what was sent.
-    Bad(String),
-    /// 404.
-    NoSuch(String),
-    /// 409, of what there is.
-    Conflict(String),
-    /// 412.
-    Changed,
-    /// 503.
-    Store(StoreError),
-}
 
 /// A certificate and, at its upload, whether that is taken on trust.
 #[derive(Deserialize)]
@@ -58,7 +45,7 @@ pub(super) fn router() -> Router<Arc<Admin>> {
 }
 
 async fn list(State(admin): State<Arc<Admin>>, Path(scope): Path<String>) -> Result<Response, Refused> {
-    let certificates = admin.store.ca_certificates(&scope_of(&admin, &scope)?).await?;
+    let certificates = admin.store.ca_certificates(&admin.scope_of(&scope)?).await?;
     Ok(Json(certificates.iter().map(|ca| describe(ca)).collect::<Vec<_>>()).into_response())
 }
 
@@ -66,7 +53,7 @@ async fn show(
     State(admin): State<Arc<Admin>>,
     Path((scope, name)): Path<(String, String)>,
 ) -> Result<Response, Refused> {
-    let found = find(&admin, &scope_of(&admin, &scope)?, &name_of(&name)?).await?;
+    let found = find(&admin, &admin.scope_of(&scope)?, &name_of(&name)?).await?;
     Ok(Json(describe(&found)).into_response())
 }
 
@@ -77,7 +64,7 @@ async fn upload(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let (scope, name) = (scope_of(&admin, &scope)?, name_of(&name)?);
+    let (scope, name) = (admin.scope_of(&scope)?, name_of(&name)?);
     let Upload { certificate, is_verified } = read(&body)?;
     let certificate = Arc::new(parse(&certificate)?);
     if certificate.version() >= 3 && !matches!(certificate.authority(), Authority::Yes { .. }) {
@@ -115,7 +102,7 @@ async fn delete(
     Path((scope, name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let (scope, name) = (scope_of(&admin, &scope)?, name_of(&name)?);
+    let (scope, name) = (admin.scope_of(&scope)?, name_of(&name)?);
     let current = find(&admin, &scope, &name).await?;
     let condition = match IfMatch::of(&headers) {
         IfMatch::Absent | IfMatch::Any | IfMatch::Existing => Condition::Always,
@@ -132,7 +119,7 @@ async fn verification_code(
     State(admin): State<Arc<Admin>>,
     Path((scope, name)): Path<(String, String)>,
 ) -> Result<Response, Refused> {
-    let (scope, name) = (scope_of(&admin, &scope)?, name_of(&name)?);
+    let (scope, name) = (admin.scope_of(&scope)?, name_of(&name)?);
     let mut random = [0; 24];
     random.copy_from_slice(&admin.moments.moment().random[..24]);
     let code = VerificationCode::generate(random);
@@ -158,7 +145,7 @@ async fn verify(
     Path((scope, name)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let (scope, name) = (scope_of(&admin, &scope)?, name_of(&name)?);
+    let (scope, name) = (admin.scope_of(&scope)?, name_of(&name)?);
     let proof = parse(&read::<Upload>(&body)?.certificate)?;
     let changed = change(&admin, &scope, &name, |ca| {
         if ca.is_verified() {
@@ -198,12 +185,6 @@ async fn find(admin: &Admin, scope: &IdScope, name: &CaName) -> Result<Arc<CaCer
     found.cloned().ok_or_else(|| Refused::NoSuch(format!("there is no CA certificate {name}")))
 }
 
-fn scope_of(admin: &Admin, scope: &str) -> Result<IdScope, Refused> {
-    super::instance_of(&admin.registrar, scope)
-        .map(|instance| instance.id_scope.clone())
-        .map_err(Refused::NoSuch)
-}
-
 fn name_of(name: &str) -> Result<CaName, Refused> {
     name.parse().map_err(|why: dps_core::ca_certificate::BadCaName| Refused::Bad(why.to_string()))
 }
@@ -233,42 +214,4 @@ fn describe(ca: &CaCertificate) -> Value {
         "lastUpdatedDateTimeUtc": date::format(ca.updated_at),
         "info": info(&ca.certificate),
     })
-}
-
-impl From<StoreError> for Refused {
-    fn from(why: StoreError) -> Self {
-        Self::Store(why)
-    }
-}
-
-impl From<WriteError> for Refused {
-    fn from(why: WriteError) -> Self {
-        match why {
-            WriteError::Store(why) => Self::Store(why),
-            WriteError::Exists | WriteError::Missing | WriteError::Changed => Self::Changed,
-            WriteError::TooManyOpenGroups(_)
-            | WriteError::TooManyPrefixedGroups(_)
-            | WriteError::TooManyGroupsOfOneSubject(_)
-            | WriteError::TooManyCaCertificates(_)
-            | WriteError::NoSuchCaCertificate(_)
-            | WriteError::CaCertificateInUse(_) => Self::Conflict(why.to_string()),
-        }
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let (status, why) = match self {
-            Self::Bad(why) => (StatusCode::BAD_REQUEST, why),
-            Self::NoSuch(why) => (StatusCode::NOT_FOUND, why),
-            Self::Conflict(why) => (StatusCode::CONFLICT, why),
-            Self::Changed => (
-                StatusCode::PRECONDITION_FAILED,
-                "the CA certificate is another than If-Match says, or changed meanwhile: look at it again"
-                    .to_owned(),
-            ),
-            Self::Store(why) => (StatusCode::SERVICE_UNAVAILABLE, why.to_string()),
-        };
-        problem(status, &why)
-    }
 }

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::EnrollmentEntry;
 use super::members::{BadMember, Members, bad};
 use super::x509::{self, X509};
+use crate::new_key::new_key;
 
 /// What this service reads of both kinds, or writes itself; everything else is kept as it came. Spec: DPS-SERVICE-16.
 pub(super) const KNOWN: [&str; 12] = [
@@ -207,20 +208,13 @@ fn key_pair(attestation: &Members<'_>, kept: Option<&KeyPair>) -> Result<KeyPair
         match (&given, kept) {
             (Some(keys), _) if !keys.text(name)?.unwrap_or_default().is_empty() => keys.required_secret(name),
             (_, Some(kept)) => Ok(kept.clone()),
-            (_, None) => generated_key(),
+            (_, None) => new_key().map_err(|why| bad("attestation.symmetricKey", why.to_string())),
         }
     };
     Ok(KeyPair {
         primary: key("primaryKey", kept.map(|keys| &keys.primary))?,
         secondary: key("secondaryKey", kept.map(|keys| &keys.secondary))?,
     })
-}
-
-/// 64 random bytes, as Azure makes them.
-fn generated_key() -> Result<SymmetricKey, BadMember> {
-    let mut bytes = vec![0; SymmetricKey::BYTES_MAX];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| bad("attestation.symmetricKey", "no key could be made"))?;
-    SymmetricKey::from_bytes(bytes).map_err(|why| bad("attestation.symmetricKey", why.to_string()))
 }
 
 fn tpm(attestation: &Members<'_>) -> Result<Attestation, BadMember> {

@@ -83,7 +83,10 @@ impl Entries<'_> {
                     | WriteError::TooManyGroupsOfOneSubject(_)
                     | WriteError::TooManyCaCertificates(_)
                     | WriteError::NoSuchCaCertificate(_)
-                    | WriteError::CaCertificateInUse(_)),
+                    | WriteError::CaCertificateInUse(_)
+                    | WriteError::TooManyInstances(_)
+                    | WriteError::ServiceHostTaken(..)
+                    | WriteError::InstanceBeingDeleted(_)),
                 ) => return Err(ServiceFault::NotTaken(why)),
             }
         }
@@ -175,7 +178,10 @@ pub(super) fn delete_fault(why: WriteError, missing: ServiceFault) -> ServiceFau
         | WriteError::TooManyGroupsOfOneSubject(_)
         | WriteError::TooManyCaCertificates(_)
         | WriteError::NoSuchCaCertificate(_)
-        | WriteError::CaCertificateInUse(_) => {
+        | WriteError::CaCertificateInUse(_)
+        | WriteError::TooManyInstances(_)
+        | WriteError::ServiceHostTaken(..)
+        | WriteError::InstanceBeingDeleted(_) => {
             ServiceFault::ETagMismatch("it changed while it was being deleted")
         }
     }

@@ -252,7 +252,11 @@ mod tests {
             (ServiceFault::ETagMismatch("x"), 412_001),
             (Denied::NoToken.into(), 401_002),
             (
-                Denied::Lacks { policy: "p".into(), right: dps_core::access::Right::EnrollmentRead }.into(),
+                Denied::Lacks {
+                    policy: "p".parse().unwrap(),
+                    right: dps_core::access::Right::EnrollmentRead,
+                }
+                .into(),
                 403_000,
             ),
             (NoRoute::Path.into(), 404_000),

@@ -22,7 +22,7 @@ use dps_core::ports::{Store, WriteOrder};
 use dps_proto::body::{ErrorBody, to_bytes};
 use dps_proto::code::TrackingId;
 use dps_proto::date;
-use dps_proto::ids::RegistrationId;
+use dps_proto::ids::{PolicyName, RegistrationId};
 use http_body_util::Full;
 use hyper::body::Body;
 use hyper::header::{self, HeaderValue};
@@ -60,7 +60,6 @@ pub(crate) const TRANSPORT: &str = "https";
 /// Serves every instance of a node.
 pub struct ServiceApi {
     store: Arc<dyn Store>,
-    instances: Vec<ServiceInstance>,
     front_end: Arc<FrontEnd>,
 }
 
@@ -73,10 +72,10 @@ enum Done {
 
 /// How far a request came, for the log and the explanation.
 #[derive(Default)]
-struct Progress<'a> {
-    instance: Option<&'a ServiceInstance>,
+struct Progress {
+    instance: Option<Arc<ServiceInstance>>,
     route: Option<Route>,
-    policy: Option<&'a str>,
+    policy: Option<PolicyName>,
     /// What it is about, where the route does not say enough.
     subject: Option<String>,
     /// Entries of a bulk request that were refused.
@@ -84,13 +83,9 @@ struct Progress<'a> {
 }
 
 impl ServiceApi {
-    /// Manages what is in `store`.
-    pub fn new(
-        store: Arc<dyn Store>,
-        instances: Vec<ServiceInstance>,
-        front_end: Arc<FrontEnd>,
-    ) -> Arc<Self> {
-        Arc::new(Self { store, instances, front_end })
+    /// Manages what is in `store`, of the instances that the front end's registrar serves.
+    pub fn new(store: Arc<dyn Store>, front_end: Arc<FrontEnd>) -> Arc<Self> {
+        Arc::new(Self { store, front_end })
     }
 
     /// Answers one request. Spec: DPS-SERVICE-4 to DPS-SERVICE-6, DPS-SERVICE-19.
@@ -127,7 +122,7 @@ impl ServiceApi {
         body.finish(response.headers_mut()).await;
         let route = progress.route.as_ref().map_or("none", Route::as_str);
         self.front_end.metrics.service_request(route, response.status().as_u16());
-        let proof = match progress.policy {
+        let proof = match &progress.policy {
             Some(_) => Proof::Given,
             None if is_overloaded => Proof::Pending,
             None => Proof::None,
@@ -135,24 +130,22 @@ impl ServiceApi {
         Answered { response, proof }
     }
 
-    async fn ask<'a, B>(
-        &'a self,
+    async fn ask<B>(
+        &self,
         head: &Parts,
         body: &mut RequestBody<B>,
         (peer, tracking_id): (Peer, TrackingId),
-        progress: &mut Progress<'a>,
+        progress: &mut Progress,
     ) -> Result<Done, ServiceFault>
     where
         B: Incoming,
     {
         let _in_flight = self.front_end.throttles.request()?;
         let host = host(head);
-        let instance = self
-            .instances
-            .iter()
-            .find(|instance| instance.service_hosts.iter().any(|name| name.is_named_by(host)))
-            .ok_or_else(|| ServiceFault::UnknownHost(host.chars().take(256).collect()))?;
-        progress.instance = Some(instance);
+        let instance = self.front_end.registrar.instances().of_host(host);
+        let instance = instance.ok_or_else(|| ServiceFault::UnknownHost(host.chars().take(256).collect()))?;
+        progress.instance = Some(Arc::clone(&instance));
+        let instance = &*instance;
 
         let path = head.uri.path();
         let route = Route::parse(&head.method, path)?;
@@ -161,11 +154,11 @@ impl ServiceApi {
         let token = head.headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let now = self.front_end.moments.moment().now;
         let policy = access::authorize(instance, token, path, route.right(), now)?;
-        progress.policy = Some(&policy.name);
+        progress.policy = Some(policy.name.clone());
 
         let (store, moments) = (&*self.store, &*self.front_end.moments);
         let author = Author {
-            principal: Principal::Policy(policy.name.clone()),
+            principal: Principal::Policy(policy.name.as_str().into()),
             address: Some(peer.address.ip()),
             tracking_id: Some(tracking_id.guid()),
             at: now,
@@ -254,15 +247,16 @@ impl ServiceApi {
         response
     }
 
-    fn log_done(&self, progress: &Progress<'_>, peer: Peer, tracking_id: TrackingId) {
+    fn log_done(&self, progress: &Progress, peer: Peer, tracking_id: TrackingId) {
         let Some(route) = &progress.route else { return };
         if matches!(route, Route::Bulk(_)) && progress.subject.is_none() {
             return;
         }
-        let id_scope = progress.instance.map(|instance| instance.id_scope.as_str());
+        let id_scope = progress.instance.as_ref().map(|instance| instance.id_scope.as_str());
         let operation = route.as_str();
         let subject = progress.subject.clone().unwrap_or_else(|| route.subject());
-        let (connection, peer, policy) = (peer.connection, peer.address, progress.policy);
+        let (connection, peer) = (peer.connection, peer.address);
+        let policy = progress.policy.as_ref().map(PolicyName::as_str);
         let transport = TRANSPORT;
         let registration_id = route.registration_id().map(RegistrationId::as_str);
         if route.is_audited() {
@@ -282,14 +276,14 @@ impl ServiceApi {
     fn keep_refusal(
         &self,
         fault: &ServiceFault,
-        progress: &Progress<'_>,
+        progress: &Progress,
         entry: Option<&EntryRef>,
         head: &Parts,
         peer: Peer,
         tracking_id: TrackingId,
     ) {
         let (code, _) = fault.told();
-        let id_scope = progress.instance.map(|instance| instance.id_scope.clone());
+        let id_scope = progress.instance.as_ref().map(|instance| instance.id_scope.clone());
         let registration_id = match entry {
             Some(EntryRef::Individual(id)) => Some(id.clone()),
             Some(EntryRef::Group(_)) => None,
@@ -305,7 +299,7 @@ impl ServiceApi {
             id_scope = id_scope.as_ref().map(|scope| scope.as_str()),
             registration_id = registration_id.as_ref().map(RegistrationId::as_str),
             transport = TRANSPORT,
-            policy = progress.policy,
+            policy = progress.policy.as_ref().map(PolicyName::as_str),
             method = %head.method,
             path,
             subject,

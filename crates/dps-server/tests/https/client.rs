@@ -10,6 +10,7 @@ use bytes::Bytes;
 use dps_core::access::{Right, SharedAccessPolicy};
 use dps_core::enrollment::AllocationPolicy;
 use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance};
+use dps_core::instances::{Instances, Origin};
 use dps_core::ports::{PoolBusy, SearchPool, SearchTurn};
 use dps_core::register::Registrar;
 use dps_hub::LocalHub;
@@ -85,7 +86,7 @@ impl SearchPool for Pool {
 
 fn policy(name: &str, byte: u8, rights: &[Right]) -> SharedAccessPolicy {
     let keys = KeyPair { primary: key(byte), secondary: key(byte + 100) };
-    SharedAccessPolicy { name: name.into(), keys, rights: rights.to_vec() }
+    SharedAccessPolicy { name: name.parse().unwrap(), keys, rights: rights.to_vec() }
 }
 
 impl Client {
@@ -96,6 +97,7 @@ impl Client {
     pub(crate) fn with_limits(limits: Limits) -> Self {
         let link = |name: &str| LinkedHub {
             name: name.parse().unwrap(),
+            kind: HubKind::Local,
             allocation_weight: 1,
             hub: Arc::new(LocalHub),
         };
@@ -118,9 +120,13 @@ impl Client {
         other.service_hosts.truncate(1);
         let instances = vec![instance(SCOPE, HOST, mine), other];
         let store = Arc::new(MemoryStore::default());
-        let registrar = Arc::new(Registrar::new(store.clone(), Arc::new(Pool), instances.clone()));
+        let registrar = Arc::new(Registrar::new(
+            store.clone(),
+            Arc::new(Pool),
+            Instances::of(Origin::Configuration, instances),
+        ));
         let front_end = Arc::new(FrontEnd::new(Arc::clone(&registrar), Arc::new(SystemMoments), limits));
-        let api = ServiceApi::new(store, instances, Arc::clone(&front_end));
+        let api = ServiceApi::new(store, Arc::clone(&front_end));
         Self { front_end, registrar, api }
     }
 

@@ -37,6 +37,10 @@ impl Store for FailingStore {
         self.inner.service_instances().await
     }
 
+    async fn service_instance(&self, scope: &IdScope) -> Result<Option<StoredInstance>, StoreError> {
+        self.inner.service_instance(scope).await
+    }
+
     async fn put_service_instance(
         &self,
         instance: StoredInstance,

@@ -12,6 +12,7 @@ use dps_core::enrollment::{
     AllocationPolicy, EnrollmentGroup, EntrySettings, GroupAttestation, ProvisioningStatus,
 };
 use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance};
+use dps_core::instances::{Instances, Origin};
 use dps_core::ports::{Condition, Hub, HubDevice, Placement, PoolBusy, SearchPool, SearchTurn, Store};
 use dps_core::register::Registrar;
 use dps_core::registration::{State, Substatus};
@@ -173,10 +174,14 @@ impl Service {
         let store = FailingStore { inner: store, left: AtomicU32::new(looks) };
         let pool = Arc::new(Pool { outage, left: AtomicU32::new(searches) });
         let store: Arc<dyn Store> = Arc::new(store);
-        let registrar = Arc::new(Registrar::new(Arc::clone(&store), pool, [instance]));
+        let registrar = Arc::new(Registrar::new(
+            Arc::clone(&store),
+            pool,
+            Instances::of(Origin::Configuration, [instance]),
+        ));
         let front_end = Arc::new(FrontEnd::new(registrar, Arc::new(SystemMoments), Limits::default()));
         let (stop, stopping) = watch::channel(false);
-        let service_api = ServiceApi::new(store, Vec::new(), Arc::clone(&front_end));
+        let service_api = ServiceApi::new(store, Arc::clone(&front_end));
         Self { front_end, service_api, _stop: stop, stopping }
     }
 

@@ -70,7 +70,11 @@ pub(super) fn list(connection: &Connection, sealer: &Sealer) -> Result<Vec<Store
 }
 
 /// The instance of that ID scope, if its settings are here.
-fn find(connection: &Connection, sealer: &Sealer, scope: &IdScope) -> Result<Option<StoredInstance>, Fault> {
+pub(super) fn find(
+    connection: &Connection,
+    sealer: &Sealer,
+    scope: &IdScope,
+) -> Result<Option<StoredInstance>, Fault> {
     let mut statement = connection.prepare_cached(
         "SELECT id_scope_spelling, sealed_secret, etag, created_at, updated_at, service_hosts, allocation_policy,
                 claim_across_groups, allow_v1_leaf, allow_v1_self_signed_anchor, allow_ca_leaf, enforce_anchor_expiry

@@ -127,6 +127,11 @@ impl Store for SqliteStore {
         self.readers.read(move |connection| instance::list(connection, &sealer)).await
     }
 
+    async fn service_instance(&self, scope: &IdScope) -> Result<Option<StoredInstance>, StoreError> {
+        let (sealer, scope) = (Arc::clone(&self.sealer), scope.clone());
+        self.readers.read(move |connection| instance::find(connection, &sealer, &scope)).await
+    }
+
     async fn put_service_instance(
         &self,
         instance: StoredInstance,

@@ -2,9 +2,9 @@
 
 use dps_core::access::{Right, ServiceHost, SharedAccessPolicy};
 use dps_core::enrollment::AllocationPolicy;
-use dps_core::instance::ClaimAcrossGroups;
+use dps_core::instance::{ClaimAcrossGroups, HubKind};
 use dps_core::x509::ChainRules;
-use dps_proto::ids::{HubName, IdScope};
+use dps_proto::ids::{HubName, IdScope, PolicyName};
 use dps_proto::key::{BadKey, SymmetricKey};
 
 use super::chain_rules;
@@ -40,19 +40,10 @@ pub(crate) struct Hub {
     pub(crate) allocation_weight: u16,
 }
 
-/// Who makes the identities of a hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HubKind {
-    /// Harbormaster keeps them.
-    Local,
-    /// Somebody else does.
-    Static,
-}
-
 /// A shared access policy.
 #[derive(Debug)]
 pub(crate) struct Policy {
-    pub(crate) name: Located<String>,
+    pub(crate) name: Located<PolicyName>,
     pub(crate) rights: Vec<Right>,
     pub(crate) primary: Secret<SymmetricKey>,
     /// The same as the primary where there is none.
@@ -64,7 +55,8 @@ pub(super) fn section() -> Section {
     Section {
         path: "instance",
         repeated: true,
-        about: "A service instance; at least one. Nothing crosses from one to another.",
+        about: "A service instance. Nothing crosses from one to another. What stands here is not changed while the service runs; instances \
+                that are made with `harbormaster instance` or `apply` are kept in the store, beside these.",
         keys: vec![
             Key::new(
                 "id_scope",
@@ -207,7 +199,7 @@ fn read_policies(table: &Table<'_>) -> Option<Vec<Policy>> {
     let mut names = Vec::new();
     let tables = table.tables("shared_access_policy");
     let policies: Vec<_> = tables.iter().map(|policy| Policy::read(policy, &mut names)).collect();
-    let named = names.iter().map(|name| (name.value.to_ascii_lowercase(), name));
+    let named = names.iter().map(|name| (name.value.folded(), name));
     let advice = "give each policy a name of its own; case makes no difference";
     names::note_repeated(table.context, "instance.shared_access_policy.name", named, advice);
     let policies = policies.into_iter().collect::<Option<Vec<_>>>()?;
@@ -243,10 +235,10 @@ impl Hub {
 }
 
 impl Policy {
-    fn read(table: &Table<'_>, names: &mut Vec<Located<String>>) -> Option<Self> {
+    fn read(table: &Table<'_>, names: &mut Vec<Located<PolicyName>>) -> Option<Self> {
         const MAKE: &str = "make one with openssl rand -base64 64 | tr -d '\\n'";
-        let name = table.parsed::<PolicyName>("name", "choose another");
-        let name = name.map(|name| Located { value: name.value.0, at: name.at });
+        let name: Option<Located<PolicyName>> =
+            table.parsed("name", "choose 1 to 64 letters, digits, '-', '_' and '.'");
         names.extend(name.clone());
         let rights = table.all_parsed::<Right>("rights", "take one of the six");
         for (key, advice) in
@@ -273,26 +265,6 @@ impl Policy {
     /// Whether its holder may do everything.
     fn is_owner(&self) -> bool {
         Right::ALL.iter().all(|right| self.rights.contains(right))
-    }
-}
-
-/// The name of a policy.
-struct PolicyName(String);
-
-/// A name that tokens and connection strings cannot carry.
-#[derive(Debug, thiserror::Error)]
-#[error("the name of a policy has 1 to 64 letters, digits, '-', '_' and '.'")]
-struct BadPolicyName;
-
-impl std::str::FromStr for PolicyName {
-    type Err = BadPolicyName;
-    fn from_str(text: &str) -> Result<Self, BadPolicyName> {
-        let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if (1..=64).contains(&text.len()) && text.chars().all(good) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(BadPolicyName)
-        }
     }
 }
 

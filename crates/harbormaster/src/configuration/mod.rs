@@ -32,7 +32,7 @@ use dps_server::limits::Limits;
 use toml::de::DeTable;
 
 pub(crate) use fault::{Fault, Located, Position};
-pub(crate) use instances::{HubKind, Instance};
+pub(crate) use instances::{Hub, Instance, Policy};
 pub(crate) use listen::Listen;
 pub(crate) use reload::Reload;
 pub(crate) use show::{show, show_defaults};
@@ -160,10 +160,6 @@ fn judge<'t>(context: &'t Context<'t>, document: &'t DeTable<'t>) -> Option<Conf
     let limits = limits::read(&root.table("limits"));
     let log = Log::read(&root.table("log"));
     let instance_tables = root.tables("instance");
-    if instance_tables.is_empty() {
-        let advice = "add an [[instance]] with an id_scope";
-        context.fault(root.at(), "instance", "there is no service instance", advice);
-    }
     let mut names = Names::default();
     let instances: Vec<_> = instance_tables.iter().map(|table| Instance::read(table, &mut names)).collect();
     names.check(context, &certificates, !listen.https.is_empty());

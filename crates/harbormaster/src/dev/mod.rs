@@ -6,6 +6,7 @@ mod announce;
 mod certificates;
 mod enrollments;
 mod host_name;
+mod instance;
 mod ports;
 mod sample_device;
 
@@ -18,13 +19,12 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
-use dps_core::access::{Right, ServiceHost, SharedAccessPolicy};
-use dps_core::enrollment::AllocationPolicy;
-use dps_core::instance::{ClaimAcrossGroups, LinkedHub, ServiceInstance};
+use dps_core::access::{ServiceHost, SharedAccessPolicy};
+use dps_core::instance_settings::InstanceSettings;
 use dps_core::ports::Store;
-use dps_hub::LocalHub;
-use dps_proto::ids::{HubName, IdScope, InstanceSecret};
-use dps_proto::key::{KeyPair, SymmetricKey};
+use dps_proto::ids::IdScope;
+use dps_proto::key::SymmetricKey;
+use dps_server::admin;
 use dps_server::limits::Limits;
 use dps_server::tls;
 use dps_store::{DataDir, DataDirError, Sealer, SealingKey, SqliteOptions, SqliteStore, Synchronous};
@@ -37,9 +37,6 @@ use crate::running_dev;
 use crate::service::{self, Listeners, Service, admin_token, random};
 use certificates::{Certificates, Host};
 use sample_device::SampleDevice;
-
-/// The hub that devices are assigned to.
-const HUB: &str = "hub.localhost";
 
 #[derive(Args)]
 #[command(after_help = logging::HELP)]
@@ -97,12 +94,17 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
 }
 
 async fn serve(options: Options) -> Result<ExitCode, Failure> {
-    let hub: HubName = HUB.parse().context("the name of the linked hub")?;
     let enrollment_file =
         options.enrollments.as_deref().map(enrollments::File::read).transpose().map_err(Failure::usage)?;
     // Judged before anything is made.
     let hosts = certificates::names(&options.hosts, options.bind);
-    let service_hosts = hosts.iter().map(service_host).collect::<Result<_, _>>()?;
+    let mut service_hosts = Vec::new();
+    for host in hosts.iter().map(service_host) {
+        let host = host?;
+        if !service_hosts.contains(&host) {
+            service_hosts.push(host);
+        }
+    }
     ports::judge(options.bind).await?;
 
     // The temporary directory outlives everything in it and is removed on every way out of this function.
@@ -127,30 +129,20 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let admin_token = data_dir.secret_file("admin-token", admin_token)?;
     let admin_token = String::from_utf8(admin_token.to_vec()).context("admin-token is not text")?;
 
-    let owner = owner(&data_dir)?;
-
     let store: Arc<dyn Store> = Arc::new(open_store(&data_dir, options.unsafe_no_sync)?);
-    let id_scope = id_scope(&*store, options.id_scope.clone()).await?;
-    let secret = store.open_instance(&id_scope, InstanceSecret::new(random())).await?;
-    service::warn_of_unserved(&*store, std::slice::from_ref(&id_scope), "--id-scope").await?;
+    admin::sweep_at_start(&*store).await?;
+    let InstanceSettings { id_scope, linked_hubs, shared_access_policies, .. } =
+        instance::prepare(&*store, options.id_scope.clone(), &service_hosts).await?;
+    let owner = shared_access_policies.into_iter().find(SharedAccessPolicy::is_owner);
+    let owner = owner.context("the service instance has no owner")?;
     let device =
         SampleDevice::make(&data_dir).context("the sample device's certificate could not be made")?;
     let (group_key, file) = (options.group_key.clone(), enrollment_file.as_ref());
     let groups = enrollments::prepare(&*store, &id_scope, group_key, &device, file).await?;
 
-    let instance = ServiceInstance {
-        id_scope: id_scope.clone(),
-        secret,
-        linked_hubs: vec![LinkedHub { name: hub.clone(), allocation_weight: 1, hub: Arc::new(LocalHub) }],
-        default_allocation_policy: AllocationPolicy::Hashed,
-        claim_across_groups: ClaimAcrossGroups::Allow,
-        chain_rules: dps_core::x509::ChainRules::default(),
-        service_hosts,
-        shared_access_policies: vec![owner.clone()],
-    };
     let mqtt = ports::MQTT.bind(options.bind, options.mqtt_port).await?;
     let https = ports::HTTPS.bind(options.bind, options.https_port).await?;
-    let admin = ports::admin(options.admin_port).await?;
+    let admin_listener = ports::admin(options.admin_port).await?;
     let bind = options.bind;
     let hosts_line = match options.output {
         Output::Text => warned(host_name::missing_line(certificates.first_host(), bind).await),
@@ -168,17 +160,17 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         mqtt: mqtt.local_addr()?,
         https: https.local_addr()?,
         owner,
-        admin: admin.local_addr()?,
+        admin: admin_listener.local_addr()?,
         admin_token_file: data_dir.path().join("admin-token"),
         ca_file: certificates.ca_file(),
         groups,
         device,
-        linked_hubs: vec![hub],
+        linked_hubs: linked_hubs.into_iter().map(|hub| hub.name).collect(),
     };
 
     let service = Service {
+        instances: service::instances(Vec::new(), &*store).await?,
         store,
-        instances: vec![instance],
         // Spec: DPS-LIMIT-7, DPS-LIMIT-8. Whoever tries things out fails often.
         limits: Limits {
             failed_attestations_per_minute: None,
@@ -210,8 +202,9 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
             tracing::error!(reason = %why, "the certificates could not be read again; the old ones stay")
         }
     };
-    let ended =
-        service.run(Listeners { mqtt: vec![mqtt], https: vec![https], admin }, announce, reload).await;
+    let ended = service
+        .run(Listeners { mqtt: vec![mqtt], https: vec![https], admin: admin_listener }, announce, reload)
+        .await;
     drop(announcement);
     ended
 }
@@ -244,27 +237,8 @@ fn open_store(data_dir: &DataDir, unsafe_no_sync: bool) -> anyhow::Result<Sqlite
     SqliteStore::open(&file, options, Sealer::new(&sealing_key)).with_context(|| file.display().to_string())
 }
 
-/// The policy with every right; its keys are made once and kept.
-fn owner(data_dir: &DataDir) -> anyhow::Result<SharedAccessPolicy> {
-    let key = |name| -> anyhow::Result<SymmetricKey> {
-        let bytes = data_dir.secret_file(name, || random::<{ SymmetricKey::BYTES_MAX }>().to_vec())?;
-        SymmetricKey::from_bytes(bytes.to_vec()).context(name)
-    };
-    let keys = KeyPair {
-        primary: key("service-owner-primary.key")?,
-        secondary: key("service-owner-secondary.key")?,
-    };
-    Ok(SharedAccessPolicy { name: SharedAccessPolicy::OWNER.into(), keys, rights: Right::ALL.to_vec() })
-}
-
 fn service_host(host: &Host) -> Result<ServiceHost, Failure> {
     let text = host.to_string();
     text.parse()
         .map_err(|why| Failure::usage(anyhow!("--host {text}: {why}; give a host name or an address")))
-}
-
-/// The asked one, else the latest of the data directory, else a new one.
-async fn id_scope(store: &dyn Store, asked: Option<IdScope>) -> anyhow::Result<IdScope> {
-    let kept = store.id_scopes().await?.pop();
-    Ok(asked.or(kept).unwrap_or_else(|| IdScope::generate(random())))
 }

@@ -13,18 +13,21 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use dps_core::access::SharedAccessPolicy;
-use dps_core::instance::{LinkedHub, ServiceInstance};
-use dps_core::ports::{Hub, Store, StoreError};
-use dps_hub::{LocalHub, StaticHub};
+use dps_core::instance::ServiceInstance;
+use dps_core::instance_settings::{HubSettings, InstanceSettings};
+use dps_core::instances::Instances;
+use dps_core::ports::{Store, StoreError};
+use dps_hub::HubKinds;
 use dps_proto::ids::InstanceSecret;
 use dps_proto::key::KeyPair;
+use dps_server::admin;
 use dps_server::tls::{self, ServerCertificates};
 use dps_store::{DataDir, Sealer, SqliteOptions, SqliteStore};
 use tokio::net::TcpListener;
 
 use crate::activation::{self, Passed, Purpose};
 use crate::configuration::{
-    self, Certificate, Configuration, Fault, HubKind, Instance, Listen, Located, Position, Reload,
+    self, Certificate, Configuration, Fault, Instance, Listen, Located, Position, Reload,
 };
 use crate::exit::Failure;
 use crate::service::{self, Listeners, Service, admin_token, random};
@@ -92,24 +95,23 @@ async fn serve(
     let file = data_dir.file("store.db")?;
     let opened = SqliteStore::open(&file, SqliteOptions::default(), sealer);
     let opened: Arc<dyn Store> = Arc::new(opened.with_context(|| file.display().to_string())?);
-    let id_scopes: Vec<_> = instances.iter().map(|instance| instance.id_scope.value.clone()).collect();
-    let mut service_instances = Vec::new();
-    for instance in instances {
-        let secret = match opened.open_instance(&instance.id_scope.value, InstanceSecret::new(random())).await
-        {
-            Err(why @ StoreError::Unreadable(_)) => {
-                let advice = "name the key that the store was made with";
-                return Err(place.fault(store.sealing_key.at, "store.sealing_key", why, advice));
-            }
-            opened => opened?,
-        };
-        service_instances.push(service_instance(instance, secret));
+    admin::sweep_at_start(&*opened).await?;
+    let instances = match all_instances(instances, &*opened).await {
+        Err(why @ StoreError::Unreadable(_)) => {
+            let advice = "name the key that the store was made with";
+            return Err(place.fault(store.sealing_key.at, "store.sealing_key", why, advice));
+        }
+        instances => instances?,
+    };
+    if instances.all().is_empty() {
+        tracing::warn!(
+            "there is no service instance, so every device is refused: make one with `harbormaster instance create`, or add an \
+             [[instance]] to the configuration"
+        );
     }
 
-    service::warn_of_unserved(&*opened, &id_scopes, "the configuration").await?;
-
     let listeners = bind(&listen, passed, &place).await?;
-    let id_scopes = id_scopes.iter().map(ToString::to_string).collect();
+    let id_scopes = instances.all().iter().map(|(_, instance)| instance.id_scope.to_string()).collect();
     let ready = Ready::of(&listeners, id_scopes, token_file)?;
     let announce = || {
         ready.log();
@@ -130,7 +132,7 @@ async fn serve(
     };
     let service = Service {
         store: opened,
-        instances: service_instances,
+        instances,
         limits,
         tls,
         certificates: Arc::clone(&server_certificates),
@@ -139,42 +141,40 @@ async fn serve(
     service.run(listeners, announce, reload).await
 }
 
-fn service_instance(instance: Instance, secret: InstanceSecret) -> ServiceInstance {
-    let hub = |kind| -> Arc<dyn Hub> {
-        match kind {
-            HubKind::Local => Arc::new(LocalHub),
-            HubKind::Static => Arc::new(StaticHub),
+/// The configuration's and the store's.
+async fn all_instances(configured: Vec<Instance>, store: &dyn Store) -> Result<Arc<Instances>, StoreError> {
+    let mut instances = Vec::new();
+    for instance in configured {
+        let fresh = InstanceSecret::new(random());
+        let secret = store.open_instance(&instance.id_scope.value, fresh).await?;
+        instances.push(ServiceInstance::new(settings(instance), secret, &HubKinds));
+    }
+    service::instances(instances, store).await
+}
+
+fn settings(instance: Instance) -> InstanceSettings {
+    let linked = |hub: configuration::Hub| HubSettings {
+        name: hub.name.value,
+        kind: hub.kind,
+        allocation_weight: hub.allocation_weight,
+    };
+    let policy = |policy: configuration::Policy| {
+        let primary = policy.primary.value;
+        let secondary = policy.secondary.map_or_else(|| primary.clone(), |key| key.value);
+        SharedAccessPolicy {
+            name: policy.name.value,
+            keys: KeyPair { primary, secondary },
+            rights: policy.rights,
         }
     };
-    ServiceInstance {
+    InstanceSettings {
         id_scope: instance.id_scope.value,
-        secret,
-        linked_hubs: instance
-            .hubs
-            .into_iter()
-            .map(|linked| LinkedHub {
-                name: linked.name.value,
-                allocation_weight: linked.allocation_weight,
-                hub: hub(linked.kind),
-            })
-            .collect(),
+        service_hosts: instance.service_hosts.into_iter().map(|host| host.value).collect(),
         default_allocation_policy: instance.default_allocation_policy,
         claim_across_groups: instance.claim_across_groups,
         chain_rules: instance.chain_rules,
-        service_hosts: instance.service_hosts.into_iter().map(|host| host.value).collect(),
-        shared_access_policies: instance
-            .policies
-            .into_iter()
-            .map(|policy| {
-                let primary = policy.primary.value;
-                let secondary = policy.secondary.map_or_else(|| primary.clone(), |key| key.value);
-                SharedAccessPolicy {
-                    name: policy.name.value.into(),
-                    keys: KeyPair { primary, secondary },
-                    rights: policy.rights,
-                }
-            })
-            .collect(),
+        linked_hubs: instance.hubs.into_iter().map(linked).collect(),
+        shared_access_policies: instance.policies.into_iter().map(policy).collect(),
     }
 }
 

@@ -1,0 +1,22 @@
+//! Which hub is made of which settings.
+
+use std::sync::Arc;
+
+use dps_core::instance::HubKind;
+use dps_core::instance_settings::HubSettings;
+use dps_core::ports::{Hub, HubFactory};
+
+use crate::{LocalHub, StaticHub};
+
+/// Makes hubs of every kind.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HubKinds;
+
+impl HubFactory for HubKinds {
+    fn hub(&self, settings: &HubSettings) -> Arc<dyn Hub> {
+        match settings.kind {
+            HubKind::Local => Arc::new(LocalHub),
+            HubKind::Static => Arc::new(StaticHub),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Service instances: listed, made, changed, deleted. Spec: DPS-INST-1 to DPS-INST-8.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use dps_core::instance::ServiceInstance;
+use dps_core::instance_settings::StoredInstance;
+use dps_core::instances::Origin;
+use dps_core::ports::{Condition, Store, StoreError, Sweep};
+use dps_proto::date;
+use dps_proto::ids::IdScope;
+use serde_json::Value;
+use tokio::task;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Admin;
+use super::instance_change::{ChangeCondition, no_such, read};
+use super::instance_json::{InstanceBody, describe_settings};
+use super::refused::Refused;
+use crate::if_match::IfMatch;
+
+/// How often a new ID scope is drawn where the last one was there already.
+const DRAWS_MAX: u32 = 8;
+
+/// How long an answer to a deletion waits for its end; what takes longer goes on by itself.
+const DELETED_WITHIN: Duration = Duration::from_secs(15);
+
+/// Longest wait for requests that began before their instance was deleted.
+const REQUESTS_END_WITHIN: Duration = Duration::from_secs(120);
+
+/// How often to look whether they have ended.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Most rows of a kind that are deleted in one write: a few milliseconds, in which no other write is done.
+const ROWS_A_STEP: u32 = 2_000;
+
+/// How long to wait after the store failed.
+const STORE_PAUSE: Duration = Duration::from_secs(5);
+
+pub(super) fn router() -> Router<Arc<Admin>> {
+    Router::new()
+        .route("/admin/v1/id-scopes", get(list).post(create))
+        .route("/admin/v1/id-scopes/{id_scope}", get(show).put(put).delete(delete))
+}
+
+async fn list(State(admin): State<Arc<Admin>>) -> Result<Response, Refused> {
+    let stored = admin.store.service_instances().await?;
+    let of_scope = |scope: &IdScope| stored.iter().find(|stored| stored.settings.id_scope == *scope);
+    let all = admin.registrar.instances().all();
+    let described =
+        all.iter().map(|(origin, instance)| describe(*origin, instance, of_scope(&instance.id_scope)));
+    Ok(Json(described.collect::<Vec<_>>()).into_response())
+}
+
+async fn show(State(admin): State<Arc<Admin>>, Path(scope): Path<String>) -> Result<Response, Refused> {
+    let scope = admin.scope_of(&scope)?;
+    let instance = admin.registrar.instances().of_scope(&scope).ok_or_else(|| no_such(&scope))?;
+    let origin = admin.registrar.instances().origin(&scope).unwrap_or(Origin::Store);
+    let stored = admin.store.service_instance(&scope).await?;
+    Ok(Json(describe(origin, &instance, stored.as_ref())).into_response())
+}
+
+/// Makes an instance with an ID scope of the service's own choosing.
+async fn create(State(admin): State<Arc<Admin>>, body: Bytes) -> Result<Response, Refused> {
+    for _ in 0..DRAWS_MAX {
+        let [a, b, c, d, ..] = admin.moments.moment().random;
+        let scope = IdScope::generate([a, b, c, d]);
+        if admin.registrar.instances().of_scope(&scope).is_some() {
+            continue;
+        }
+        // The ID scope is drawn, so whatever the body has of one is not it.
+        let wanted: InstanceBody = read(&body)?;
+        let made = write(&admin, scope, IfMatch::Absent, wanted).await?;
+        return Ok((StatusCode::CREATED, Json(described(&made))).into_response());
+    }
+    Err(Refused::Broken("no ID scope could be drawn that is not taken".to_owned()))
+}
+
+async fn put(
+    State(admin): State<Arc<Admin>>,
+    Path(scope): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Refused> {
+    let scope = parsed(&scope)?;
+    let written = write(&admin, scope, IfMatch::of(&headers), read(&body)?).await?;
+    Ok(Json(described(&written)).into_response())
+}
+
+async fn write(
+    admin: &Arc<Admin>,
+    scope: IdScope,
+    if_match: IfMatch,
+    wanted: InstanceBody,
+) -> Result<StoredInstance, Refused> {
+    let id_scope = scope.clone();
+    let written = admin
+        .change_instance(scope, ChangeCondition::Whole(if_match), move |current| {
+            wanted.settings(id_scope, current)
+        })
+        .await?;
+    let id_scope = &written.settings.id_scope;
+    tracing::info!(%id_scope, etag = written.etag.as_str(), "service instance written");
+    Ok(written)
+}
+
+/// Spec: DPS-INST-8.
+async fn delete(
+    State(admin): State<Arc<Admin>>,
+    Path(scope): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let (scope, if_match) = (admin.scope_of(&scope)?, IfMatch::of(&headers));
+    // What is begun is ended, whether or not somebody waits for the answer.
+    let deletion = task::spawn(async move {
+        let served = admin.delete_instance(scope, if_match).await?;
+        Ok(task::spawn(async move {
+            if let Some(served) = served {
+                unused(served).await;
+            }
+            sweep(&*admin.store).await;
+        }))
+    });
+    let swept = deletion.await.unwrap_or_else(|why| Err(Refused::Broken(why.to_string())))?;
+    match timeout(DELETED_WITHIN, swept).await {
+        Ok(_) => Ok(StatusCode::NO_CONTENT.into_response()),
+        Err(_) => Ok(StatusCode::ACCEPTED.into_response()),
+    }
+}
+
+impl Admin {
+    /// Gives what was served until now.
+    async fn delete_instance(
+        &self,
+        scope: IdScope,
+        if_match: IfMatch,
+    ) -> Result<Option<Arc<ServiceInstance>>, Refused> {
+        let _turn = self.changing.lock().await;
+        self.refuse_configured(&scope)?;
+        let current = self.store.service_instance(&scope).await?.ok_or_else(|| no_such(&scope))?;
+        if !if_match.fits(&current.etag) {
+            return Err(Refused::Changed);
+        }
+        let condition = Condition::IfMatches(current.etag);
+        self.store.delete_service_instance(&scope, self.order(condition)).await?;
+        tracing::info!(id_scope = %scope, "service instance deleted");
+        Ok(self.registrar.instances().remove(&scope))
+    }
+}
+
+/// Waits until no request goes by the instance any more: what it wrote later would stay for ever.
+async fn unused(instance: Arc<ServiceInstance>) {
+    let until = Instant::now() + REQUESTS_END_WITHIN;
+    while Arc::strong_count(&instance) > 1 && Instant::now() < until {
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Deletes what deleted instances left, to the end.
+async fn sweep(store: &dyn Store) {
+    loop {
+        match store.sweep_deleted_instances(ROWS_A_STEP).await {
+            Ok(Sweep::Clean) => return,
+            Ok(Sweep::More) => {}
+            Err(why) => {
+                tracing::warn!(reason = %why, "what deleted service instances left could not be deleted yet");
+                sleep(STORE_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Deletes what deleted instances left when the service last ended: nobody writes to them yet. Spec: DPS-INST-8.
+pub async fn sweep_at_start(store: &dyn Store) -> Result<(), StoreError> {
+    while store.sweep_deleted_instances(ROWS_A_STEP).await? == Sweep::More {}
+    Ok(())
+}
+
+fn parsed(scope: &str) -> Result<IdScope, Refused> {
+    scope
+        .parse()
+        .map_err(|why| Refused::Bad(format!("the ID scope: {why}; it is 4 to 32 letters and digits")))
+}
+
+fn described(stored: &StoredInstance) -> Value {
+    with_version(describe_settings(&stored.settings), Origin::Store, Some(stored))
+}
+
+/// An instance as it is served. Members are only ever added.
+fn describe(origin: Origin, instance: &ServiceInstance, stored: Option<&StoredInstance>) -> Value {
+    let settings = match stored.filter(|_| origin == Origin::Store) {
+        // Etag and settings of one and the same version.
+        Some(stored) => describe_settings(&stored.settings),
+        None => describe_settings(&instance.settings()),
+    };
+    with_version(settings, origin, stored)
+}
+
+fn with_version(mut described: Value, origin: Origin, stored: Option<&StoredInstance>) -> Value {
+    match (origin, stored) {
+        (Origin::Store, Some(stored)) => {
+            described["managedBy"] = "store".into();
+            described["etag"] = stored.etag.as_str().into();
+            described["createdDateTimeUtc"] = date::format(stored.created_at).into();
+            described["lastUpdatedDateTimeUtc"] = date::format(stored.updated_at).into();
+        }
+        (Origin::Store, None) => described["managedBy"] = "store".into(),
+        (Origin::Configuration, _) => described["managedBy"] = "configuration".into(),
+    }
+    described
+}
