@@ -101,7 +101,7 @@ def test_enrollment_create_show_update_and_delete(harbor, az):
 
 @both_kinds
 def test_update_and_delete_with_an_etag(harbor, az, kind):
-    """DPS-SERVICE-7, DPS-SERVICE-8, DPS-SERVICE-12: `--etag`, stale and right; of an entry that another client made with next to nothing."""
+    """DPS-SERVICE-7, DPS-SERVICE-8, DPS-SERVICE-12: `--etag`, stale and right, of an entry that somebody else made of little."""
     collection, member, _ = kind
     name = fresh_id("Tagged")
     path = f"{collection}/{name}"

@@ -52,7 +52,7 @@ enum Output {
 /// How a file of entries is written.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum FileFormat {
-    /// JSON Lines: one entry a line. Import takes a JSON array, too.
+    /// One entry a line. Import takes a JSON array, too.
     Jsonl,
     /// A table: one entry a row, one member a column.
     Csv,
