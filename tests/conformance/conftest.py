@@ -12,8 +12,8 @@ from enrollments import Enrollments
 from raw_device import registers
 from service import Harbormaster
 
-# Its assertions are those of tests.
-pytest.register_assert_rewrite("managing")
+# Their assertions are those of tests.
+pytest.register_assert_rewrite("az", "managing")
 
 
 def pytest_configure(config):

@@ -1,10 +1,7 @@
 """The official SDK for Python, unmodified, with X.509 certificates: who is let in, and who is not and why."""
 
-import json
 import ssl
 import subprocess
-import urllib.error
-import urllib.request
 
 import pytest
 from azure.iot.device import exceptions
@@ -12,29 +9,12 @@ from azure.iot.device import exceptions
 import certificates
 import packets
 import sdk
+from admin import admin
 from credentials import fresh_id, user_name
 from enrollments import fresh_keys, group, individual, symmetric
 from raw_device import RawDevice, context_for, register_packet
 from raw_service import enroll
 from service import BINARY
-
-
-def admin(service, method, path, body=None):
-    """Status and JSON of an admin path."""
-    where = service.contract["admin"]
-    token = open(where["tokenFile"]).read()
-    request = urllib.request.Request(
-        f"http://{where['address']}:{where['port']}/admin/v1{path}",
-        method=method,
-        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-        data=json.dumps(body).encode() if body is not None else None,
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            text = answer.read()
-            return answer.status, json.loads(text) if text else None
-    except urllib.error.HTTPError as error:
-        return error.code, json.loads(error.read())
 
 
 def identity(service, device_id):

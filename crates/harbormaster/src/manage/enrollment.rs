@@ -49,7 +49,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         connection: ConnectionOptions,
     },
-    /// Export all individual enrollments as JSON Lines.
+    /// Export all individual enrollments as JSON Lines or CSV.
     Export {
         #[command(flatten)]
         options: ExportOptions,

@@ -50,7 +50,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         connection: ConnectionOptions,
     },
-    /// Export all enrollment groups as JSON Lines.
+    /// Export all enrollment groups as JSON Lines or CSV.
     Export {
         #[command(flatten)]
         options: ExportOptions,

@@ -1,4 +1,5 @@
-//! A file of entries, read one at a time: JSON Lines, or one JSON array as `az` and the query API print it. Spec: DPS-CLI-21.
+//! A file of entries, read one at a time: JSON Lines, one JSON array as `az` and the query API print it, or CSV.
+//! Spec: DPS-CLI-21, DPS-CLI-25.
 
 use std::fmt;
 use std::fs::File;
@@ -14,6 +15,10 @@ use serde::de::{SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
+use super::FileFormat;
+use super::csv_source::CsvSource;
+use super::entry::Kind;
+
 /// Most bytes of one entry.
 const ENTRY_BYTES_MAX: usize = 1024 * 1024;
 
@@ -24,7 +29,7 @@ const WAITING_MAX: usize = 64;
 pub(super) enum Read {
     /// One entry.
     Entry {
-        /// Its line, or its place in the array; the first is 1.
+        /// The line where it begins, or its place in the array; the first is 1.
         number: u64,
         /// Or why it is none.
         json: Result<Box<RawValue>, String>,
@@ -43,8 +48,8 @@ pub(super) struct EntrySource {
 }
 
 impl EntrySource {
-    /// Begins to read; `-` is standard input.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+    /// Begins to read; `-` is standard input. Of CSV the first line is read at once, so that what it says can be refused.
+    pub(super) fn open(path: &Path, format: FileFormat, kind: Kind) -> anyhow::Result<Self> {
         let (input, bytes): (Box<dyn io::Read + Send>, _) = if path == Path::new("-") {
             (Box::new(io::stdin()), None)
         } else {
@@ -57,15 +62,30 @@ impl EntrySource {
         let counted =
             Counted { input, bytes_read: Arc::clone(&bytes_read), entry_since: Arc::clone(&entry_since) };
         let (sender, entries) = mpsc::channel(WAITING_MAX);
+        let input = BufReader::with_capacity(64 * 1024, counted);
+        let input = match format {
+            FileFormat::Jsonl => Input::Json(input),
+            FileFormat::Csv => {
+                Input::Csv(CsvSource::begin(input, kind).with_context(|| path.display().to_string())?)
+            }
+        };
         // It ends with the file, or when nobody takes what it reads.
         thread::Builder::new().name("entry-source".to_owned()).spawn(move || {
-            let mut input = BufReader::with_capacity(64 * 1024, counted);
-            if let Err(why) = read(&mut input, &entry_since, &sender) {
+            let sent = match input {
+                Input::Json(mut input) => read(&mut input, &entry_since, &sender),
+                Input::Csv(source) => source.send(&sender),
+            };
+            if let Err(why) = sent {
                 let _ = sender.blocking_send(Read::Broken(why.to_string()));
             }
         })?;
         Ok(Self { entries, bytes_read, bytes })
     }
+}
+
+enum Input {
+    Json(BufReader<Counted>),
+    Csv(CsvSource<BufReader<Counted>>),
 }
 
 struct Counted {
@@ -186,9 +206,13 @@ mod tests {
     use super::*;
 
     fn read_all(text: &[u8]) -> Vec<(u64, Result<String, String>)> {
+        read_all_of(text, FileFormat::Jsonl)
+    }
+
+    fn read_all_of(text: &[u8], format: FileFormat) -> Vec<(u64, Result<String, String>)> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        let mut source = EntrySource::open(file.path()).unwrap();
+        let mut source = EntrySource::open(file.path(), format, Kind::Individual).unwrap();
         assert_eq!(source.bytes, Some(text.len() as u64));
         let mut entries = Vec::new();
         while let Some(read) = source.entries.blocking_recv() {
@@ -243,6 +267,41 @@ mod tests {
         );
     }
 
+    /// DPS-CLI-25
+    #[test]
+    fn rows_are_entries_with_the_lines_where_they_begin() {
+        let text = "\u{feff}registrationId,attestation.x509.clientCertificates.primary.certificate\r\n\
+                    a,\"BEGIN\r\nEND\"\r\n\r\nb,\"x\"y\r\nc,\r\n";
+        let with = |certificate: &str| {
+            let primary = format!(r#"{{"primary":{{"certificate":"{certificate}"}}}}"#);
+            format!(r#"{{"registrationId":"a","attestation":{{"x509":{{"clientCertificates":{primary}}}}}}}"#)
+        };
+        let why = "line 5: a closing quote has neither a comma nor the end of the line behind it";
+        let expected = [
+            (2, Ok(with(r"BEGIN\r\nEND"))),
+            (5, Err(why.to_owned())),
+            (6, Ok(r#"{"registrationId":"c"}"#.to_owned())),
+        ];
+        assert_eq!(read_all_of(text.as_bytes(), FileFormat::Csv), expected);
+        assert_eq!(read_all_of(b"registrationId\n", FileFormat::Csv), []);
+    }
+
+    /// DPS-CLI-26: before anything is sent.
+    #[test]
+    fn a_file_whose_first_line_cannot_be_used_is_not_opened() {
+        for (text, why) in [
+            ("", "it is empty; its first line must name the columns"),
+            ("registrationid\n", "did you mean registrationId?"),
+            ("\"registrationId\n", "a quote is opened in line 1 and never closed"),
+        ] {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            let opened = EntrySource::open(file.path(), FileFormat::Csv, Kind::Individual);
+            let refused = format!("{:#}", opened.map(drop).unwrap_err());
+            assert!(refused.contains(why) && refused.starts_with(file.path().to_str().unwrap()), "{refused}");
+        }
+    }
+
     /// DPS-CLI-21: one entry that never ends is not kept.
     #[test]
     fn an_array_is_not_read_past_an_entry_that_is_far_too_large() {
@@ -252,7 +311,7 @@ mod tests {
             format!("[{{}},\"{}\"]", "x".repeat(8 * ENTRY_BYTES_MAX)).as_bytes(),
         )
         .unwrap();
-        let mut source = EntrySource::open(file.path()).unwrap();
+        let mut source = EntrySource::open(file.path(), FileFormat::Jsonl, Kind::Individual).unwrap();
         assert!(matches!(source.entries.blocking_recv(), Some(Read::Entry { number: 1, json: Ok(_) })));
         let Some(Read::Broken(why)) = source.entries.blocking_recv() else { panic!() };
         assert!(why.contains("larger than"), "{why}");

@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use super::FileFormat;
 use super::document::EntryDocument;
 use super::entry::Kind;
 use super::entry_source::{EntrySource, Read};
@@ -37,8 +38,11 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(3);
 /// What is imported, and how.
 #[derive(Args)]
 pub(crate) struct ImportOptions {
-    /// JSON Lines, or a JSON array as `az` and the query API print it; - is standard input.
+    /// JSON Lines, a JSON array as `az` and the query API print it, or CSV; - is standard input.
     file: PathBuf,
+    /// How the file is written [default: csv if its name ends in .csv, else jsonl].
+    #[arg(long, value_enum)]
+    format: Option<FileFormat>,
     /// Replace entries that exist. Keys that the file leaves out stay, if --new-keys lets such entries in.
     #[arg(long, conflicts_with = "skip_existing")]
     replace: bool,
@@ -77,7 +81,7 @@ struct Batch {
 struct Report {
     bar: ProgressBar,
     /// The options with which to go on.
-    go_on_with: &'static str,
+    go_on_with: String,
     done: u64,
     existing: u64,
     refused: u64,
@@ -89,16 +93,20 @@ pub(super) async fn import(
     kind: Kind,
     options: ImportOptions,
 ) -> Result<(), Failure> {
-    let mut source = EntrySource::open(&options.file).map_err(Failure::usage)?;
-    let mut report = Report::new(
-        source.bytes,
-        match (options.replace, options.new_keys) {
-            (true, true) => "--replace --new-keys",
-            (true, false) => "--replace",
-            (false, true) => "--skip-existing --new-keys",
-            (false, false) => "--skip-existing",
-        },
-    );
+    let format = options.format.unwrap_or_else(|| FileFormat::of(&options.file));
+    let mut source = EntrySource::open(&options.file, format, kind).map_err(Failure::usage)?;
+    let go_on_with = match (options.replace, options.new_keys) {
+        (true, true) => "--replace --new-keys",
+        (true, false) => "--replace",
+        (false, true) => "--skip-existing --new-keys",
+        (false, false) => "--skip-existing",
+    };
+    let given_format = match options.format {
+        Some(FileFormat::Csv) => " --format csv",
+        Some(FileFormat::Jsonl) => " --format jsonl",
+        None => "",
+    };
+    let mut report = Report::new(source.bytes, format!("{go_on_with}{given_format}"));
     let (batches, waiting) = mpsc::channel::<Vec<Item>>(CONNECTIONS);
     let (told, mut written) = mpsc::channel(CONNECTIONS);
     let waiting = Arc::new(Mutex::new(waiting));
@@ -390,7 +398,7 @@ fn place(number: u64) -> String {
 }
 
 impl Report {
-    fn new(bytes: Option<u64>, go_on_with: &'static str) -> Self {
+    fn new(bytes: Option<u64>, go_on_with: String) -> Self {
         let bar = match bytes {
             Some(bytes) => ProgressBar::new(bytes),
             None => ProgressBar::no_length(),

@@ -1,7 +1,11 @@
 //! `harbormaster enrollment`, `enrollment-group` and `registration`: what the service API is for, noun then verb.
-//! Spec: DPS-CLI-8 to DPS-CLI-15, DPS-CLI-21 to DPS-CLI-24 (docs/spec/cli.md).
+//! Spec: DPS-CLI-8 to DPS-CLI-15, DPS-CLI-21 to DPS-CLI-28 (docs/spec/cli.md).
 
 mod attestation;
+mod csv_columns;
+mod csv_header;
+mod csv_record;
+mod csv_source;
 mod document;
 pub(crate) mod enrollment;
 pub(crate) mod enrollment_group;
@@ -16,6 +20,7 @@ mod table;
 
 use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
@@ -42,6 +47,25 @@ enum Output {
     Table,
     /// The service's own JSON.
     Json,
+}
+
+/// How a file of entries is written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FileFormat {
+    /// One entry a line. Import takes a JSON array, too.
+    Jsonl,
+    /// A table: one entry a row, one member a column.
+    Csv,
+}
+
+impl FileFormat {
+    /// What the name of a file says. Spec: DPS-CLI-25.
+    fn of(path: &Path) -> Self {
+        match path.extension() {
+            Some(ending) if ending.eq_ignore_ascii_case("csv") => Self::Csv,
+            _ => Self::Jsonl,
+        }
+    }
 }
 
 /// Under which condition an update is done.

@@ -57,6 +57,118 @@ fn what_was_exported_is_imported_elsewhere_with_its_keys() {
     drop((here, there));
 }
 
+/// DPS-CLI-25 to DPS-CLI-28: with members that mean nothing here, and ids that a spreadsheet would run.
+#[test]
+fn a_table_of_entries_is_imported_elsewhere_as_it_was() {
+    let (from, to) = (User::new(), User::new());
+    let (here, there) = (Dev::start(&from), Dev::start(&to));
+    let mut odd = individual("-press-1");
+    odd["deviceId"] = json!("=1+1");
+    odd["customFutureField"] = json!({"n": [1.5, null, {"deep, \"quoted\"\r\n": "é"}]});
+    odd["initialTwin"] = json!({"tags": {}, "properties": {"desired": {"text": "a,b\nc"}, "reported": {}}});
+    odd["capabilities"] = json!({"iotEdge": true});
+    let certificate = rcgen::generate_simple_self_signed(["press-3".to_owned()]).unwrap().cert.pem();
+    let certified = json!({
+        "registrationId": "press-3", "provisioningStatus": "disabled",
+        "attestation": {"type": "x509", "x509": {"clientCertificates": {"primary": {"certificate": certificate}}}},
+    });
+    let lines = format!("{odd}\n{}\n{certified}\n", individual("press-2"));
+    from.run(&["enrollment", "import", &from.file("entries.jsonl", lines)]).done();
+    let mut group = individual("x");
+    group["registrationId"].take();
+    group["enrollmentGroupId"] = json!("line-8");
+    group["registrationIdPrefix"] = json!("line-8-");
+    from.run(&["enrollment-group", "import", &from.file("groups.jsonl", format!("{group}\n"))]).done();
+
+    let show = |user: &User, noun: &str, id: &str| {
+        let mut shown = user.run(&[noun, "show", "--keys", "--output", "json", "--", id]).json();
+        for own in ["etag", "createdDateTimeUtc", "lastUpdatedDateTimeUtc"] {
+            assert!(shown.as_object_mut().unwrap().remove(own).is_some());
+        }
+        shown
+    };
+    let table = from.run(&["enrollment", "export", "--keys", "--format", "csv"]).done();
+    assert!(table.starts_with("registrationId,deviceId,provisioningStatus,attestation.type,"), "{table}");
+    assert!(table.contains(&format!("\n'-press-1,'=1+1,enabled,symmetricKey,{KEY},{KEY},")), "{table}");
+    // What the service tells of a certificate keeps it where there is one, and makes none where there is not.
+    let again = ended_with_input(
+        &mut from.command(&["enrollment", "import", "-", "--format=csv", "--replace"]),
+        &table,
+    );
+    assert_eq!(again.done(), "3 imported, 0 refused\n");
+    let file = to.file("entries.CSV", &table);
+    let refused = "entry 4: press-3: 400004 attestation.x509.clientCertificates.primary.certificate";
+    to.run(&["enrollment", "import", &file]).failed(1, &[refused, "2 imported, 1 refused"]);
+    for id in ["-press-1", "press-2"] {
+        assert_eq!(show(&to, "enrollment", id), show(&from, "enrollment", id));
+    }
+    assert_eq!(show(&to, "enrollment", "-press-1")["deviceId"], "=1+1");
+    assert_eq!(show(&to, "enrollment", "-press-1")["customFutureField"], odd["customFutureField"]);
+
+    let groups = from.run(&["enrollment-group", "export", "--keys", "--format", "csv"]).done();
+    let imported = to.run(&["enrollment-group", "import", &to.file("groups.csv", groups), "--skip-existing"]);
+    // `dev` has two sample groups of its own there.
+    assert_eq!(imported.done(), "1 imported, 2 existed, 0 refused\n");
+    assert_eq!(show(&to, "enrollment-group", "line-8"), show(&from, "enrollment-group", "line-8"));
+    drop((here, there));
+}
+
+/// DPS-CLI-22, DPS-CLI-25, DPS-CLI-26: as a spreadsheet saves it, with rows that cannot be imported between those that can.
+#[test]
+fn each_row_that_is_refused_is_told_by_its_line() {
+    let user = User::new();
+    let dev = Dev::start(&user);
+    let certificate = rcgen::generate_simple_self_signed(["d-2".to_owned()]).unwrap().cert.pem();
+    let lines_of_certificate = certificate.lines().count();
+    let certificate = certificate.replace('\n', "\r\n");
+    let table = format!(
+        "\u{feff}attestation.type,registrationId,attestation.x509.clientCertificates.primary.certificate,capabilities.iotEdge\r\n\
+         x509,d-2,\"{certificate}\",TRUE\r\n,,,\r\nx509,d-3,none,\r\nx509,d-4\r\nx509,d \"5\",,\r\nx509,d-6,\"{}\",\r\n\
+         x509,D-2,\"{certificate}\",FALSE\r\nx509,d-8,,perhaps\r\n",
+        "x".repeat(1024 * 1024),
+    );
+    let file = user.file("entries.csv", &table);
+    // The quoted cell ends with a line end of its own.
+    let line = |row: usize| row + lines_of_certificate;
+    let told = [
+        format!("entry {}: d-3: 400004 attestation.x509.clientCertificates.primary.certificate", line(4)),
+        format!("entry {}: it has 2 cells, and the first line names 4 columns", line(5)),
+        format!("entry {}: line {}: a quote stands in a cell", line(6), line(6)),
+        format!("entry {}: it is larger than 1048576 bytes", line(7)),
+        format!("entry {}: D-2: 409201", line(8)),
+        format!("entry {}: capabilities.iotEdge: no JSON", line(8) + lines_of_certificate + 1),
+        "1 imported, 6 refused".to_owned(),
+    ];
+    user.run(&["enrollment", "import", &file]).failed(1, &told.each_ref().map(String::as_str));
+    let shown = user.run(&["enrollment", "show", "d-2", "--output", "json"]).json();
+    assert_eq!(
+        (&shown["capabilities"]["iotEdge"], &shown["attestation"]["type"]),
+        (&json!(true), &json!("x509"))
+    );
+    let from = line(8).to_string();
+    let rest = user.run(&["enrollment", "import", &file, "--from", &from, "--skip-existing"]);
+    rest.failed(1, &["0 imported, 1 existed, 1 refused"]);
+
+    let misspelt = user.file("misspelt.csv", "registrationId,attestation.typ\nd-9,symmetricKey\n");
+    let told =
+        ["misspelt.csv: column 2, attestation.typ: no such column is known; did you mean attestation.type?"];
+    user.run(&["enrollment", "import", &misspelt, "--new-keys"]).failed(64, &told);
+    user.run(&["enrollment", "show", "d-9"]).failed(66, &[]);
+    drop(dev);
+}
+
+/// DPS-CLI-22, DPS-CLI-25: the line to go on with is that where a row begins.
+#[test]
+fn an_import_of_rows_that_the_service_ends_says_what_to_go_on_with() {
+    let user = User::new();
+    let service = ScriptedService::start(|_: &Request| Answer::refused(403_000, "no"));
+    let table = "registrationId,attestation.type,initialTwin.tags\nd-1,tpm,\"{\n}\"\nd-2,tpm,\n";
+    let mut command =
+        user.command_at(&service, &["enrollment", "import", "-", "--format", "csv", "--from", "3"]);
+    let ended = ended_with_input(&mut command, table);
+    ended.failed(77, &["0 imported, 0 refused; go on with --from 4 --skip-existing --format csv"]);
+}
+
 /// DPS-CLI-21 to DPS-CLI-23: as `az` lists them, with what cannot be imported between what can.
 #[test]
 fn each_entry_that_is_refused_is_told_and_the_others_are_imported() {
