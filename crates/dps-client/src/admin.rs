@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, IF_MATCH};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -60,31 +60,53 @@ pub enum AdminError {
 impl AdminEndpoint {
     /// GETs a path, with its query if it has one.
     pub async fn get(&self, path_and_query: &str) -> Result<Value, AdminError> {
-        self.ask(Method::GET, path_and_query, Bytes::new()).await
+        self.ask(Method::GET, path_and_query, Bytes::new(), None).await
     }
 
     /// POSTs JSON to a path.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, AdminError> {
-        self.ask(Method::POST, path, body.to_string().into()).await
+        self.ask(Method::POST, path, body.to_string().into(), None).await
     }
 
     /// PUTs JSON to a path.
     pub async fn put(&self, path: &str, body: &Value) -> Result<Value, AdminError> {
-        self.ask(Method::PUT, path, body.to_string().into()).await
+        self.ask(Method::PUT, path, body.to_string().into(), None).await
+    }
+
+    /// PUTs JSON to a path where something with this etag is; `*` is whatever is there.
+    pub async fn put_over(&self, path: &str, body: &Value, etag: &str) -> Result<Value, AdminError> {
+        self.ask(Method::PUT, path, body.to_string().into(), Some(etag)).await
     }
 
     /// DELETEs what is at a path.
     pub async fn delete(&self, path: &str) -> Result<(), AdminError> {
-        self.ask(Method::DELETE, path, Bytes::new()).await.map(drop)
+        self.ask(Method::DELETE, path, Bytes::new(), None).await.map(drop)
     }
 
-    async fn ask(&self, method: Method, path_and_query: &str, body: Bytes) -> Result<Value, AdminError> {
-        timeout(ANSWER_WITHIN, self.exchange(method, path_and_query, body))
+    /// DELETEs what is at a path if it has this etag.
+    pub async fn delete_if(&self, path: &str, etag: &str) -> Result<(), AdminError> {
+        self.ask(Method::DELETE, path, Bytes::new(), Some(etag)).await.map(drop)
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        body: Bytes,
+        if_match: Option<&str>,
+    ) -> Result<Value, AdminError> {
+        timeout(ANSWER_WITHIN, self.exchange(method, path_and_query, body, if_match))
             .await
             .map_err(|_| AdminError::TimedOut(self.address))?
     }
 
-    async fn exchange(&self, method: Method, path_and_query: &str, body: Bytes) -> Result<Value, AdminError> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path_and_query: &str,
+        body: Bytes,
+        if_match: Option<&str>,
+    ) -> Result<Value, AdminError> {
         let stream = TcpStream::connect(self.address)
             .await
             .map_err(|why| AdminError::Unreachable(self.address, why))?;
@@ -93,22 +115,26 @@ impl AdminEndpoint {
             .map_err(|why| AdminError::Http(self.address, why))?;
         // It ends with the sender; what it would report, the answer reports too.
         let connection = tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path_and_query)
             .header(HOST, self.address.to_string())
             .header(AUTHORIZATION, format!("Bearer {}", self.token.trim()))
-            .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))?;
+            .header(CONTENT_TYPE, "application/json");
+        if let Some(etag) = if_match {
+            request = request.header(IF_MATCH, etag);
+        }
+        let request = request.body(Full::new(body))?;
         let answer = sender.send_request(request).await.map_err(|why| AdminError::Http(self.address, why))?;
         let status = answer.status();
         let unreadable = |why| AdminError::Body(self.address, why);
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(unreadable)?;
         connection.abort();
-        if status == StatusCode::NO_CONTENT {
+        let bytes = body.to_bytes();
+        if status.is_success() && bytes.is_empty() {
             return Ok(Value::Null);
         }
-        let json: Value = serde_json::from_slice(&body.to_bytes()).map_err(|why| unreadable(why.into()))?;
+        let json: Value = serde_json::from_slice(&bytes).map_err(|why| unreadable(why.into()))?;
         if status.is_success() {
             return Ok(json);
         }

@@ -42,6 +42,7 @@ use crate::front_end::FrontEnd;
 use crate::metrics::Metrics;
 use crate::moments::Moments;
 
+pub use instance_json::{describe_settings, settings_with_keys};
 pub use instances::sweep_at_start;
 use refused::Refused;
 

@@ -11,7 +11,7 @@ use dps_proto::ids::IdScope;
 use crate::argument;
 use crate::exit::Failure;
 use crate::file_option;
-use crate::running_dev::{self, NoRunningDev};
+use crate::running_dev::{self, NoRunningDev, RunningDev};
 
 /// Which admin listener; without these, that of the running `harbormaster dev`.
 #[derive(Args)]
@@ -40,15 +40,17 @@ pub(crate) struct Found {
     pub(crate) endpoint: AdminEndpoint,
     /// That of the running `dev`; nothing is known of a service that options name.
     pub(crate) id_scope: Option<String>,
+    /// Where the running `dev` serves the service API.
+    pub(crate) https_port: Option<u16>,
 }
 
 /// Finds it and reads its token. `id_scope` chooses one of several running `dev`.
 pub(crate) fn find(options: &AdminOptions, id_scope: Option<&IdScope>) -> Result<Found, Failure> {
-    let (address, token_file, id_scope) = match options.named() {
+    let (address, token_file, dev) = match options.named() {
         Some((address, token_file)) => (address, token_file.to_owned(), None),
         None => {
-            let (address, token_file, id_scope) = of_running_dev(id_scope).map_err(Failure::usage)?;
-            (address, token_file, Some(id_scope))
+            let (admin, dev) = of_running_dev(id_scope).map_err(Failure::usage)?;
+            (admin.listener.reachable(), admin.token_file, Some(dev))
         }
     };
     let token = file_option::text("--admin-token-file", &token_file).map_err(Failure::usage)?.to_string();
@@ -58,10 +60,12 @@ pub(crate) fn find(options: &AdminOptions, id_scope: Option<&IdScope>) -> Result
             token_file.display()
         )));
     }
-    Ok(Found { endpoint: AdminEndpoint { address, token }, id_scope })
+    let https_port = dev.as_ref().and_then(|dev| Some(dev.https.as_ref()?.reachable().port()));
+    let id_scope = dev.map(|dev| dev.id_scope);
+    Ok(Found { endpoint: AdminEndpoint { address, token }, id_scope, https_port })
 }
 
-fn of_running_dev(id_scope: Option<&IdScope>) -> anyhow::Result<(SocketAddr, PathBuf, String)> {
+fn of_running_dev(id_scope: Option<&IdScope>) -> anyhow::Result<(running_dev::Admin, RunningDev)> {
     let instead = "--id-scope, or --admin and --admin-token-file";
     let dev = match (running_dev::find(), id_scope) {
         (Err(several @ NoRunningDev::Several(_)), Some(id_scope)) => several.with_id_scope(id_scope),
@@ -71,6 +75,6 @@ fn of_running_dev(id_scope: Option<&IdScope>) -> anyhow::Result<(SocketAddr, Pat
         NoRunningDev::Several(_) => why.or_give(instead),
         _ => why.or_give("--admin and --admin-token-file"),
     })?;
-    let admin = dev.admin.context("the running `harbormaster dev` names no admin listener")?;
-    Ok((admin.listener.reachable(), admin.token_file, dev.id_scope))
+    let admin = dev.admin.clone().context("the running `harbormaster dev` names no admin listener")?;
+    Ok((admin, dev))
 }

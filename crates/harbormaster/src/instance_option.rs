@@ -14,10 +14,17 @@ pub(crate) struct InstanceOptions {
     #[arg(long, value_name = "ID")]
     id_scope: Option<IdScope>,
     #[command(flatten)]
-    admin: AdminOptions,
+    server: ServerOptions,
+}
+
+/// Which server, and how to print.
+#[derive(Args)]
+pub(crate) struct ServerOptions {
+    #[command(flatten)]
+    pub(crate) admin: AdminOptions,
     /// How to print.
     #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    pub(crate) output: Output,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,17 +41,24 @@ pub(crate) struct Instance {
     /// That of the instance, without a slash behind.
     pub(crate) path: String,
     pub(crate) output: Output,
+    /// Where the running `dev` serves the service API, if it is that.
+    pub(crate) https_port: Option<u16>,
 }
 
 impl Instance {
     pub(crate) fn of(options: InstanceOptions) -> Result<Self, Failure> {
-        let InstanceOptions { id_scope, admin, output } = options;
+        Self::at(options.id_scope, options.server)
+    }
+
+    /// The one of that ID scope; without one, that of the running `harbormaster dev`.
+    pub(crate) fn at(id_scope: Option<IdScope>, server: ServerOptions) -> Result<Self, Failure> {
+        let ServerOptions { admin, output } = server;
         let found = admin_option::find(&admin, id_scope.as_ref())?;
         let id_scope = id_scope.map(|id_scope| id_scope.as_str().to_owned()).or(found.id_scope);
         let id_scope = id_scope
             .ok_or_else(|| Failure::usage(anyhow!("--id-scope: name the service instance of --admin")))?;
         let path = format!("/admin/v1/id-scopes/{id_scope}");
-        Ok(Self { endpoint: found.endpoint, path, output })
+        Ok(Self { endpoint: found.endpoint, path, output, https_port: found.https_port })
     }
 }
 

@@ -12,6 +12,7 @@ mod completions;
 mod config;
 mod configuration;
 mod connection;
+mod declared;
 mod dev;
 mod device;
 mod device_key;
@@ -19,13 +20,17 @@ mod dry_run;
 mod exit;
 mod explain;
 mod file_option;
+mod instance;
 mod instance_option;
 mod invocation;
 mod key_option;
 mod likeness;
+mod linked_hub;
 mod logging;
 mod manage;
+mod new_file;
 mod pki;
+mod policy;
 mod running_dev;
 mod serve;
 mod service;
@@ -75,7 +80,22 @@ enum Command {
     /// Manage the CA certificates of a service instance, which groups may refer to.
     #[command(subcommand)]
     Certificate(certificate::Command),
-    /// Who changed what, and when: entries, records and CA certificates, newest first.
+    /// Manage service instances: ID scopes, each with hubs, policies and enrollments of its own.
+    #[command(subcommand)]
+    Instance(instance::Command),
+    /// Manage the hubs that devices of a service instance are assigned to.
+    #[command(subcommand)]
+    LinkedHub(linked_hub::Command),
+    /// Manage shared access policies: who may manage a service instance, and with which keys.
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Make service instances what a file says: settings, hubs, policies and CA certificates.
+    Apply(declared::ApplyOptions),
+    /// Say what `apply` would change, and change nothing.
+    Diff(declared::DiffOptions),
+    /// Write the service instances of a server as a file that `apply` takes.
+    Export(declared::export::Options),
+    /// Who changed what, and when: entries, records, CA certificates and settings, newest first.
     Audit(audit::AuditOptions),
     /// Make and look at certificates, for a desk or a factory line.
     #[command(subcommand)]
@@ -126,6 +146,12 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Enrollment(command) => manage::enrollment::run(command),
         Command::EnrollmentGroup(command) => manage::enrollment_group::run(command),
         Command::Certificate(command) => certificate::run(command),
+        Command::Instance(command) => instance::run(command),
+        Command::LinkedHub(command) => linked_hub::run(command),
+        Command::Policy(command) => policy::run(command),
+        Command::Apply(options) => declared::apply(options),
+        Command::Diff(options) => declared::diff(options),
+        Command::Export(options) => declared::export::run(options),
         Command::Audit(options) => audit::run(options),
         Command::Pki(command) => pki::run(command),
         Command::Registration(command) => manage::registration::run(command),

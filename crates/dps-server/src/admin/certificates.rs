@@ -9,6 +9,8 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use dps_core::ca_certificate::{CaCertificate, CaName, VerificationCode};
 use dps_core::ports::{Condition, WriteError};
 use dps_core::x509::{Authority, Certificate};
@@ -212,6 +214,7 @@ fn describe(ca: &CaCertificate) -> Value {
         "etag": ca.etag.as_str(),
         "createdDateTimeUtc": date::format(ca.created_at),
         "lastUpdatedDateTimeUtc": date::format(ca.updated_at),
+        "certificate": STANDARD.encode(ca.certificate.der()),
         "info": info(&ca.certificate),
     })
 }

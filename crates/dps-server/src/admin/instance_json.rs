@@ -259,7 +259,7 @@ fn word<T: Copy>(member: &str, text: Option<&str>, words: &[(&str, T)]) -> Resul
 }
 
 /// Settings as they are told: of keys, their fingerprints.
-pub(super) fn describe_settings(settings: &InstanceSettings) -> Value {
+pub fn describe_settings(settings: &InstanceSettings) -> Value {
     let allocation_policy =
         ALLOCATION_POLICIES.iter().find(|(_, policy)| *policy == settings.default_allocation_policy);
     let rules = settings.chain_rules;
@@ -294,6 +294,13 @@ pub(super) fn describe_policy(policy: &SharedAccessPolicy) -> Value {
         "primaryKeySha256": fingerprint(&policy.keys.primary),
         "secondaryKeySha256": fingerprint(&policy.keys.secondary),
     })
+}
+
+/// As a PUT of the instance takes them, keys and all.
+pub fn settings_with_keys(settings: &InstanceSettings) -> Value {
+    let mut described = describe_settings(settings);
+    described["sharedAccessPolicies"] = settings.shared_access_policies.iter().map(with_keys).collect();
+    described
 }
 
 /// The keys themselves. Spec: DPS-INST-6.

@@ -3,9 +3,10 @@
 use dps_core::access::{Right, ServiceHost, SharedAccessPolicy};
 use dps_core::enrollment::AllocationPolicy;
 use dps_core::instance::{ClaimAcrossGroups, HubKind};
+use dps_core::instance_settings::{HubSettings, InstanceSettings};
 use dps_core::x509::ChainRules;
 use dps_proto::ids::{HubName, IdScope, PolicyName};
-use dps_proto::key::{BadKey, SymmetricKey};
+use dps_proto::key::{BadKey, KeyPair, SymmetricKey};
 
 use super::chain_rules;
 use super::document::Table;
@@ -178,6 +179,35 @@ impl Instance {
             hubs: hubs?,
             policies: policies?,
         })
+    }
+}
+
+impl Instance {
+    /// What it comes to.
+    pub(crate) fn settings(self) -> InstanceSettings {
+        let linked = |hub: Hub| HubSettings {
+            name: hub.name.value,
+            kind: hub.kind,
+            allocation_weight: hub.allocation_weight,
+        };
+        let policy = |policy: Policy| {
+            let primary = policy.primary.value;
+            let secondary = policy.secondary.map_or_else(|| primary.clone(), |key| key.value);
+            SharedAccessPolicy {
+                name: policy.name.value,
+                keys: KeyPair { primary, secondary },
+                rights: policy.rights,
+            }
+        };
+        InstanceSettings {
+            id_scope: self.id_scope.value,
+            service_hosts: self.service_hosts.into_iter().map(|host| host.value).collect(),
+            default_allocation_policy: self.default_allocation_policy,
+            claim_across_groups: self.claim_across_groups,
+            chain_rules: self.chain_rules,
+            linked_hubs: self.hubs.into_iter().map(linked).collect(),
+            shared_access_policies: self.policies.into_iter().map(policy).collect(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! ([`key`]), from which `config show` ([`mod@show`]) and the test of docs/configuration.md are made as well.
 
 mod chain_rules;
+mod declared;
 mod document;
 mod fault;
 mod instances;
@@ -31,8 +32,9 @@ use std::path::Path;
 use dps_server::limits::Limits;
 use toml::de::DeTable;
 
+pub(crate) use declared::{Declared, DeclaredCaCertificate, DeclaredInstance, read as read_declared};
 pub(crate) use fault::{Fault, Located, Position};
-pub(crate) use instances::{Hub, Instance, Policy};
+pub(crate) use instances::Instance;
 pub(crate) use listen::Listen;
 pub(crate) use reload::Reload;
 pub(crate) use show::{show, show_defaults};
@@ -40,6 +42,7 @@ pub(crate) use tls::Certificate;
 
 use document::{Context, Table};
 use fault::Lines;
+use key::Section;
 use log::Log;
 use names::Names;
 use store::Store;
@@ -68,17 +71,17 @@ pub(crate) struct Faults(pub(crate) Vec<Fault>);
 /// Reads and judges a file, the files it names, and the environment of this process.
 pub(crate) fn read(file: &Path) -> Result<Configuration, Faults> {
     let environment = |name: &str| std::env::var(name).ok();
-    text_of(file).and_then(|text| parse(file, &text, &environment))
+    text_of(file, "--config").and_then(|text| parse(file, &text, &environment))
 }
 
-fn text_of(file: &Path) -> Result<String, Faults> {
+fn text_of(file: &Path, option: &str) -> Result<String, Faults> {
     let refuse = |at, key: &str, why: String, advice: &str| {
         let (file, key, advice) = (file.display().to_string(), key.to_owned(), advice.to_owned());
         Faults(vec![Fault { file, at, key, why, advice, grave: false }])
     };
     let bytes = bytes_of(file).map_err(|why| {
         let advice = "name a TOML file; harbormaster config show --defaults prints one";
-        refuse(Position::FILE, "--config", format!("the file cannot be read: {why}"), advice)
+        refuse(Position::FILE, option, format!("the file cannot be read: {why}"), advice)
     })?;
     String::from_utf8(bytes).map_err(|why| {
         let good = why.utf8_error().valid_up_to();
@@ -102,13 +105,24 @@ fn parse(
     text: &str,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Configuration, Faults> {
-    let sections = key::sections();
+    let (configuration, warnings) = judged(file, text, environment, &key::sections(), judge)?;
+    Ok(Configuration { warnings, ..configuration })
+}
+
+/// What `judge` makes of a document with these tables, and what it warns of; else all that is wrong with it.
+fn judged<T>(
+    file: &Path,
+    text: &str,
+    environment: &dyn Fn(&str) -> Option<String>,
+    sections: &[Section],
+    judge: impl FnOnce(&Table<'_>) -> Option<T>,
+) -> Result<(T, Vec<Fault>), Faults> {
     let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let context = Context {
         file,
         directory: absolute.parent().map(Path::to_owned).unwrap_or_default(),
         lines: Lines::of(text),
-        sections: &sections,
+        sections,
         environment,
         faults: RefCell::default(),
         warnings: RefCell::default(),
@@ -124,13 +138,17 @@ fn parse(
         context.fault(context.lines.position(&span), "TOML", error.message(), advice);
     }
     // What cannot be read as TOML would be missed again under every key that it hides.
-    let configuration = if syntax.is_empty() { judge(&context, document.get_ref()) } else { None };
+    let judged = if syntax.is_empty() {
+        judge(&Table::new(&context, "", document.get_ref(), Position { line: 1, column: 1 }))
+    } else {
+        None
+    };
     let mut faults = context.faults.into_inner();
     let mut warnings = context.warnings.into_inner();
     faults.sort_by_key(|fault| fault.at);
     warnings.sort_by_key(|warning| warning.at);
-    match configuration {
-        Some(configuration) if faults.is_empty() => Ok(Configuration { warnings, ..configuration }),
+    match judged {
+        Some(judged) if faults.is_empty() => Ok((judged, warnings)),
         _ => Err(Faults(faults)),
     }
 }
@@ -147,8 +165,8 @@ fn is_bare_text(line: &str) -> bool {
 }
 
 /// Reads every key, whatever is wrong with the others.
-fn judge<'t>(context: &'t Context<'t>, document: &'t DeTable<'t>) -> Option<Configuration> {
-    let root = Table::new(context, "", document, Position { line: 1, column: 1 });
+fn judge(root: &Table<'_>) -> Option<Configuration> {
+    let context = root.context;
     let listen = Listen::read(&root.table("listen"));
     let certificate_tables = root.table("tls").tables("certificate");
     if certificate_tables.is_empty() {

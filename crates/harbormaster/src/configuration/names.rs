@@ -25,12 +25,7 @@ pub(super) struct Names {
 impl Names {
     /// Notes what names two instances, and warns of names that no client can use.
     pub(super) fn check(&self, context: &Context<'_>, certificates: &[Certificate], serves_https: bool) {
-        let scopes = self.id_scopes.iter().map(|scope| (scope.value.folded(), scope));
-        let advice = "devices choose the instance by its ID scope: give each one of its own";
-        note_repeated(context, "instance.id_scope", scopes, advice);
-        let hosts = self.service_hosts.iter().map(|host| (host.value.as_str(), host));
-        let advice = "clients choose the instance by its host name: list each name once";
-        note_repeated(context, HOSTS, hosts, advice);
+        self.check_repeated(context);
         if !serves_https {
             return;
         }
@@ -39,6 +34,16 @@ impl Names {
             context.warning(*at, HOSTS, why, "list its host names");
         }
         warn_of_uncovered(context, &self.service_hosts, certificates);
+    }
+
+    /// Notes what names two instances.
+    pub(super) fn check_repeated(&self, context: &Context<'_>) {
+        let scopes = self.id_scopes.iter().map(|scope| (scope.value.folded(), scope));
+        let advice = "devices choose the instance by its ID scope: give each one of its own";
+        note_repeated(context, "instance.id_scope", scopes, advice);
+        let hosts = self.service_hosts.iter().map(|host| (host.value.as_str(), host));
+        let advice = "clients choose the instance by its host name: list each name once";
+        note_repeated(context, HOSTS, hosts, advice);
     }
 }
 

@@ -16,7 +16,7 @@ mod failure;
 mod import;
 pub(crate) mod registration;
 mod settings;
-mod table;
+pub(crate) mod table;
 
 use std::io::{self, Write as _};
 use std::num::NonZeroUsize;

@@ -7,7 +7,7 @@ use super::settings::reprovision_word;
 
 /// A column of a list.
 #[derive(Clone, Copy)]
-pub(super) struct Column {
+pub(crate) struct Column {
     heading: &'static str,
     cell: fn(&Value) -> String,
 }
@@ -19,7 +19,7 @@ const ALLOCATION: Column = Column { heading: "ALLOCATION", cell: |entry| text(&e
 const HUBS: Column = Column { heading: "HUBS", cell: |entry| text(&entry["iotHubs"]) };
 
 /// Columns of individual enrollments.
-pub(super) const INDIVIDUALS: [Column; 6] = [
+pub(crate) const INDIVIDUALS: [Column; 6] = [
     Column { heading: "REGISTRATION ID", cell: |entry| text(&entry["registrationId"]) },
     STATUS,
     ATTESTATION,
@@ -29,7 +29,7 @@ pub(super) const INDIVIDUALS: [Column; 6] = [
 ];
 
 /// Columns of enrollment groups.
-pub(super) const GROUPS: [Column; 6] = [
+pub(crate) const GROUPS: [Column; 6] = [
     Column { heading: "ENROLLMENT GROUP", cell: |entry| text(&entry["enrollmentGroupId"]) },
     STATUS,
     ATTESTATION,
@@ -39,7 +39,7 @@ pub(super) const GROUPS: [Column; 6] = [
 ];
 
 /// Columns of registration records.
-pub(super) const REGISTRATIONS: [Column; 5] = [
+pub(crate) const REGISTRATIONS: [Column; 5] = [
     Column { heading: "REGISTRATION ID", cell: |record| text(&record["registrationId"]) },
     Column { heading: "STATUS", cell: |record| text(&record["status"]) },
     Column { heading: "HUB", cell: |record| text(&record["assignedHub"]) },
@@ -47,20 +47,48 @@ pub(super) const REGISTRATIONS: [Column; 5] = [
     Column { heading: "LAST UPDATED", cell: |record| text(&record["lastUpdatedDateTimeUtc"]) },
 ];
 
+/// Columns of service instances.
+pub(crate) const INSTANCES: [Column; 5] = [
+    Column { heading: "ID SCOPE", cell: |instance| text(&instance["idScope"]) },
+    Column { heading: "MANAGED BY", cell: |instance| text(&instance["managedBy"]) },
+    Column { heading: "ALLOCATION", cell: |instance| text(&instance["defaultAllocationPolicy"]) },
+    Column { heading: "HUBS", cell: |instance| names(&instance["linkedHubs"]) },
+    Column { heading: "SERVICE HOSTS", cell: |instance| text(&instance["serviceHosts"]) },
+];
+
+/// Columns of linked hubs.
+pub(crate) const LINKED_HUBS: [Column; 3] = [
+    Column { heading: "HUB", cell: |hub| text(&hub["name"]) },
+    Column { heading: "KIND", cell: |hub| text(&hub["kind"]) },
+    Column { heading: "WEIGHT", cell: |hub| hub["allocationWeight"].to_string() },
+];
+
+/// Columns of shared access policies.
+pub(crate) const POLICIES: [Column; 2] = [
+    Column { heading: "POLICY", cell: |policy| text(&policy["name"]) },
+    Column { heading: "RIGHTS", cell: |policy| text(&policy["rights"]) },
+];
+
 /// A list that is printed page by page: columns may widen, and never narrow.
-pub(super) struct Table {
+pub(crate) struct Table {
     columns: &'static [Column],
     widths: Vec<usize>,
 }
 
 impl Table {
     /// A list without rows yet.
-    pub(super) fn new(columns: &'static [Column]) -> Self {
+    pub(crate) fn new(columns: &'static [Column]) -> Self {
         Self { columns, widths: Vec::new() }
     }
 
+    /// All lines of a list that is there as a whole.
+    pub(crate) fn whole(columns: &'static [Column], list: &Value) -> Result<String, serde_json::Error> {
+        let items = list.as_array().into_iter().flatten().map(serde_json::value::to_raw_value);
+        Self::new(columns).page(&items.collect::<Result<Vec<_>, _>>()?)
+    }
+
     /// The lines of a page; before those of the first stand the headings.
-    pub(super) fn page(&mut self, items: &[Box<RawValue>]) -> Result<String, serde_json::Error> {
+    pub(crate) fn page(&mut self, items: &[Box<RawValue>]) -> Result<String, serde_json::Error> {
         let mut rows = Vec::with_capacity(items.len() + 1);
         if self.widths.is_empty() {
             self.widths = vec![0; self.columns.len()];
@@ -87,13 +115,13 @@ impl Table {
 
 /// Whether keys may be read off the screen.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keys {
+pub(crate) enum Keys {
     Shown,
     Hidden,
 }
 
 /// An entry of either kind, a line for each thing that is known of it.
-pub(super) fn entry(entry: &Value, keys: Keys) -> String {
+pub(crate) fn entry(entry: &Value, keys: Keys) -> String {
     let attestation = &entry["attestation"];
     let symmetric = match keys {
         Keys::Shown => &attestation["symmetricKey"],
@@ -132,7 +160,7 @@ pub(super) fn entry(entry: &Value, keys: Keys) -> String {
 }
 
 /// A registration record.
-pub(super) fn registration(record: &Value) -> String {
+pub(crate) fn registration(record: &Value) -> String {
     lines(&[
         ("registration id", text(&record["registrationId"])),
         ("status", text(&record["status"])),
@@ -153,13 +181,13 @@ fn certificate_line(info: &Value) -> String {
     format!("{subject}, SHA-256 {thumbprint}, until {until}")
 }
 
-fn lines(fields: &[(&str, String)]) -> String {
+pub(crate) fn lines(fields: &[(&str, String)]) -> String {
     let known = fields.iter().filter(|(_, text)| !text.is_empty());
     known.map(|(label, text)| format!("{label:<18} {text}\n")).collect()
 }
 
 /// A member as it is shown: nothing for one that is absent.
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => printable(text),
@@ -168,8 +196,14 @@ fn text(value: &Value) -> String {
     }
 }
 
+/// The names of the items.
+fn names(items: &Value) -> String {
+    let names = items.as_array().into_iter().flatten().map(|item| text(&item["name"]));
+    names.collect::<Vec<_>>().join(", ")
+}
+
 /// What another wrote must not command the terminal.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 

@@ -12,9 +12,10 @@ use rcgen::{
     date_time_ymd,
 };
 
-use super::{KeyType, key_file};
+use super::KeyType;
 use crate::exit::Failure;
 use crate::invocation;
+use crate::new_file;
 
 /// Days for which a root CA is valid.
 const ROOT_DAYS: u32 = 20 * 365;
@@ -66,10 +67,10 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     if name.trim().is_empty() || name.len() > 48 {
         return Err(Failure::usage(anyhow!("--name: 1 to 48 bytes")));
     }
-    key_file::directory(&dir)?;
+    new_file::directory(&dir)?;
     for which in [Which::Root, Which::Issuing] {
-        key_file::must_be_absent(&which.certificate_file(&dir))?;
-        key_file::must_be_absent(&which.key_file(&dir))?;
+        new_file::must_be_absent(&which.certificate_file(&dir))?;
+        new_file::must_be_absent(&which.key_file(&dir))?;
     }
     let (root, root_key) = (params(&format!("{name} root CA"), 1, ROOT_DAYS)?, key_type.generate()?);
     let (issuing, issuing_key) =
@@ -79,8 +80,8 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     for (which, key, pem) in
         [(Which::Root, &root_key, &root_pem), (Which::Issuing, &issuing_key, &issuing_pem)]
     {
-        key_file::write_key(&which.key_file(&dir), &key.serialize_pem())?;
-        key_file::write_certificate(&which.certificate_file(&dir), pem)?;
+        new_file::write_secret(&which.key_file(&dir), &key.serialize_pem())?;
+        new_file::write_public(&which.certificate_file(&dir), pem)?;
     }
     let (program, certificate) = (invocation::command(), Which::Issuing.certificate_file(&dir));
     writeln!(

@@ -9,9 +9,10 @@ use clap::Args;
 use dps_proto::ids::RegistrationId;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose};
 
+use super::KeyType;
 use super::authority::{Authority, Which, named, valid_for};
-use super::{KeyType, key_file};
 use crate::exit::Failure;
+use crate::new_file;
 
 /// Longest common name that X.509 allows (ub-common-name of RFC 5280).
 const COMMON_NAME_CHARACTERS_MAX: usize = 64;
@@ -52,7 +53,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
         let mut params = named(&code)?;
         valid_for(&mut params, 30)?;
         let file = dir.join("proof.pem");
-        key_file::write_certificate(&file, &authority.sign(&params, &key_type.generate()?)?)?;
+        new_file::write_public(&file, &authority.sign(&params, &key_type.generate()?)?)?;
         writeln!(out, "{}", file.display())?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -61,7 +62,7 @@ pub(super) fn run(options: Options) -> Result<ExitCode, Failure> {
     }
     let authority = (!self_signed).then(|| Authority::read(Which::Issuing, &dir)).transpose();
     let authority = authority.map_err(Failure::usage)?;
-    key_file::directory(&dir)?;
+    new_file::directory(&dir)?;
     for id in &registration_ids {
         let (chain, key) = issue(id, &dir, days, key_type, authority.as_ref())?;
         writeln!(out, "{id}   {}   {}", chain.display(), key.display())?;
@@ -87,7 +88,7 @@ fn issue(
     authority: Option<&Authority>,
 ) -> anyhow::Result<(PathBuf, PathBuf)> {
     let (chain_file, key_path) = (dir.join(format!("{id}.pem")), dir.join(format!("{id}.key")));
-    key_file::must_be_absent(&chain_file)?;
+    new_file::must_be_absent(&chain_file)?;
     let key = key_type.generate().context("a key")?;
     let mut params = device(id)?;
     valid_for(&mut params, days)?;
@@ -99,8 +100,8 @@ fn issue(
             params.self_signed(&key)?.pem()
         }
     };
-    key_file::write_key(&key_path, &key.serialize_pem())?;
-    key_file::write_certificate(&chain_file, &chain)?;
+    new_file::write_secret(&key_path, &key.serialize_pem())?;
+    new_file::write_public(&chain_file, &chain)?;
     Ok((chain_file, key_path))
 }
 

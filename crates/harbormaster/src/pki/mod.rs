@@ -3,7 +3,6 @@
 mod authority;
 mod inspect;
 mod issue;
-mod key_file;
 mod verify;
 
 use std::process::ExitCode;

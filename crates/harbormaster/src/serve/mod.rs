@@ -12,14 +12,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
-use dps_core::access::SharedAccessPolicy;
 use dps_core::instance::ServiceInstance;
-use dps_core::instance_settings::{HubSettings, InstanceSettings};
 use dps_core::instances::Instances;
 use dps_core::ports::{Store, StoreError};
 use dps_hub::HubKinds;
 use dps_proto::ids::InstanceSecret;
-use dps_proto::key::KeyPair;
 use dps_server::admin;
 use dps_server::tls::{self, ServerCertificates};
 use dps_store::{DataDir, Sealer, SqliteOptions, SqliteStore};
@@ -147,35 +144,9 @@ async fn all_instances(configured: Vec<Instance>, store: &dyn Store) -> Result<A
     for instance in configured {
         let fresh = InstanceSecret::new(random());
         let secret = store.open_instance(&instance.id_scope.value, fresh).await?;
-        instances.push(ServiceInstance::new(settings(instance), secret, &HubKinds));
+        instances.push(ServiceInstance::new(instance.settings(), secret, &HubKinds));
     }
     service::instances(instances, store).await
-}
-
-fn settings(instance: Instance) -> InstanceSettings {
-    let linked = |hub: configuration::Hub| HubSettings {
-        name: hub.name.value,
-        kind: hub.kind,
-        allocation_weight: hub.allocation_weight,
-    };
-    let policy = |policy: configuration::Policy| {
-        let primary = policy.primary.value;
-        let secondary = policy.secondary.map_or_else(|| primary.clone(), |key| key.value);
-        SharedAccessPolicy {
-            name: policy.name.value,
-            keys: KeyPair { primary, secondary },
-            rights: policy.rights,
-        }
-    };
-    InstanceSettings {
-        id_scope: instance.id_scope.value,
-        service_hosts: instance.service_hosts.into_iter().map(|host| host.value).collect(),
-        default_allocation_policy: instance.default_allocation_policy,
-        claim_across_groups: instance.claim_across_groups,
-        chain_rules: instance.chain_rules,
-        linked_hubs: instance.hubs.into_iter().map(linked).collect(),
-        shared_access_policies: instance.policies.into_iter().map(policy).collect(),
-    }
 }
 
 /// Binds what was not passed on. Spec: DPS-SERVE-4, DPS-SERVE-11.

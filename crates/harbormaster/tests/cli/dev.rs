@@ -29,6 +29,11 @@ impl Dev {
         Self { process, contract: serde_json::from_str(&line).unwrap() }
     }
 
+    /// What it said of itself.
+    pub(crate) fn contract(&self) -> &Value {
+        &self.contract
+    }
+
     fn stop(mut self) {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());

@@ -13,6 +13,7 @@ mod completions;
 mod connection;
 mod create;
 mod dev;
+mod instances;
 mod pki;
 mod read;
 mod transfer;

@@ -1,4 +1,4 @@
-//! Files of a PKI: each made once, keys for their owner alone. Spec: DPS-CLI-18.
+//! Files that commands make: each made once, secrets for their owner alone. Spec: DPS-CLI-18, DPS-CLI-31.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write as _;
@@ -8,29 +8,29 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 
 /// Makes the directory for its owner alone, if it is not there.
-pub(super) fn directory(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn directory(path: &Path) -> anyhow::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| path.display().to_string())
 }
 
 /// Refuses before anything is made.
-pub(super) fn must_be_absent(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn must_be_absent(path: &Path) -> anyhow::Result<()> {
     if path.exists() {
         bail!(
-            "{}: it is there already, and devices may depend on it; name another place, or move it away",
+            "{}: it is there already, and may be in use; name another place, or move it away",
             path.display()
         );
     }
     Ok(())
 }
 
-/// Writes a certificate, which anyone may read.
-pub(super) fn write_certificate(path: &Path, pem: &str) -> anyhow::Result<()> {
-    write(path, pem, 0o644)
+/// Writes what anyone may read.
+pub(crate) fn write_public(path: &Path, text: &str) -> anyhow::Result<()> {
+    write(path, text, 0o644)
 }
 
-/// Writes a private key.
-pub(super) fn write_key(path: &Path, pem: &str) -> anyhow::Result<()> {
-    write(path, pem, 0o600)
+/// Writes what only its owner may read.
+pub(crate) fn write_secret(path: &Path, text: &str) -> anyhow::Result<()> {
+    write(path, text, 0o600)
 }
 
 fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
