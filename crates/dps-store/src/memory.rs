@@ -52,7 +52,7 @@ impl Store for MemoryStore {
         scope: &IdScope,
         fresh: InstanceSecret,
     ) -> Result<InstanceSecret, StoreError> {
-        Ok(self.content()?.instances.open(scope, fresh))
+        self.content()?.instances.open(scope, fresh)
     }
 
     async fn id_scopes(&self) -> Result<Vec<IdScope>, StoreError> {

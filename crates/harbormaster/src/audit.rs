@@ -14,7 +14,7 @@ use crate::instance_option::{Instance, InstanceOptions, Output, failed};
 
 #[derive(Args)]
 pub(crate) struct AuditOptions {
-    /// Only changes of this registration id, enrollment group or CA certificate.
+    /// Only changes of this registration id, enrollment group, CA certificate, hub, policy or ID scope.
     #[arg(long, value_name = "ID")]
     id: Option<String>,
     /// Only changes before this one, by its number: the next page.

@@ -59,7 +59,7 @@ impl Service {
         self,
         listeners: Listeners,
         ready: impl FnOnce() -> anyhow::Result<()>,
-        reload: impl Fn(),
+        reload: impl AsyncFn(),
     ) -> Result<ExitCode, Failure> {
         let Self { store, instances, limits, tls, certificates, admin_token } = self;
         let metrics = Arc::new(Metrics::default());
@@ -105,7 +105,7 @@ impl Service {
                 break;
             }
             supervisor::reloading();
-            reload();
+            reload().await;
             metrics.certificates(certificates.expiry());
             supervisor::ready();
         }

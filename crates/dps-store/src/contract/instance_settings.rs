@@ -262,6 +262,8 @@ async fn what_is_being_deleted_is_made_again_only_when_nothing_is_left(store: Ar
     store.delete_service_instance(&scope(), Condition::Always.into()).await.unwrap();
     let refused = store.put_service_instance(instance(&scope(), 2), Condition::Always.into()).await;
     assert!(matches!(&refused, Err(WriteError::InstanceBeingDeleted(of)) if *of == scope()), "{refused:?}");
+    let refused = store.open_instance(&scope(), InstanceSecret::new([2; 32])).await.unwrap_err();
+    assert!(refused.to_string().contains("is being deleted"), "{refused}");
     while store.sweep_deleted_instances(100).await.unwrap() == Sweep::More {}
     put(&*store, instance(&scope(), 2)).await;
 }

@@ -2,7 +2,7 @@
 
 use dps_core::audit::{Action, Subject};
 use dps_core::instance_settings::{INSTANCES_MAX, StoredInstance};
-use dps_core::ports::{Condition, WriteError};
+use dps_core::ports::{Condition, StoreError, WriteError};
 use dps_proto::ids::{IdScope, InstanceSecret};
 
 use crate::condition::{permits_deletion, permits_put};
@@ -29,12 +29,21 @@ enum Kept {
 }
 
 impl Instances {
-    pub(super) fn open(&mut self, scope: &IdScope, fresh: InstanceSecret) -> InstanceSecret {
-        if let Some(known) = self.find(scope) {
-            return known.secret.clone();
+    pub(super) fn open(
+        &mut self,
+        scope: &IdScope,
+        fresh: InstanceSecret,
+    ) -> Result<InstanceSecret, StoreError> {
+        match self.find(scope) {
+            Some(Instance { kept: Kept::Deleted, .. }) => {
+                let why = WriteError::InstanceBeingDeleted(scope.clone());
+                return Err(StoreError::Unavailable(why.to_string()));
+            }
+            Some(known) => return Ok(known.secret.clone()),
+            None => {}
         }
         self.0.push(Instance { scope: scope.clone(), secret: fresh.clone(), kept: Kept::Nothing });
-        fresh
+        Ok(fresh)
     }
 
     pub(super) fn id_scopes(&self) -> Vec<IdScope> {
@@ -75,7 +84,7 @@ impl Instances {
             new.created_at = before.created_at;
             new.settings.id_scope = before.settings.id_scope;
         }
-        new.secret = self.open(&scope, new.secret);
+        new.secret = self.open(&scope, new.secret)?;
         if let Some(instance) = self.0.iter_mut().find(|instance| instance.scope == scope) {
             new.settings.id_scope = instance.scope.clone();
             instance.kept = Kept::Settings(Box::new(new));

@@ -33,11 +33,16 @@ impl Word for CaLeaf {
 
 /// The sealed secret of an instance, which `fresh` becomes if the instance is new.
 pub(super) fn open(connection: &Connection, scope: &IdScope, fresh: &[u8]) -> Result<Vec<u8>, Fault> {
-    let select = "SELECT sealed_secret FROM instance WHERE id_scope = ?1";
-    let known =
-        connection.prepare_cached(select)?.query_row([scope.folded()], |row| row.get(0)).optional()?;
-    if let Some(known) = known {
-        return Ok(known);
+    let select = "SELECT sealed_secret, is_deleted FROM instance WHERE id_scope = ?1";
+    let known: Option<(Vec<u8>, bool)> = connection
+        .prepare_cached(select)?
+        .query_row([scope.folded()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    match known {
+        Some((secret, false)) => return Ok(secret),
+        // Its secret goes with what is left of it.
+        Some((_, true)) => return Err(being_deleted(scope).into()),
+        None => {}
     }
     let insert = "INSERT INTO instance (id_scope, id_scope_spelling, sealed_secret) VALUES (?1, ?2, ?3)";
     connection.prepare_cached(insert)?.execute((scope.folded(), scope.as_str(), fresh))?;
@@ -242,6 +247,10 @@ fn record(
         Change { scope, subject, etag }.write(connection, author, action)?;
     }
     Ok(())
+}
+
+fn being_deleted(scope: &IdScope) -> StoreError {
+    StoreError::Unavailable(WriteError::InstanceBeingDeleted(scope.clone()).to_string())
 }
 
 fn is_deleted(connection: &Connection, scope: &IdScope) -> Result<bool, Fault> {

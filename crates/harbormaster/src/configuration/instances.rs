@@ -56,8 +56,8 @@ pub(super) fn section() -> Section {
     Section {
         path: "instance",
         repeated: true,
-        about: "A service instance. Nothing crosses from one to another. What stands here is not changed while the service runs; instances \
-                that are made with `harbormaster instance` or `apply` are kept in the store, beside these.",
+        about: "A service instance. Nothing crosses from one to another. What stands here is changed here, and read again at SIGHUP; instances that are \
+                made with `harbormaster instance` or `apply` are kept in the store, beside these.",
         keys: vec![
             Key::new(
                 "id_scope",

@@ -196,7 +196,7 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         }
         .context("standard output")
     };
-    let reload = || match certificates.reload(&server_certificates) {
+    let reload = async || match certificates.reload(&server_certificates) {
         Ok(()) => tracing::info!("certificates read again"),
         Err(why) => {
             tracing::error!(reason = %why, "the certificates could not be read again; the old ones stay")

@@ -6,17 +6,17 @@ mod ready;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use dps_core::instance::ServiceInstance;
-use dps_core::instances::Instances;
+use dps_core::instances::{Instances, Origin};
 use dps_core::ports::{Store, StoreError};
 use dps_hub::HubKinds;
-use dps_proto::ids::InstanceSecret;
+use dps_proto::ids::{IdScope, InstanceSecret};
 use dps_server::admin;
 use dps_server::tls::{self, ServerCertificates};
 use dps_store::{DataDir, Sealer, SqliteOptions, SqliteStore};
@@ -26,7 +26,7 @@ use crate::activation::{self, Passed, Purpose};
 use crate::configuration::{
     self, Certificate, Configuration, Fault, Instance, Listen, Located, Position, Reload,
 };
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
 use crate::service::{self, Listeners, Service, admin_token, random};
 use crate::{config, logging};
 use ready::Ready;
@@ -118,24 +118,63 @@ async fn serve(
         }
         Ok(())
     };
-    let reload = || match to_reload.read_again(&server_certificates) {
-        Ok(warnings) => {
-            warnings.iter().for_each(Fault::log);
-            tracing::info!("certificates read again");
+    let reload = async || {
+        match to_reload.read_again(&server_certificates) {
+            Ok(warnings) => {
+                warnings.iter().for_each(Fault::log);
+                tracing::info!("certificates read again");
+            }
+            Err(why) => {
+                tracing::error!(reason = %why, "the certificates could not be read again; the old ones stay")
+            }
         }
-        Err(why) => {
-            tracing::error!(reason = %why, "the certificates could not be read again; the old ones stay")
+        match read_instances_again(&options.file, &*opened, &instances).await {
+            Ok(()) => tracing::info!("service instances of the configuration read again"),
+            Err(why) => {
+                tracing::error!(
+                    reason = exit::told(&why),
+                    "the configuration could not be read again; its service instances stay as they were"
+                )
+            }
         }
     };
     let service = Service {
-        store: opened,
-        instances,
+        store: Arc::clone(&opened),
+        instances: Arc::clone(&instances),
         limits,
         tls,
         certificates: Arc::clone(&server_certificates),
         admin_token,
     };
     service.run(listeners, announce, reload).await
+}
+
+/// Serves the instances of the configuration as they stand there now. Spec: DPS-SERVE-15.
+async fn read_instances_again(file: &Path, store: &dyn Store, instances: &Instances) -> anyhow::Result<()> {
+    let configuration = configuration::read(file).map_err(|faults| {
+        // One line of the log.
+        anyhow!(faults.0.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))
+    })?;
+    let mut configured = Vec::new();
+    for instance in configuration.instances {
+        let fresh = InstanceSecret::new(random());
+        let secret = store.open_instance(&instance.id_scope.value, fresh).await?;
+        configured.push(ServiceInstance::new(instance.settings(), secret, &HubKinds));
+    }
+    let is_there = |scope: &IdScope| configured.iter().any(|instance| instance.id_scope == *scope);
+    let before = instances.all();
+    let before = before.iter().filter(|(origin, _)| *origin == Origin::Configuration);
+    let gone: Vec<_> =
+        before.map(|(_, instance)| instance.id_scope.clone()).filter(|scope| !is_there(scope)).collect();
+    configured.into_iter().for_each(|instance| instances.set(Origin::Configuration, instance));
+    for scope in gone {
+        instances.remove(&scope);
+        // It may have been the store's before.
+        if let Some(stored) = store.service_instance(&scope).await? {
+            instances.set(Origin::Store, ServiceInstance::new(stored.settings, stored.secret, &HubKinds));
+        }
+    }
+    Ok(())
 }
 
 /// The configuration's and the store's.
