@@ -1,21 +1,23 @@
-//! Which hub a device goes to. Pure. Spec: DPS-REG-15, DPS-REG-16.
+//! Which hub a device goes to. Pure. Spec: DPS-REG-15, DPS-REG-16, DPS-REG-22.
 
 use aws_lc_rs::digest;
 use dps_proto::ids::{HubName, RegistrationId};
 
-use crate::enrollment::{AllocationPolicy, EntrySettings};
+use crate::enrollment::{AllocationPolicy, EntrySettings, ReprovisionPolicy};
 use crate::instance::{LinkedHub, ServiceInstance};
 
-/// The hub for this device, or `None` where no linked hub may take it.
-///
-/// A device that has a hub stays there while that hub is linked.
+/// The hub for this device, or `None` where no linked hub may take it. Under a policy that leaves devices where they are, one
+/// that has a hub stays there while that hub is linked.
 pub(crate) fn decide<'i>(
     instance: &'i ServiceInstance,
     settings: &EntrySettings,
+    policy: ReprovisionPolicy,
     current: Option<&HubName>,
     id: &RegistrationId,
 ) -> Option<&'i LinkedHub> {
-    if let Some(linked) = current.and_then(|name| instance.linked_hub(name)) {
+    if !policy.update_hub_assignment
+        && let Some(linked) = current.and_then(|name| instance.linked_hub(name))
+    {
         return Some(linked);
     }
     let allowed = instance
@@ -116,7 +118,8 @@ mod tests {
 
     fn chosen(instance: &ServiceInstance, settings: &EntrySettings, number: u32) -> Option<String> {
         let id = format!("device-{number}").parse().unwrap();
-        decide(instance, settings, None, &id).map(|linked| linked.name.to_string())
+        decide(instance, settings, ReprovisionPolicy::MIGRATE, None, &id)
+            .map(|linked| linked.name.to_string())
     }
 
     /// DPS-REG-16
@@ -158,16 +161,20 @@ mod tests {
         assert_eq!(chosen(&one, &settings(Some(AllocationPolicy::Static), &[]), 1).as_deref(), Some("a.x"));
     }
 
-    /// DPS-REG-16
+    /// DPS-REG-22
     #[test]
-    fn an_assigned_device_stays_while_its_hub_is_linked() {
+    fn an_assigned_device_stays_where_its_policy_says_never_while_that_hub_is_linked() {
         let two = instance(&[("a.x", 1), ("b.x", 1_000)]);
         let id = "device-1".parse().unwrap();
-        let at = |name: &str| {
+        let at = |name: &str, policy| {
             let name = name.parse().unwrap();
-            decide(&two, &settings(None, &[]), Some(&name), &id).map(|linked| linked.name.to_string())
+            decide(&two, &settings(None, &[]), policy, Some(&name), &id).map(|linked| linked.name.to_string())
         };
-        assert_eq!(at("a.x").as_deref(), Some("a.x"));
-        assert!(at("gone.x").is_some());
+        let chosen = at("gone.x", ReprovisionPolicy::NEVER).unwrap();
+        let other = if chosen == "a.x" { "b.x" } else { "a.x" };
+        assert_eq!(at(other, ReprovisionPolicy::NEVER).as_deref(), Some(other));
+        let never_and_migrate = ReprovisionPolicy { update_hub_assignment: false, migrate_device_data: true };
+        assert_eq!(at(other, never_and_migrate).as_deref(), Some(other));
+        assert_eq!(at(other, ReprovisionPolicy::MIGRATE), Some(chosen));
     }
 }

@@ -166,6 +166,14 @@ pub struct ReprovisionPolicy {
     pub migrate_device_data: bool,
 }
 
+impl ReprovisionPolicy {
+    /// Devices keep their hub.
+    pub const NEVER: Self = Self { update_hub_assignment: false, migrate_device_data: false };
+
+    /// Devices go where they belong, and take their data along: Azure's default for new entries.
+    pub const MIGRATE: Self = Self { update_hub_assignment: true, migrate_device_data: true };
+}
+
 /// A JSON object as text; checked to be one where it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TwinDocument(pub Box<str>);

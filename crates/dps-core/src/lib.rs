@@ -9,6 +9,7 @@ pub mod allocation;
 pub mod attestation;
 pub mod audit;
 pub mod ca_certificate;
+mod destination;
 pub mod enrollment;
 pub mod entry_filter;
 pub mod instance;

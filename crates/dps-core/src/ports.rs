@@ -452,6 +452,15 @@ pub enum Placement {
 pub enum HubWrite {
     /// Make the device, or give it this authentication; a twin that it has already is left alone. Spec: DPS-REG-17.
     PutDevice(Box<HubDevice>),
+    /// Take the device away, if it is there. Spec: DPS-REG-23.
+    RemoveDevice {
+        /// The service instance.
+        id_scope: IdScope,
+        /// The hub.
+        hub: HubName,
+        /// The device's id there.
+        device_id: DeviceId,
+    },
 }
 
 /// A device as its hub should know it.

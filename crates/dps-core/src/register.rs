@@ -1,4 +1,4 @@
-//! The registrar: what a register and a poll do. Spec: DPS-REG-6, DPS-REG-9 to DPS-REG-20.
+//! The registrar: what a register and a poll do. Spec: DPS-REG-6, DPS-REG-9 to DPS-REG-23.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use dps_proto::ids::{EnrollmentGroupId, IdScope, OperationId, RegistrationId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::allocation;
 use crate::attestation::{Admission, Attested, DeviceClaim, Entry, Judge, tpm};
+use crate::destination::{self, Destination};
 use crate::enrollment::{EntryRef, ProvisioningStatus};
 use crate::instance::{ClaimAcrossGroups, ServiceInstance};
 use crate::instances::Instances;
@@ -154,10 +154,13 @@ impl Registrar {
             Admission::Admitted { authentication, credential } => match join(instance, before) {
                 Some(told) => Decision { write: None, told },
                 None => {
+                    let entry = &attested.entry;
+                    let destination =
+                        Destination::find(&*self.store, instance, device, before, entry).await?;
                     let by = (&attested.entry, authentication, credential);
                     let Attested { signer_expires_at, path, .. } = attested;
                     let noted = Noted { claimed_from, signer_expires_at, path };
-                    assign(instance, device, before, by, noted, moment)
+                    assign(instance, device, before, by, destination, noted, moment)
                 }
             },
         })
@@ -220,6 +223,7 @@ impl Registrar {
                 return Ok(Finished::Superseded);
             }
             let entry = entry_of(&look_up, &before.entry);
+            let left = last.clone().filter(|last| last.hub != target.hub);
             let state = match (&entry, outcome) {
                 (None, _) => State::Failed { failure: Failure::EnrollmentGone, last },
                 (Some(entry), _) if entry.settings().provisioning_status == ProvisioningStatus::Disabled => {
@@ -227,6 +231,12 @@ impl Registrar {
                 }
                 (Some(_), Ok(substatus)) => State::Assigned { assignment: target, substatus },
                 (Some(_), Err(failure)) => State::Failed { failure, last },
+            };
+            let hub_writes = match (&state, left) {
+                (State::Assigned { assignment, .. }, Some(left)) => {
+                    destination::moved(scope, &left, assignment, Vec::new())
+                }
+                _ => Vec::new(),
             };
             let write = RegistrationWrite {
                 replaces: Some(before.etag.clone()),
@@ -237,7 +247,7 @@ impl Registrar {
                     ..before.clone()
                 },
                 decided_on: entry.as_ref().map(Entry::version),
-                hub_writes: Vec::new(),
+                hub_writes,
             };
             match self.store.commit(write).await? {
                 Commit::Done => return Ok(Finished::Recorded),
@@ -297,51 +307,69 @@ fn join(instance: &ServiceInstance, before: Option<&Registration>) -> Option<Reg
     })
 }
 
-/// Decides for a device that an enabled entry admits. Spec: DPS-REG-11, DPS-REG-15 to DPS-REG-18.
+/// Decides for a device that an enabled entry admits. Spec: DPS-REG-11, DPS-REG-15 to DPS-REG-18, DPS-REG-23.
 fn assign(
     instance: &ServiceInstance,
     device: &DeviceClaim,
     before: Option<&Registration>,
     (entry, authentication, credential): (&Entry, HubAuthentication, HubCredential),
+    destination: Destination<'_>,
     noted: Noted,
     moment: Moment,
 ) -> Decision {
     let current = before.and_then(Registration::assignment);
-    let current_hub = current.map(|assignment| &assignment.hub);
-    let chosen = allocation::decide(instance, entry.settings(), current_hub, &device.registration_id);
     let storage_root_key = match &credential {
         HubCredential::Tpm { storage_root_key } => Some(storage_root_key.clone()),
         HubCredential::EnrollmentKeys
         | HubCredential::DerivedKeys { .. }
         | HubCredential::Certificate { .. } => None,
     };
-    let (state, hub_writes) = match chosen {
+    let settings = entry.settings();
+    let new_device_id = || entry.device_id(first_spelling(device, before));
+    let arrival = match destination {
+        Destination::Nowhere => None,
+        Destination::First(linked) => Some((linked, new_device_id(), None)),
+        // A device keeps the id it is known by at its hub, whatever the entry says now.
+        Destination::Same(linked) => {
+            Some((linked, current.map_or_else(new_device_id, |stays| stays.device_id.clone()), None))
+        }
+        Destination::Other(linked, left) => Some((linked, new_device_id(), left)),
+    };
+    let (state, hub_writes) = match arrival {
         None => (State::Failed { failure: Failure::NoUsableHub, last: current.cloned() }, Vec::new()),
-        Some(linked) => {
-            let stays = current.filter(|assignment| assignment.hub == linked.name);
-            let registration_id = first_spelling(device, before);
-            // A device keeps the id it is known by at its hub, whatever the entry says now.
-            let device_id = match stays {
-                Some(assignment) => assignment.device_id.clone(),
-                None => entry.device_id(registration_id),
-            };
-            let substatus = match (current, stays) {
-                (None, _) => Substatus::InitialAssignment,
-                (Some(_), Some(_)) => Substatus::ReprovisionedToInitialAssignment,
-                (Some(_), None) => Substatus::DeviceDataReset,
+        Some((linked, device_id, left)) => {
+            let leaves = current.filter(|assignment| assignment.hub != linked.name);
+            let (iot_edge, initial_twin) = match &left {
+                Some(left) => (left.device.iot_edge, left.device.initial_twin.clone()),
+                None => (settings.iot_edge, settings.initial_twin.clone()),
             };
             let placement = linked.hub.place(HubDevice {
                 id_scope: instance.id_scope.clone(),
                 hub: linked.name.clone(),
                 device_id: device_id.clone(),
-                registration_id: registration_id.clone(),
+                registration_id: first_spelling(device, before).clone(),
                 authentication,
-                iot_edge: entry.settings().iot_edge,
-                initial_twin: entry.settings().initial_twin.clone(),
+                iot_edge,
+                initial_twin,
             });
             let assignment = Assignment { hub: linked.name.clone(), device_id, credential };
             match placement {
-                Placement::Writes(writes) => (State::Assigned { assignment, substatus }, writes),
+                Placement::Writes(arriving) => {
+                    let substatus = match (current, leaves) {
+                        (None, _) => Substatus::InitialAssignment,
+                        (Some(_), None) => Substatus::ReprovisionedToInitialAssignment,
+                        // A hub that keeps nothing here takes nothing along either.
+                        (Some(_), Some(_)) if left.is_some() && !arriving.is_empty() => {
+                            Substatus::DeviceDataMigrated
+                        }
+                        (Some(_), Some(_)) => Substatus::DeviceDataReset,
+                    };
+                    let writes = match leaves {
+                        Some(leaves) => destination::moved(&instance.id_scope, leaves, &assignment, arriving),
+                        None => arriving,
+                    };
+                    (State::Assigned { assignment, substatus }, writes)
+                }
                 Placement::Outside => {
                     (State::Assigning { target: assignment, last: current.cloned() }, Vec::new())
                 }

@@ -103,6 +103,7 @@ mod tests {
             registration_id: id.parse().unwrap(),
             credential: Credential::default(),
             search_turn: SearchTurn::InOrder,
+            predates_reprovisioning: false,
         }
     }
 

@@ -27,6 +27,9 @@ use crate::render;
 use crate::throttle::Throttled;
 use crate::unassigned::Unassigned;
 
+/// The api-version from which on a device without a reprovision policy moves to where it belongs. Spec: DPS-REG-22.
+const REPROVISIONING_SINCE: &str = "2018-09-01";
+
 /// How long an address that guesses waits for each refusal: about the time between two tries of a device. Spec: DPS-LIMIT-8.
 const GUESS_PAUSE: Duration = Duration::from_millis(250);
 
@@ -130,6 +133,7 @@ impl Origin<'_> {
         let FrontEnd { registrar, moments, limits, throttles, metrics, .. } = self.front_end;
         let _in_flight = throttles.request()?;
         let api_version = api_version.as_ref().map_err(|why| why.clone())?;
+        claim.predates_reprovisioning = !api_version.reaches(REPROVISIONING_SINCE);
         match ask {
             Ask::Register { body } => {
                 // Custom allocation would pass the payload on; every other policy ignores it.

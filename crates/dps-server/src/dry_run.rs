@@ -125,7 +125,13 @@ impl DryRun {
         let certificates = asked.certificates.map(|texts| chain(&texts)).transpose()?;
         let certificates = certificates.map(|chain| Ok(Arc::new(chain)));
         let credential = Credential { password, certificates, ..Credential::default() };
-        Ok(DeviceClaim { id_scope, registration_id, credential, search_turn: SearchTurn::InOrder })
+        Ok(DeviceClaim {
+            id_scope,
+            registration_id,
+            credential,
+            search_turn: SearchTurn::InOrder,
+            predates_reprovisioning: false,
+        })
     }
 }
 

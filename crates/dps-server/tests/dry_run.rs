@@ -141,6 +141,7 @@ async fn a_device_that_would_be_admitted_is_told_its_hub_and_leaves_no_trace() {
             ..dps_core::attestation::Credential::default()
         },
         search_turn: dps_core::ports::SearchTurn::InOrder,
+        predates_reprovisioning: false,
     };
     service.front_end.registrar.register(&real, SystemMoments.moment()).await.unwrap();
     assert_eq!(service.judge(&asked).await["keepsAssignment"], true);

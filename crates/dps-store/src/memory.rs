@@ -155,8 +155,13 @@ impl Store for MemoryStore {
         }
         let at = registration.updated_at;
         content.registrations.insert(key, registration);
-        for HubWrite::PutDevice(device) in hub_writes {
-            content.put_hub_device(*device, at);
+        for write in hub_writes {
+            match write {
+                HubWrite::PutDevice(device) => content.put_hub_device(*device, at),
+                HubWrite::RemoveDevice { id_scope, hub, device_id } => {
+                    content.hub_devices.remove(&(id_scope, hub, device_id));
+                }
+            }
         }
         Ok(Commit::Done)
     }

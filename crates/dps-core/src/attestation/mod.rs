@@ -33,6 +33,9 @@ pub struct DeviceClaim {
     pub credential: Credential,
     /// When a search for its group may run. Spec: DPS-LIMIT-8.
     pub search_turn: SearchTurn,
+    /// Whether it speaks a version of the protocol from before devices were moved: where its entry has no reprovision policy, it
+    /// keeps its hub. Spec: DPS-REG-22.
+    pub predates_reprovisioning: bool,
 }
 
 /// What a device offers as proof: nothing, a password, a certificate whose key it has proved to have, or both.

@@ -86,6 +86,7 @@ pub(crate) fn presenting(id: &str, chain: &[&Arc<Certificate>]) -> DeviceClaim {
         registration_id: id.parse().unwrap(),
         credential: Credential { certificates: Some(Ok(Arc::new(chain))), ..Credential::default() },
         search_turn: SearchTurn::InOrder,
+        predates_reprovisioning: false,
     }
 }
 

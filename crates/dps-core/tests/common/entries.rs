@@ -5,7 +5,7 @@ use std::sync::Arc;
 use dps_core::attestation::{Credential, DeviceClaim};
 use dps_core::enrollment::{
     Attestation, CaReferences, CertificatePair, EnrollmentGroup, EntryRef, EntrySettings, GroupAttestation,
-    IndividualEnrollment, ProvisioningStatus, Signers,
+    IndividualEnrollment, ProvisioningStatus, ReprovisionPolicy, Signers,
 };
 use dps_core::ports::SearchTurn;
 use dps_core::x509::Certificate;
@@ -117,6 +117,11 @@ pub(crate) trait AnyEntry: Sized {
         self
     }
 
+    fn reprovisioned(mut self, policy: ReprovisionPolicy) -> Self {
+        self.settings().reprovision_policy = Some(policy);
+        self
+    }
+
     fn created_at(mut self, seconds: i64) -> Self {
         self.settings().created_at = Timestamp::from_second(seconds).unwrap();
         self
@@ -159,5 +164,6 @@ pub(crate) fn with_password(id: &str, password: &str) -> DeviceClaim {
             ..Credential::default()
         },
         search_turn: SearchTurn::InOrder,
+        predates_reprovisioning: false,
     }
 }

@@ -163,8 +163,14 @@ impl Image {
             return (Commit::Outdated, None);
         }
         let life = self.lives.get(&device).copied().unwrap_or(0);
-        for HubWrite::PutDevice(given) in &write.hub_writes {
-            let mut given = (**given).clone();
+        for hub_write in &write.hub_writes {
+            let mut given = match hub_write {
+                HubWrite::PutDevice(given) => (**given).clone(),
+                HubWrite::RemoveDevice { id_scope, hub, device_id } => {
+                    self.hub_devices.remove(&(id_scope.clone(), hub.clone(), device_id.clone()));
+                    continue;
+                }
+            };
             let key = (given.id_scope.clone(), given.hub.clone(), given.device_id.clone());
             let known = self.hub_devices.get(&key);
             if let Some(known) = known {

@@ -1,6 +1,7 @@
 //! What the registrar makes of the store: conditions, durability, failures. Spec: DPS-REG-12, DPS-REG-13, DPS-STORE-2 to
 //! DPS-STORE-4.
 
+use dps_core::enrollment::ReprovisionPolicy;
 use dps_core::ports::StoreError;
 use dps_core::refusal::{NoSuchOperation, Refusal, Unproven};
 use dps_core::register::Registered;
@@ -15,7 +16,7 @@ use crate::common::sim_store::{Call, Point, Syncs};
 
 fn desk() -> Desk {
     let desk = Desk::new(vec![local("north.example"), local("south.example")]);
-    desk.put_group(group("alpha").at_hubs(&["north.example"]));
+    desk.put_group(group("alpha").at_hubs(&["north.example"]).reprovisioned(ReprovisionPolicy::NEVER));
     desk
 }
 

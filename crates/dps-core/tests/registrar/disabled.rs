@@ -1,5 +1,6 @@
 //! What a disabled entry does, and who is told. Spec: DPS-REG-5, DPS-REG-11, DPS-REG-20.
 
+use dps_core::enrollment::ReprovisionPolicy;
 use dps_core::refusal::Unproven;
 use dps_core::register::Finished;
 use dps_core::registration::{State, Substatus};
@@ -121,7 +122,7 @@ fn a_disabled_device_is_remembered_and_given_back_its_hub() {
     assert_eq!(record.assignment(), Some(&home), "the second time as well");
 
     // The entry would now send a new device elsewhere.
-    desk.put_group(group("alpha").at_hubs(&["south.example"]));
+    desk.put_group(group("alpha").at_hubs(&["south.example"]).reprovisioned(ReprovisionPolicy::NEVER));
     let (_, record) = desk.accepted(&device);
     assert_eq!(assigned(&record.state), (&home, Substatus::ReprovisionedToInitialAssignment));
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dps_core::enrollment::EnrollmentGroup;
+use dps_core::enrollment::{EnrollmentGroup, ReprovisionPolicy};
 use dps_core::instance::{ClaimAcrossGroups, ServiceInstance};
 use dps_core::refusal::Refusal;
 use dps_core::register::{Noted, Registered};
@@ -245,7 +245,7 @@ fn two_groups(claim_across_groups: ClaimAcrossGroups) -> Desk {
     };
     let desk = Desk::with(instance, Arc::new(InlinePool::default()));
     desk.put_group(group("alpha").at_hubs(&["north.example"]));
-    desk.put_group(group("beta").at_hubs(&["south.example"]));
+    desk.put_group(group("beta").at_hubs(&["south.example"]).reprovisioned(ReprovisionPolicy::NEVER));
     desk
 }
 

@@ -17,5 +17,6 @@ mod groups;
 mod hub_identity;
 mod polling;
 mod registration;
+mod reprovisioning;
 mod tpm;
 mod trying;

@@ -1,6 +1,6 @@
 //! What a register does to the record. Spec: DPS-REG-10, DPS-REG-11, DPS-REG-15, DPS-REG-16, DPS-REG-18, DPS-REG-19.
 
-use dps_core::enrollment::IndividualEnrollment;
+use dps_core::enrollment::{IndividualEnrollment, ReprovisionPolicy};
 use dps_core::register::{Noted, Registered};
 use dps_core::registration::{Failure, HubCredential, State, Substatus};
 
@@ -164,13 +164,14 @@ fn a_device_whose_register_fails_is_remembered_and_returns_to_its_hub() {
         assert_eq!(record.state, expected);
     }
     desk.reopen(instance(vec![local("north.example"), local("south.example")]));
+    desk.put_group(group("alpha").reprovisioned(ReprovisionPolicy::NEVER));
     let (_, record) = desk.accepted(&device);
     assert_eq!(assigned(&record.state), (&home, Substatus::ReprovisionedToInitialAssignment));
 }
 
-/// DPS-REG-16
+/// DPS-REG-22
 #[test]
-fn a_device_whose_hub_is_no_longer_linked_moves_and_begins_anew() {
+fn a_device_whose_hub_is_no_longer_linked_moves() {
     let mut desk = Desk::new(vec![local("north.example")]);
     desk.put_individual(named("press-1", "unit-a"));
     desk.accepted(&desk.by_own_key("press-1"));
@@ -179,17 +180,17 @@ fn a_device_whose_hub_is_no_longer_linked_moves_and_begins_anew() {
     let (_, record) = desk.accepted(&desk.by_own_key("press-1"));
     let (assignment, substatus) = assigned(&record.state);
     assert_eq!((assignment.hub.as_str(), assignment.device_id.as_str()), ("south.example", "unit-b"));
-    assert_eq!(substatus, Substatus::DeviceDataReset);
+    assert_eq!(substatus, Substatus::DeviceDataMigrated);
 }
 
-/// DPS-REG-16: whatever hubs the entry names by now.
+/// DPS-REG-22: whatever hubs the entry names by now.
 #[test]
-fn an_assigned_device_stays_while_its_hub_is_linked() {
+fn an_assigned_device_that_may_not_move_stays_while_its_hub_is_linked() {
     let desk = Desk::new(vec![local("north.example"), local("south.example")]);
     desk.put_group(group("alpha").at_hubs(&["north.example"]));
     let device = desk.by_group("line-1", "alpha");
     desk.accepted(&device);
-    desk.put_group(group("alpha").at_hubs(&["south.example"]));
+    desk.put_group(group("alpha").at_hubs(&["south.example"]).reprovisioned(ReprovisionPolicy::NEVER));
     let (_, record) = desk.accepted(&device);
     assert_eq!(assigned(&record.state).0.hub.as_str(), "north.example");
     let (_, record) = desk.accepted(&desk.by_group("line-2", "alpha"));
@@ -256,7 +257,9 @@ fn a_device_that_passes_from_a_group_to_its_own_entry_keeps_its_hub_and_id() {
     let (_, record) = desk.accepted(&desk.by_group("line-1", "alpha"));
     let (hub, device_id) =
         (assigned(&record.state).0.hub.clone(), assigned(&record.state).0.device_id.clone());
-    desk.put_individual(named("line-1", "unit-a").at_hubs(&["south.example"]));
+    desk.put_individual(
+        named("line-1", "unit-a").at_hubs(&["south.example"]).reprovisioned(ReprovisionPolicy::NEVER),
+    );
 
     let (_, record) = desk.accepted(&desk.by_own_key("line-1"));
     assert_eq!(record.entry, individual_ref("line-1"));

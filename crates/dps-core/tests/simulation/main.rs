@@ -30,7 +30,7 @@ const SEEDS: u64 = 300;
 /// Steps that are shown of a schedule that went wrong.
 const STEPS_SHOWN: usize = 40;
 
-/// DPS-REG-10, DPS-REG-11, DPS-REG-12, DPS-REG-13, DPS-REG-14, DPS-ID-5, DPS-STORE-2, DPS-STORE-4, DPS-STORE-5
+/// DPS-REG-10, DPS-REG-11, DPS-REG-12, DPS-REG-13, DPS-REG-14, DPS-REG-22, DPS-REG-23, DPS-ID-5, DPS-STORE-2, DPS-STORE-4, DPS-STORE-5
 #[test]
 fn every_schedule_keeps_what_devices_were_told() {
     if let Some(seed) = number_from("HARBORMASTER_SIMULATION_SEED") {
@@ -69,6 +69,8 @@ fn the_schedules_come_to_every_outcome_that_the_promises_speak_of() {
         ": Assigned { assignment: Assignment { hub: \"north.example\"",
         ": Assigned { assignment: Assignment { hub: \"south.example\"",
         ": Assigned { assignment: Assignment { hub: \"outside.example\"",
+        "substatus: DeviceDataMigrated",
+        "substatus: DeviceDataReset",
         ": Disabled { last: None",
         ": Disabled { last: Some",
         ": Failed { failure: NoUsableHub, last: None",

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dps_core::enrollment::{Attestation, EnrollmentGroup, GroupAttestation, IndividualEnrollment};
+use dps_core::enrollment::{
+    Attestation, EnrollmentGroup, GroupAttestation, IndividualEnrollment, ReprovisionPolicy,
+};
 use dps_core::ports::{Condition, Store as _};
 use dps_proto::ids::ETag;
 
@@ -12,7 +14,7 @@ use crate::common::desk::scope;
 use crate::common::entries::{AnyEntry, group, individual, keys};
 use crate::common::prng::Prng;
 use crate::fleet::{GROUPS, key_name};
-use crate::world::{HUBS, World};
+use crate::world::{HUBS, Movement, World};
 
 /// The version of each entry's keys that was issued last. Devices hear of it before the store has it.
 #[derive(Debug, Default)]
@@ -89,13 +91,24 @@ impl World {
         self.versions.latest(entry)
     }
 
-    /// A new etag, and one of the sets of hubs: a device that lives at another hub stays there nevertheless.
+    /// A new etag, one of the sets of hubs, and a policy: where nothing moves, a device that lives at another hub stays there
+    /// nevertheless.
     fn drawn_settings<E: AnyEntry>(&mut self, entry: E, enabled: bool) -> (E, String) {
         let hubs: &[&str] = match self.prng.below(HUBS.len() + 1) {
             0 => &[],
             chosen => &HUBS[chosen - 1..chosen],
         };
         let mut entry = entry.at_hubs(hubs);
+        let policy = match self.movement {
+            Movement::None => Some(ReprovisionPolicy::NEVER),
+            Movement::Some => *self.prng.pick(&[
+                None,
+                Some(ReprovisionPolicy::MIGRATE),
+                Some(ReprovisionPolicy { update_hub_assignment: true, migrate_device_data: false }),
+                Some(ReprovisionPolicy::NEVER),
+            ]),
+        };
+        entry.settings().reprovision_policy = policy;
         entry.settings().etag = ETag::generate(self.prng.bytes(), self.clock.0.as_second());
         let entry = if enabled { entry } else { entry.disabled() };
         (entry, format!("enabled {enabled}, hubs {hubs:?}"))

@@ -1,7 +1,7 @@
 //! What must hold in every schedule. Each check answers with the first promise that it finds broken.
 
 use dps_core::enrollment::ProvisioningStatus;
-use dps_core::ports::WriteError;
+use dps_core::ports::{HubWrite, WriteError};
 use dps_core::refusal::Refusal;
 use dps_core::register::Registered;
 use dps_core::registration::{Registration, State};
@@ -10,6 +10,7 @@ use crate::asked::{Asked, Done, Named};
 use crate::common::desk::scope;
 use crate::common::image::{Applied, Image};
 use crate::fleet::{Device, Signer, home};
+use crate::world::Movement;
 
 /// DPS-REG-13.
 pub(crate) const ENTRY_DID_NOT_ADMIT: &str = "was assigned under an entry that is disabled, changed or gone";
@@ -25,11 +26,13 @@ const OPERATION_OF_OTHERS: &str = "was answered for an operation id that it was 
 const STRANGER_LET_IN: &str = "was let in with a key that no entry has";
 /// DPS-STORE-3: others who write, and crashes that are over, are nobody's trouble.
 const TROUBLED: &str = "a request came to nothing for a reason that is none here";
-/// DPS-REG-10, DPS-STORE-5.
+/// DPS-REG-23.
+const STAYED_BEHIND: &str = "moved and left its identity behind";
+/// DPS-REG-10, DPS-REG-23, DPS-STORE-5.
 const TWO_HOMES: &str = "has an identity at a hub where its record does not have it";
 
-/// Spec: DPS-REG-11, DPS-REG-13: judges a commit by what held at the moment it was applied.
-pub(crate) fn check_commit(applied: &Applied) -> Result<(), String> {
+/// Spec: DPS-REG-11, DPS-REG-13, DPS-REG-23: judges a commit by what held at the moment it was applied.
+pub(crate) fn check_commit(applied: &Applied, movement: Movement) -> Result<(), String> {
     let record = &applied.write.registration;
     if let State::Assigned { .. } = record.state {
         let decided_on = applied.write.decided_on.as_ref().map(|(_, etag)| etag);
@@ -41,17 +44,26 @@ pub(crate) fn check_commit(applied: &Applied) -> Result<(), String> {
             return Err(format!("{} {ENTRY_DID_NOT_ADMIT}", record.registration_id));
         }
     }
-    // Every hub stays linked here, so nothing but a deletion makes a device move.
+    // Every hub stays linked here, so nothing but a deletion makes a device move where no entry does.
     let before = applied.before.as_ref().and_then(Registration::assignment).map(home);
     let after = record.assignment().map(home);
-    if before.is_some() && before != after {
+    let moves = movement == Movement::Some && matches!(record.state, State::Assigned { .. });
+    if moves && let Some((hub, device_id)) = before.clone().filter(|before| Some(before) != after.as_ref()) {
+        let leaves = |write: &HubWrite| match write {
+            HubWrite::RemoveDevice { hub: at, device_id: id, .. } => (at, id) == (&hub, &device_id),
+            HubWrite::PutDevice(_) => false,
+        };
+        if !applied.write.hub_writes.iter().any(leaves) {
+            return Err(format!("{} {STAYED_BEHIND}: {hub} {device_id}", record.registration_id));
+        }
+    } else if before.is_some() && before != after {
         return Err(format!("{} {RECORD_FORGOT}: {before:?}, now {after:?}", record.registration_id));
     }
     Ok(())
 }
 
 /// Judges an answer by what its device was told before, and lets the device learn from it.
-pub(crate) fn check_answer(devices: &mut [Device], done: &Done) -> Result<(), String> {
+pub(crate) fn check_answer(devices: &mut [Device], done: &Done, movement: Movement) -> Result<(), String> {
     match done {
         Done::Registered(asked, result) => {
             let device = &mut devices[asked.device];
@@ -65,7 +77,7 @@ pub(crate) fn check_answer(devices: &mut [Device], done: &Done) -> Result<(), St
             if device.is_in(asked.life) {
                 device.told.extend(operation);
             }
-            hear(device, asked, registration)
+            hear(device, asked, registration, movement)
         }
         Done::Polled(asked, named, result) => {
             let device = &mut devices[asked.device];
@@ -73,7 +85,7 @@ pub(crate) fn check_answer(devices: &mut [Device], done: &Done) -> Result<(), St
                 (Ok(polled), Named::Own(operation) | Named::Forgotten(operation))
                     if polled.operation_id == *operation =>
                 {
-                    hear(device, asked, &polled.registration)
+                    hear(device, asked, &polled.registration, movement)
                 }
                 (Ok(_), _) => Err(format!("{} {OPERATION_OF_OTHERS}: {named:?}", device.name)),
                 (Err(Refusal::NoSuchOperation(why)), Named::Own(operation)) if device.is_in(asked.life) => {
@@ -107,8 +119,13 @@ fn check_refusal(why: &Refusal) -> Result<(), String> {
     }
 }
 
-/// Spec: DPS-REG-11: who was told a home hears of no other one, whatever became of the latest operation.
-fn hear(device: &mut Device, asked: &Asked, registration: &Registration) -> Result<(), String> {
+/// Spec: DPS-REG-11: who was told a home hears of no other one, whatever became of the latest operation, unless it moved.
+fn hear(
+    device: &mut Device,
+    asked: &Asked,
+    registration: &Registration,
+    movement: Movement,
+) -> Result<(), String> {
     if asked.signer == Signer::Nobody {
         return Err(format!("{} {STRANGER_LET_IN}", device.name));
     }
@@ -119,6 +136,13 @@ fn hear(device: &mut Device, asked: &Asked, registration: &Registration) -> Resu
         return Ok(());
     }
     let now = registration.assignment().map(home);
+    if movement == Movement::Some {
+        if asked.home.is_some() && now.is_none() {
+            return Err(format!("{} {HOME_FORGOTTEN}: {:?}, now none", device.name, asked.home));
+        }
+        device.home = now.or(device.home.take());
+        return Ok(());
+    }
     // Only what was known as it asked: an answer may have been on its way for long.
     if asked.home.is_some() && asked.home != now {
         return Err(format!("{} {HOME_FORGOTTEN}: {:?}, now {now:?}", device.name, asked.home));
@@ -133,11 +157,15 @@ fn hear(device: &mut Device, asked: &Asked, registration: &Registration) -> Resu
 }
 
 /// Spec: DPS-REG-11, DPS-STORE-5: with nothing under way, the record knows where its device lives, and no other local hub does.
-pub(crate) fn check_at_rest(devices: &[Device], image: &Image) -> Result<(), String> {
+pub(crate) fn check_at_rest(devices: &[Device], image: &Image, movement: Movement) -> Result<(), String> {
     for device in devices {
         let record = image.registrations.get(&(scope(), device.id()));
         let home = record.and_then(Registration::assignment).map(home);
-        if device.home.is_some() && device.home != home {
+        let is_forgotten = match movement {
+            Movement::None => device.home != home,
+            Movement::Some => home.is_none(),
+        };
+        if device.home.is_some() && is_forgotten {
             return Err(format!("{} {HOME_FORGOTTEN}: {:?}, now {home:?}", device.name, device.home));
         }
         let identities = image.identities(&scope(), &device.id());

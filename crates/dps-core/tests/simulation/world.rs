@@ -46,11 +46,19 @@ pub(crate) struct World {
     pub(crate) devices: Vec<Device>,
     pub(crate) versions: KeyVersions,
     pub(crate) trace: Vec<String>,
+    pub(crate) movement: Movement,
     registrar: Arc<Registrar>,
     is_up: bool,
     /// What the hub outside was asked. A crash here is none there.
     questions: Vec<Question>,
     shown: Shown,
+}
+
+/// Whether devices may move from hub to hub, which every other seed lets them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Movement {
+    None,
+    Some,
 }
 
 /// When the steps are shown.
@@ -81,6 +89,7 @@ impl World {
             devices: fleet(),
             versions: KeyVersions::default(),
             trace: Vec::new(),
+            movement: if seed.is_multiple_of(2) { Movement::None } else { Movement::Some },
             is_up: true,
             questions: Vec::new(),
             shown,
@@ -263,7 +272,7 @@ impl World {
             let record = &applied.write.registration;
             let what = format!("{task:?} writes {}: {:?}", record.registration_id, record.state);
             self.note(&what);
-            promises::check_commit(&applied)?;
+            promises::check_commit(&applied, self.movement)?;
         }
         if let Poll::Ready(done) = polled {
             self.note(&format!("{task:?} ends: {done:?}"));
@@ -271,7 +280,7 @@ impl World {
                 self.devices[device].begin_anew();
                 self.devices[device].deletions -= 1;
             }
-            promises::check_answer(&mut self.devices, &done)?;
+            promises::check_answer(&mut self.devices, &done, self.movement)?;
         }
         Ok(true)
     }
@@ -289,7 +298,7 @@ impl World {
             };
         }
         self.store.sync();
-        promises::check_at_rest(&self.devices, &self.store.durable())
+        promises::check_at_rest(&self.devices, &self.store.durable(), self.movement)
     }
 
     /// After a last crash, with every group enabled and no hub that refuses, every device is assigned, where it was ever

@@ -165,6 +165,7 @@ impl Connection<'_> {
             registration_id: user.registration_id,
             credential,
             search_turn: SearchTurn::InOrder,
+            predates_reprovisioning: false,
         };
         self.device = Some(Device { claim, api_version: user.api_version });
         if known { ConnectVerdict::Accept } else { ConnectVerdict::UnknownIdScope }

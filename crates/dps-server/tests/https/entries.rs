@@ -194,8 +194,13 @@ async fn the_record_of_a_device_is_read_alone_and_with_its_enrollment() {
     let token = sign_device_token(&scope, &id, &key, Timestamp::now() + jiff::SignedDuration::from_mins(9));
     let credential =
         Credential { password: Some(SasToken::parse(token.as_bytes())), ..Credential::default() };
-    let claim =
-        DeviceClaim { id_scope: scope, registration_id: id, credential, search_turn: SearchTurn::InOrder };
+    let claim = DeviceClaim {
+        id_scope: scope,
+        registration_id: id,
+        credential,
+        search_turn: SearchTurn::InOrder,
+        predates_reprovisioning: false,
+    };
     let moment = Moment { now: Timestamp::now(), random: [5; 32] };
     client.registrar.register(&claim, moment).await.unwrap();
 

@@ -168,6 +168,7 @@ async fn the_records_of_a_group_are_listed_and_outlive_it() {
                 registration_id: device_id,
                 credential,
                 search_turn: SearchTurn::InOrder,
+                predates_reprovisioning: false,
             };
             let moment = Moment { now: Timestamp::now(), random: [number; 32] };
             client.registrar.register(&claim, moment).await.unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use dps_core::enrollment::TwinDocument;
-use dps_core::ports::{Condition, HubDevice, Store, StoredHubDevice};
+use dps_core::ports::{Condition, HubDevice, HubWrite, Store, StoredHubDevice};
 use dps_proto::ids::DeviceId;
 
 use super::fixtures::*;
@@ -17,6 +17,7 @@ super::on_every_store!(
     device_ids_are_told_apart_by_case_and_hub_names_are_not,
     devices_of_two_hubs_or_id_scopes_never_meet,
     the_device_outlives_the_record,
+    a_device_moves_in_one_commit_and_leaves_nothing_behind,
     devices_are_listed_in_the_order_of_their_ids_page_by_page,
 );
 
@@ -40,6 +41,30 @@ async fn a_device_is_made_in_the_commit_of_its_record(store: Arc<dyn Store>) {
     let device = HubDevice { iot_edge: true, initial_twin: Some(twin(1)), ..hub_device("Device-1", 1) };
     make(&*store, "Device-1", vec![device.clone()]).await;
     same(find(&*store, "Device-1").await, device, 1, 1);
+}
+
+/// DPS-REG-23, DPS-STORE-5: in the order of the writes, in any case of the hub, and nobody else's.
+async fn a_device_moves_in_one_commit_and_leaves_nothing_behind(store: Arc<dyn Store>) {
+    let remove = |at: &str, id: &str| HubWrite::RemoveDevice {
+        id_scope: scope(),
+        hub: hub(at),
+        device_id: device_id(id),
+    };
+    let there =
+        |number| HubDevice { hub: hub("b.x"), initial_twin: Some(twin(number)), ..hub_device("d", number) };
+    let at_b = async || store.hub_device(&scope(), &hub("B.x"), &device_id("d")).await.unwrap();
+    make(&*store, "d", vec![hub_device("d", 1), hub_device("D", 1), there(1)]).await;
+    let mut write = over(1, record("d", 2));
+    write.hub_writes =
+        vec![remove("B.X", "d"), HubWrite::PutDevice(Box::new(there(2))), remove("HUB.localhost", "d")];
+    let mut late = over(9, record("d", 2));
+    late.hub_writes = write.hub_writes.clone();
+    outdated(store.commit(late).await);
+    same(at_b().await, there(1), 1, 1);
+    committed(store.commit(write).await);
+    same(at_b().await, there(2), 2, 2);
+    assert!(find(&*store, "d").await.is_none());
+    assert!(find(&*store, "D").await.is_some(), "another device");
 }
 
 /// DPS-STORE-4, DPS-STORE-5

@@ -17,7 +17,15 @@ pub(super) fn write(
     sealed_keys: &[u8],
     at: i64,
 ) -> Result<(), Fault> {
-    let HubWrite::PutDevice(device) = write;
+    let device = match write {
+        HubWrite::PutDevice(device) => device,
+        HubWrite::RemoveDevice { id_scope, hub, device_id } => {
+            let delete = "DELETE FROM hub_device WHERE id_scope = ?1 AND hub = ?2 AND device_id = ?3";
+            let key = params![id_scope.folded(), hub.folded(), device_id.as_str()];
+            connection.prepare_cached(delete)?.execute(key)?;
+            return Ok(());
+        }
+    };
     let thumbprints = match &device.authentication {
         HubAuthentication::Keys(_) => None,
         HubAuthentication::SelfSigned { primary, secondary } => Some((primary, secondary)),
@@ -84,7 +92,7 @@ pub(super) fn list(
 
 /// The sealed keys of a hub's write; empty for a device that has none.
 pub(super) fn seal(sealer: &Sealer, write: &HubWrite) -> Result<Vec<u8>, StoreError> {
-    let HubWrite::PutDevice(device) = write;
+    let HubWrite::PutDevice(device) = write else { return Ok(Vec::new()) };
     match &device.authentication {
         HubAuthentication::Keys(keys) => {
             seal_keys(sealer, &row_key(&device.id_scope, &device.hub, &device.device_id), keys)
