@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from admin import admin
 from credentials import fresh_id
 from enrollments import individual
 from raw_service import enroll
@@ -34,29 +35,88 @@ def admin_of(service):
     return f"http://{admin['address']}:{admin['port']}", Path(admin["tokenFile"]).read_text().strip()
 
 
+# Instances for the run to change: one for each way, so that what one operation deletes is not what the others need.
+REPLACED, DELETED, PARTS = "0neREPLACED", "0neDELETED", "0nePARTS"
+
+OWNER = {
+    "name": "provisioningserviceowner",
+    "rights": [
+        "ServiceConfig",
+        "EnrollmentRead",
+        "EnrollmentWrite",
+        "DeviceConnect",
+        "RegistrationStatusRead",
+        "RegistrationStatusWrite",
+    ],
+}
+
+
+def configuration(service):
+    """Names that exist, or often do: `dev`'s own instance where something is only read, and the others where it is changed."""
+    changes = {
+        "putInstance": {"path.id_scope": REPLACED, "header.If-Match": {"dictionary": "etags", "probability": 0.7}},
+        "deleteInstance": {"path.id_scope": DELETED, "header.If-Match": {"dictionary": "etags", "probability": 0.7}},
+    }
+    hub, policy = ({"dictionary": name, "probability": 0.7} for name in ("hubs", "policies"))
+    for operation in ("listLinkedHubs", "listPolicies"):
+        changes[operation] = {"path.id_scope": PARTS}
+    for operation in ("showLinkedHub", "putLinkedHub", "deleteLinkedHub"):
+        changes[operation] = {"path.id_scope": PARTS, "path.hub": hub}
+    for operation in ("showPolicy", "putPolicy", "deletePolicy", "listKeys", "renewKey"):
+        changes[operation] = {"path.id_scope": PARTS, "path.policy": policy}
+    for operation in ("putLinkedHub", "putPolicy", "deleteLinkedHub", "deletePolicy", "renewKey"):
+        changes[operation]["header.If-Match"] = {"dictionary": "etags", "probability": 0.7}
+    lines = [
+        "[dictionaries]",
+        'etags = { values = ["*"] }',
+        'hubs = { values = ["kept.test", "one.test", "two.test"] }',
+        'policies = { values = ["provisioningserviceowner", "one", "two"] }',
+        "[parameters]",
+        f'"path.id_scope" = "{service.id_scope}"',
+        f'"path.hub" = "{service.hub}"',
+    ]
+    for operation, parameters in changes.items():
+        lines += ["[[operations]]", f'include-operation-id = "{operation}"', "[operations.parameters]"]
+        for name, value in parameters.items():
+            value = json.dumps(value) if isinstance(value, str) else "{ dictionary = %r, probability = %s }" % tuple(value.values())
+            lines.append(f'"{name}" = {value}')
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.timeout(420)
 def test_the_admin_api_is_what_its_document_says(service, tmp_path):
-    """DPS-DEV-14, DPS-AUDIT-4, DPS-X509-23: with names that exist, so that more than refusals is looked at."""
+    """DPS-DEV-14, DPS-AUDIT-4, DPS-X509-23, DPS-INST-1 to DPS-INST-8: with names that exist, so that more than refusals is looked at."""
     enroll(service, individual(fresh_id("audited"), {"type": "symmetricKey"}))
     url, admin_token = admin_of(service)
     end = "-----END CERTIFICATE-----\n"
     certificate = Path(service.ca_file).read_text().split(end)[0] + end
-    request = urllib.request.Request(
-        f"{url}/admin/v1/id-scopes/{service.id_scope}/certificates/plant",
-        json.dumps({"certificate": certificate, "isVerified": True}).encode(),
-        {"Authorization": f"Bearer {admin_token}"},
-        method="PUT",
-    )
-    assert urllib.request.urlopen(request, timeout=10).status == 200
+    upload = {"certificate": certificate, "isVerified": True}
+    assert admin(service, "PUT", f"/id-scopes/{service.id_scope}/certificates/plant", upload)[0] == 200
+    for id_scope in (REPLACED, DELETED, PARTS):
+        hubs = [{"name": "kept.test", "kind": "static"}, {"name": "one.test", "kind": "local"}]
+        policies = [OWNER, {**OWNER, "name": "one"}]
+        settings = {"linkedHubs": hubs, "sharedAccessPolicies": policies}
+        assert admin(service, "PUT", f"/id-scopes/{id_scope}", settings)[0] == 200
     config = tmp_path / "schemathesis.toml"
-    config.write_text(f'[parameters]\nid_scope = "{service.id_scope}"\nhub = "{service.hub}"\n')
+    config.write_text(configuration(service))
     command = [
         *(str(Path(sys.executable).parent / "schemathesis"), "--config-file", str(config)),
         *("run", f"{url}/admin/v1/openapi.json", "--header", f"Authorization: Bearer {admin_token}"),
         *("--checks", ",".join(CHECKS), "--max-examples", "25", "--seed", "20261126", "--no-color"),
     ]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=110, cwd=tmp_path)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout[-8000:] + ended.stderr[-2000:]
-    assert "11 selected / 11 total" in ended.stdout, ended.stdout
+    assert "26 selected / 26 total" in ended.stdout, ended.stdout
+    # It came as far as the changes themselves.
+    made = sum(instance["managedBy"] == "store" for instance in admin(service, "GET", "/id-scopes")[1])
+    assert made > 5, "by POST"
+    for id_scope, kinds in [
+        (REPLACED, ["replaced serviceInstance"]),
+        (DELETED, ["deleted serviceInstance"]),
+        (PARTS, [f"{how} {what}" for how in ("created", "replaced", "deleted") for what in ("linkedHub", "sharedAccessPolicy")]),
+    ]:
+        _, audit = admin(service, "GET", f"/id-scopes/{id_scope}/audit?limit=1000")
+        assert {f"{change['action']} {change['subject']['type']}" for change in audit} >= set(kinds), id_scope
 
 
 def test_each_path_of_the_document_is_there_and_each_refusal_is_json(service):
@@ -74,7 +134,7 @@ def test_each_path_of_the_document_is_there_and_each_refusal_is_json(service):
 
     status, document = ask("/admin/v1/openapi.json", authorized=False)
     assert (status, document["openapi"]) == (200, "3.1.0")
-    names = {"{id_scope}": service.id_scope, "{hub}": service.hub, "{name}": "none", "{device_id}": "none"}
+    names = {"{id_scope}": service.id_scope, "{hub}": service.hub, "{name}": "none", "{device_id}": "none", "{policy}": "none"}
     for path, operations in document["paths"].items():
         for name, value in names.items():
             path = path.replace(name, value)

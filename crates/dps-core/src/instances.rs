@@ -1,7 +1,7 @@
 //! The service instances of a node, as they are served at this moment. Spec: DPS-INST-1 (docs/spec/instances.md).
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use dps_proto::ids::IdScope;
 
@@ -23,11 +23,32 @@ pub enum Origin {
     Store,
 }
 
+/// An instance that is served no longer.
+pub struct Removed {
+    last: Arc<ServiceInstance>,
+    earlier: Vec<Weak<ServiceInstance>>,
+}
+
 #[derive(Default, Clone)]
 struct Served {
-    by_scope: HashMap<IdScope, (Origin, Arc<ServiceInstance>)>,
+    by_scope: HashMap<IdScope, Entry>,
     /// By the text of each service host.
     by_host: HashMap<Box<str>, IdScope>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    origin: Origin,
+    instance: Arc<ServiceInstance>,
+    /// With earlier settings, by which requests may still go.
+    earlier: Vec<Weak<ServiceInstance>>,
+}
+
+impl Removed {
+    /// Whether a request goes by it still, be it by settings that were replaced before it was removed.
+    pub fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.last) > 1 || self.earlier.iter().any(|earlier| earlier.strong_count() > 0)
+    }
 }
 
 impl Instances {
@@ -43,42 +64,49 @@ impl Instances {
     pub fn set(&self, origin: Origin, instance: ServiceInstance) {
         self.change(|served| {
             let scope = instance.id_scope.clone();
-            if origin == Origin::Store
-                && let Some((Origin::Configuration, _)) = served.by_scope.get(&scope)
-            {
-                return;
-            }
-            served.by_scope.insert(scope, (origin, Arc::new(instance)));
+            let before = served.by_scope.remove(&scope);
+            let entry = match before {
+                Some(before) if before.origin == Origin::Configuration && origin == Origin::Store => before,
+                Some(mut before) => {
+                    before.earlier.push(Arc::downgrade(&before.instance));
+                    before.earlier.retain(|earlier| earlier.strong_count() > 0);
+                    Entry { origin, instance: Arc::new(instance), earlier: before.earlier }
+                }
+                None => Entry { origin, instance: Arc::new(instance), earlier: Vec::new() },
+            };
+            served.by_scope.insert(scope, entry);
         });
     }
 
     /// Serves it no longer. What was served stays in memory as long as a request goes by it.
-    pub fn remove(&self, scope: &IdScope) -> Option<Arc<ServiceInstance>> {
+    pub fn remove(&self, scope: &IdScope) -> Option<Removed> {
         let mut removed = None;
-        self.change(|served| removed = served.by_scope.remove(scope).map(|(_, instance)| instance));
-        removed
+        self.change(|served| removed = served.by_scope.remove(scope));
+        removed.map(|Entry { instance, earlier, .. }| Removed { last: instance, earlier })
     }
 
     /// The instance of that ID scope.
     pub fn of_scope(&self, scope: &IdScope) -> Option<Arc<ServiceInstance>> {
-        self.served().by_scope.get(scope).map(|(_, instance)| Arc::clone(instance))
+        self.served().by_scope.get(scope).map(|entry| Arc::clone(&entry.instance))
     }
 
     /// The instance that has the host of `authority` among its service hosts. Spec: DPS-ACCESS-2.
     pub fn of_host(&self, authority: &str) -> Option<Arc<ServiceInstance>> {
         let served = self.served();
         let scope = served.by_host.get(ServiceHost::text_of(authority).as_str())?;
-        served.by_scope.get(scope).map(|(_, instance)| Arc::clone(instance))
+        served.by_scope.get(scope).map(|entry| Arc::clone(&entry.instance))
     }
 
     /// Where the instance of that ID scope comes from.
     pub fn origin(&self, scope: &IdScope) -> Option<Origin> {
-        self.served().by_scope.get(scope).map(|(origin, _)| *origin)
+        self.served().by_scope.get(scope).map(|entry| entry.origin)
     }
 
     /// All of them, by ID scope.
     pub fn all(&self) -> Vec<(Origin, Arc<ServiceInstance>)> {
-        let mut all: Vec<_> = self.served().by_scope.values().cloned().collect();
+        let served = self.served();
+        let both = |entry: &Entry| (entry.origin, Arc::clone(&entry.instance));
+        let mut all: Vec<_> = served.by_scope.values().map(both).collect();
         all.sort_by(|(_, one), (_, other)| one.id_scope.cmp(&other.id_scope));
         all
     }
@@ -107,12 +135,13 @@ impl Instances {
 impl Served {
     /// Each host once: the configuration's instances come first, then the older ID scopes in their order.
     fn hosts(&self) -> HashMap<Box<str>, IdScope> {
-        let mut instances: Vec<_> = self.by_scope.values().collect();
-        instances.sort_by_key(|(origin, instance)| {
-            (*origin == Origin::Store, instance.id_scope.folded().to_owned())
+        let mut entries: Vec<_> = self.by_scope.values().collect();
+        entries.sort_by(|one, other| {
+            let of_store = |entry: &Entry| entry.origin == Origin::Store;
+            (of_store(one), &one.instance.id_scope).cmp(&(of_store(other), &other.instance.id_scope))
         });
         let mut hosts = HashMap::new();
-        for (_, instance) in instances {
+        for Entry { instance, .. } in entries {
             for host in &instance.service_hosts {
                 hosts.entry(host.as_str().into()).or_insert_with(|| instance.id_scope.clone());
             }
@@ -152,7 +181,7 @@ mod tests {
         ServiceInstance::new(settings, InstanceSecret::new([0; 32]), &NoHubs)
     }
 
-    /// DPS-INST-1
+    /// DPS-INST-1, DPS-INST-8
     #[test]
     fn a_request_keeps_to_the_settings_it_began_with_and_the_next_goes_by_the_new_ones() {
         let instances = Instances::of(Origin::Store, [instance("0ne0000000A", &["a.x"])]);
@@ -162,9 +191,14 @@ mod tests {
         assert_eq!(begun.service_hosts[0].as_str(), "a.x");
         assert!(instances.of_host("a.x").is_none());
         assert_eq!(instances.of_host("B.X:8443").unwrap().id_scope, scope);
+        let last = instances.of_scope(&scope).unwrap();
         let removed = instances.remove(&scope).unwrap();
         assert!(instances.of_scope(&scope).is_none() && instances.of_host("b.x").is_none());
-        assert_eq!(Arc::strong_count(&removed), 1, "nothing else holds it");
+        assert!(removed.is_in_use());
+        drop(last);
+        assert!(removed.is_in_use(), "a request goes by the settings that were replaced");
+        drop(begun);
+        assert!(!removed.is_in_use());
     }
 
     /// DPS-INST-1

@@ -53,9 +53,9 @@ pub trait Store: Send + Sync {
     /// Spec: DPS-INST-8.
     async fn delete_service_instance(&self, scope: &IdScope, order: WriteOrder) -> Result<(), WriteError>;
 
-    /// Deletes up to `limit` rows of each kind of what deleted instances left; whether there is more. Nobody may be writing to
-    /// such an instance any more. Spec: DPS-INST-8.
-    async fn sweep_deleted_instances(&self, limit: u32) -> Result<Sweep, StoreError>;
+    /// Deletes up to `limit` rows of each kind of what a deleted instance left, the one of this ID scope or any; whether there may
+    /// be more. Nobody may be writing to it any more. Spec: DPS-INST-8.
+    async fn sweep_deleted_instances(&self, of: Option<&IdScope>, limit: u32) -> Result<Sweep, StoreError>;
 
     /// Whether a write would be durable now: something is written that changes nothing. Spec: DPS-METRICS-4.
     async fn is_writable(&self) -> Result<(), StoreError>;

@@ -3,6 +3,7 @@
 
 mod audit;
 mod certificates;
+mod instance_body;
 mod instance_change;
 mod instance_json;
 mod instances;
@@ -107,9 +108,15 @@ impl Admin {
         WriteOrder::by(author, condition)
     }
 
+    /// The instance of that ID scope. Who writes something of it, holds it until it is written: it is not deleted meanwhile.
+    /// Spec: DPS-INST-8.
+    fn instance_of(&self, scope: &str) -> Result<Arc<ServiceInstance>, Refused> {
+        instance_of(&self.registrar, scope).map_err(Refused::NoSuch)
+    }
+
     /// The ID scope of that text, of an instance that is there.
     fn scope_of(&self, scope: &str) -> Result<IdScope, Refused> {
-        instance_of(&self.registrar, scope).map(|instance| instance.id_scope.clone()).map_err(Refused::NoSuch)
+        self.instance_of(scope).map(|instance| instance.id_scope.clone())
     }
 
     /// Serves until `stopping` becomes true, then lets requests in flight finish. Spec: DPS-DEV-11.

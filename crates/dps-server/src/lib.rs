@@ -25,6 +25,7 @@ pub mod front_end;
 pub mod handshake;
 pub mod https;
 mod if_match;
+mod json_members;
 pub mod limits;
 pub mod listen;
 pub mod metrics;

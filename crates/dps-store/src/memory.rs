@@ -90,9 +90,9 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn sweep_deleted_instances(&self, _: u32) -> Result<Sweep, StoreError> {
+    async fn sweep_deleted_instances(&self, of: Option<&IdScope>, _: u32) -> Result<Sweep, StoreError> {
         let mut content = self.content()?;
-        let deleted = content.instances.take_deleted();
+        let deleted = content.instances.take_deleted(of);
         deleted.iter().for_each(|scope| content.forget(scope));
         Ok(Sweep::Clean)
     }

@@ -311,7 +311,7 @@ impl Store for SimStore {
         Err(StoreError::Unavailable(NO_SETTINGS.to_owned()).into())
     }
 
-    async fn sweep_deleted_instances(&self, _: u32) -> Result<Sweep, StoreError> {
+    async fn sweep_deleted_instances(&self, _: Option<&IdScope>, _: u32) -> Result<Sweep, StoreError> {
         Ok(Sweep::Clean)
     }
 

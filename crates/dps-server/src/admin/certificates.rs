@@ -66,7 +66,8 @@ async fn upload(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let (scope, name) = (admin.scope_of(&scope)?, name_of(&name)?);
+    let instance = admin.instance_of(&scope)?;
+    let (scope, name) = (&instance.id_scope, name_of(&name)?);
     let Upload { certificate, is_verified } = read(&body)?;
     let certificate = Arc::new(parse(&certificate)?);
     if certificate.version() >= 3 && !matches!(certificate.authority(), Authority::Yes { .. }) {
@@ -78,7 +79,7 @@ async fn upload(
         IfMatch::Absent => Condition::IfAbsent,
         IfMatch::Any | IfMatch::Existing => Condition::Always,
         given @ IfMatch::Tag(_) => {
-            let current = find(&admin, &scope, &name).await?;
+            let current = find(&admin, scope, &name).await?;
             if !given.fits(&current.etag) {
                 return Err(Refused::Changed);
             }
@@ -86,10 +87,10 @@ async fn upload(
         }
     };
     let ca = CaCertificate::uploaded(name.clone(), certificate, is_verified, admin.moments.moment());
-    match admin.store.put_ca_certificate(&scope, ca, admin.order(condition)).await {
+    match admin.store.put_ca_certificate(scope, ca, admin.order(condition)).await {
         Ok(()) => {
             tracing::info!(id_scope = %scope, %name, is_verified, "CA certificate uploaded");
-            Ok(Json(describe(&*find(&admin, &scope, &name).await?)).into_response())
+            Ok(Json(describe(&*find(&admin, scope, &name).await?)).into_response())
         }
         Err(WriteError::Exists) => Err(Refused::Conflict(format!(
             "there is a CA certificate {name} already: delete it first, or send its etag in If-Match to replace it"
@@ -121,11 +122,12 @@ async fn verification_code(
     State(admin): State<Arc<Admin>>,
     Path((scope, name)): Path<(String, String)>,
 ) -> Result<Response, Refused> {
-    let (scope, name) = (admin.scope_of(&scope)?, name_of(&name)?);
+    let instance = admin.instance_of(&scope)?;
+    let (scope, name) = (&instance.id_scope, name_of(&name)?);
     let mut random = [0; 24];
     random.copy_from_slice(&admin.moments.moment().random[..24]);
     let code = VerificationCode::generate(random);
-    let changed = change(&admin, &scope, &name, |ca| {
+    let changed = change(&admin, scope, &name, |ca| {
         if ca.is_verified() {
             return Err(Refused::Conflict(format!("the CA certificate {name} is verified already")));
         }
@@ -147,9 +149,10 @@ async fn verify(
     Path((scope, name)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let (scope, name) = (admin.scope_of(&scope)?, name_of(&name)?);
+    let instance = admin.instance_of(&scope)?;
+    let (scope, name) = (&instance.id_scope, name_of(&name)?);
     let proof = parse(&read::<Upload>(&body)?.certificate)?;
-    let changed = change(&admin, &scope, &name, |ca| {
+    let changed = change(&admin, scope, &name, |ca| {
         if ca.is_verified() {
             return Err(Refused::Conflict(format!("the CA certificate {name} is verified already")));
         }

@@ -1,22 +1,33 @@
 //! Changing the settings of a service instance while it is served. Spec: DPS-INST-1, DPS-INST-4.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::Bytes;
 use dps_core::instance::ServiceInstance;
 use dps_core::instance_settings::{InstanceSettings, StoredInstance};
 use dps_core::instances::Origin;
-use dps_core::ports::{Condition, WriteError};
+use dps_core::ports::{Condition, StoreError, WriteError};
 use dps_proto::ids::{ETag, IdScope, InstanceSecret};
-use serde::Deserialize;
+use tokio::sync::MutexGuard;
 use tokio::task;
+use tokio::time::timeout;
 
 use super::Admin;
 use super::refused::Refused;
 use crate::if_match::IfMatch;
 
+/// Longest wait for changes that came earlier.
+const TURN_WITHIN: Duration = Duration::from_secs(15);
+
 /// What a change begins with: the settings that there are.
 pub(super) type Current<'c> = Option<&'c InstanceSettings>;
+
+/// What a change came to.
+pub(super) struct Changed {
+    /// The settings that there were.
+    pub(super) before: Option<InstanceSettings>,
+    pub(super) now: StoredInstance,
+}
 
 impl Admin {
     /// Writes what `to` makes of the settings of an instance, and serves that from then on. What was begun is ended, whether or
@@ -26,7 +37,7 @@ impl Admin {
         scope: IdScope,
         condition: ChangeCondition,
         to: F,
-    ) -> Result<StoredInstance, Refused>
+    ) -> Result<Changed, Refused>
     where
         F: FnOnce(Current<'_>) -> Result<InstanceSettings, Refused> + Send + 'static,
     {
@@ -40,31 +51,47 @@ impl Admin {
         scope: IdScope,
         condition: ChangeCondition,
         to: impl FnOnce(Current<'_>) -> Result<InstanceSettings, Refused>,
-    ) -> Result<StoredInstance, Refused> {
-        let _turn = self.changing.lock().await;
+    ) -> Result<Changed, Refused> {
+        let _turn = self.turn().await?;
         self.refuse_configured(&scope)?;
         let current = self.store.service_instance(&scope).await?;
         let condition = condition.on(&scope, current.as_ref().map(|current| &current.etag))?;
         let settings = to(current.as_ref().map(|current| &current.settings))?.checked()?;
         self.refuse_hosts_of_configured(&settings)?;
         let moment = self.moments.moment();
-        let instance = match current {
-            Some(current) => current.with(settings, moment),
+        let instance = match &current {
+            // In the spelling of the creation.
+            Some(current) => {
+                let id_scope = current.settings.id_scope.clone();
+                current.with(InstanceSettings { id_scope, ..settings }, moment)
+            }
             None => {
                 let secret = InstanceSecret::new(self.moments.moment().random);
                 StoredInstance::first(settings, secret, moment)
             }
         };
-        match self.store.put_service_instance(instance, self.order(condition)).await {
+        match self.store.put_service_instance(instance.clone(), self.order(condition)).await {
             Ok(()) => {}
             Err(WriteError::Exists) => return Err(exists(&scope)),
             Err(why) => return Err(why.into()),
         }
-        // With the secret and the spelling that were there before.
-        let stored = self.store.service_instance(&scope).await?.ok_or(Refused::Changed)?;
-        let served = ServiceInstance::new(stored.settings.clone(), stored.secret.clone(), &*self.hubs);
+        let now = match &current {
+            Some(_) => instance,
+            // With the secret and the spelling of an instance that was in a configuration before.
+            None => self.store.service_instance(&scope).await?.ok_or(Refused::Changed)?,
+        };
+        let served = ServiceInstance::new(now.settings.clone(), now.secret.clone(), &*self.hubs);
         self.registrar.instances().set(Origin::Store, served);
-        Ok(stored)
+        Ok(Changed { before: current.map(|current| current.settings), now })
+    }
+
+    /// One change at a time.
+    pub(super) async fn turn(&self) -> Result<MutexGuard<'_, ()>, Refused> {
+        let waited = timeout(TURN_WITHIN, self.changing.lock()).await;
+        waited.map_err(|_| {
+            let why = format!("earlier changes have not ended for {} s", TURN_WITHIN.as_secs());
+            StoreError::Unavailable(why).into()
+        })
     }
 
     /// Spec: DPS-INST-1.
@@ -110,11 +137,6 @@ impl ChangeCondition {
             (Self::Whole(_) | Self::There(_), Some(_)) => Err(Refused::Changed),
         }
     }
-}
-
-/// What a body holds.
-pub(super) fn read<'b, T: Deserialize<'b>>(body: &'b Bytes) -> Result<T, Refused> {
-    serde_json::from_slice(body).map_err(|why| Refused::Bad(format!("the body: {why}")))
 }
 
 pub(super) fn no_such(scope: &IdScope) -> Refused {

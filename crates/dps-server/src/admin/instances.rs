@@ -4,26 +4,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use dps_core::instance::ServiceInstance;
 use dps_core::instance_settings::StoredInstance;
-use dps_core::instances::Origin;
+use dps_core::instances::{Origin, Removed};
 use dps_core::ports::{Condition, Store, StoreError, Sweep};
 use dps_proto::date;
 use dps_proto::ids::IdScope;
 use serde_json::Value;
 use tokio::task;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::Admin;
-use super::instance_change::{ChangeCondition, no_such, read};
-use super::instance_json::{InstanceBody, describe_settings};
+use super::instance_body::{self, WantedInstance};
+use super::instance_change::{ChangeCondition, no_such};
+use super::instance_json::describe_settings;
 use super::refused::Refused;
 use crate::if_match::IfMatch;
+
+/// Largest body of a request, in bytes: the largest instance, with a hundred hubs and policies, has less than half of it.
+/// Spec: DPS-INST-12.
+const BODY_BYTES_MAX: usize = 256 * 1_024;
 
 /// How often a new ID scope is drawn where the last one was there already.
 const DRAWS_MAX: u32 = 8;
@@ -31,10 +36,7 @@ const DRAWS_MAX: u32 = 8;
 /// How long an answer to a deletion waits for its end; what takes longer goes on by itself.
 const DELETED_WITHIN: Duration = Duration::from_secs(15);
 
-/// Longest wait for requests that began before their instance was deleted.
-const REQUESTS_END_WITHIN: Duration = Duration::from_secs(120);
-
-/// How often to look whether they have ended.
+/// How often to look whether requests have ended that began before their instance was deleted.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Most rows of a kind that are deleted in one write: a few milliseconds, in which no other write is done.
@@ -47,6 +49,7 @@ pub(super) fn router() -> Router<Arc<Admin>> {
     Router::new()
         .route("/admin/v1/id-scopes", get(list).post(create))
         .route("/admin/v1/id-scopes/{id_scope}", get(show).put(put).delete(delete))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 
 async fn list(State(admin): State<Arc<Admin>>) -> Result<Response, Refused> {
@@ -54,16 +57,17 @@ async fn list(State(admin): State<Arc<Admin>>) -> Result<Response, Refused> {
     let of_scope = |scope: &IdScope| stored.iter().find(|stored| stored.settings.id_scope == *scope);
     let all = admin.registrar.instances().all();
     let described =
-        all.iter().map(|(origin, instance)| describe(*origin, instance, of_scope(&instance.id_scope)));
+        all.iter().filter_map(|(origin, instance)| describe(*origin, instance, of_scope(&instance.id_scope)));
     Ok(Json(described.collect::<Vec<_>>()).into_response())
 }
 
 async fn show(State(admin): State<Arc<Admin>>, Path(scope): Path<String>) -> Result<Response, Refused> {
-    let scope = admin.scope_of(&scope)?;
-    let instance = admin.registrar.instances().of_scope(&scope).ok_or_else(|| no_such(&scope))?;
-    let origin = admin.registrar.instances().origin(&scope).unwrap_or(Origin::Store);
-    let stored = admin.store.service_instance(&scope).await?;
-    Ok(Json(describe(origin, &instance, stored.as_ref())).into_response())
+    let instance = admin.instance_of(&scope)?;
+    let scope = &instance.id_scope;
+    let origin = admin.registrar.instances().origin(scope).unwrap_or(Origin::Store);
+    let stored = admin.store.service_instance(scope).await?;
+    let described = describe(origin, &instance, stored.as_ref()).ok_or_else(|| no_such(scope))?;
+    Ok(Json(described).into_response())
 }
 
 /// Makes an instance with an ID scope of the service's own choosing.
@@ -74,8 +78,7 @@ async fn create(State(admin): State<Arc<Admin>>, body: Bytes) -> Result<Response
         if admin.registrar.instances().of_scope(&scope).is_some() {
             continue;
         }
-        // The ID scope is drawn, so whatever the body has of one is not it.
-        let wanted: InstanceBody = read(&body)?;
+        let wanted = instance_body::instance(&body, None)?;
         let made = write(&admin, scope, IfMatch::Absent, wanted).await?;
         return Ok((StatusCode::CREATED, Json(described(&made))).into_response());
     }
@@ -89,7 +92,8 @@ async fn put(
     body: Bytes,
 ) -> Result<Response, Refused> {
     let scope = parsed(&scope)?;
-    let written = write(&admin, scope, IfMatch::of(&headers), read(&body)?).await?;
+    let wanted = instance_body::instance(&body, Some(&scope))?;
+    let written = write(&admin, scope, IfMatch::of(&headers), wanted).await?;
     Ok(Json(described(&written)).into_response())
 }
 
@@ -97,14 +101,15 @@ async fn write(
     admin: &Arc<Admin>,
     scope: IdScope,
     if_match: IfMatch,
-    wanted: InstanceBody,
+    wanted: WantedInstance,
 ) -> Result<StoredInstance, Refused> {
     let id_scope = scope.clone();
     let written = admin
         .change_instance(scope, ChangeCondition::Whole(if_match), move |current| {
             wanted.settings(id_scope, current)
         })
-        .await?;
+        .await?
+        .now;
     let id_scope = &written.settings.id_scope;
     tracing::info!(%id_scope, etag = written.etag.as_str(), "service instance written");
     Ok(written)
@@ -119,12 +124,13 @@ async fn delete(
     let (scope, if_match) = (admin.scope_of(&scope)?, IfMatch::of(&headers));
     // What is begun is ended, whether or not somebody waits for the answer.
     let deletion = task::spawn(async move {
-        let served = admin.delete_instance(scope, if_match).await?;
+        let removed = admin.delete_instance(&scope, if_match).await?;
         Ok(task::spawn(async move {
-            if let Some(served) = served {
-                unused(served).await;
+            // What a request wrote later would stay for ever. Each has a deadline.
+            while removed.as_ref().is_some_and(Removed::is_in_use) {
+                sleep(LOOK_EVERY).await;
             }
-            sweep(&*admin.store).await;
+            sweep(&*admin.store, &scope).await;
         }))
     });
     let swept = deletion.await.unwrap_or_else(|why| Err(Refused::Broken(why.to_string())))?;
@@ -136,40 +142,28 @@ async fn delete(
 
 impl Admin {
     /// Gives what was served until now.
-    async fn delete_instance(
-        &self,
-        scope: IdScope,
-        if_match: IfMatch,
-    ) -> Result<Option<Arc<ServiceInstance>>, Refused> {
-        let _turn = self.changing.lock().await;
-        self.refuse_configured(&scope)?;
-        let current = self.store.service_instance(&scope).await?.ok_or_else(|| no_such(&scope))?;
+    async fn delete_instance(&self, scope: &IdScope, if_match: IfMatch) -> Result<Option<Removed>, Refused> {
+        let _turn = self.turn().await?;
+        self.refuse_configured(scope)?;
+        let current = self.store.service_instance(scope).await?.ok_or_else(|| no_such(scope))?;
         if !if_match.fits(&current.etag) {
             return Err(Refused::Changed);
         }
         let condition = Condition::IfMatches(current.etag);
-        self.store.delete_service_instance(&scope, self.order(condition)).await?;
+        self.store.delete_service_instance(scope, self.order(condition)).await?;
         tracing::info!(id_scope = %scope, "service instance deleted");
-        Ok(self.registrar.instances().remove(&scope))
+        Ok(self.registrar.instances().remove(scope))
     }
 }
 
-/// Waits until no request goes by the instance any more: what it wrote later would stay for ever.
-async fn unused(instance: Arc<ServiceInstance>) {
-    let until = Instant::now() + REQUESTS_END_WITHIN;
-    while Arc::strong_count(&instance) > 1 && Instant::now() < until {
-        sleep(LOOK_EVERY).await;
-    }
-}
-
-/// Deletes what deleted instances left, to the end.
-async fn sweep(store: &dyn Store) {
+/// Deletes what a deleted instance left, to the end.
+async fn sweep(store: &dyn Store, scope: &IdScope) {
     loop {
-        match store.sweep_deleted_instances(ROWS_A_STEP).await {
+        match store.sweep_deleted_instances(Some(scope), ROWS_A_STEP).await {
             Ok(Sweep::Clean) => return,
             Ok(Sweep::More) => {}
             Err(why) => {
-                tracing::warn!(reason = %why, "what deleted service instances left could not be deleted yet");
+                tracing::warn!(id_scope = %scope, reason = %why, "what a deleted service instance left could not be deleted yet");
                 sleep(STORE_PAUSE).await;
             }
         }
@@ -178,7 +172,7 @@ async fn sweep(store: &dyn Store) {
 
 /// Deletes what deleted instances left when the service last ended: nobody writes to them yet. Spec: DPS-INST-8.
 pub async fn sweep_at_start(store: &dyn Store) -> Result<(), StoreError> {
-    while store.sweep_deleted_instances(ROWS_A_STEP).await? == Sweep::More {}
+    while store.sweep_deleted_instances(None, ROWS_A_STEP).await? == Sweep::More {}
     Ok(())
 }
 
@@ -188,30 +182,25 @@ fn parsed(scope: &str) -> Result<IdScope, Refused> {
         .map_err(|why| Refused::Bad(format!("the ID scope: {why}; it is 4 to 32 letters and digits")))
 }
 
+/// An instance of the store. Members are only ever added.
 fn described(stored: &StoredInstance) -> Value {
-    with_version(describe_settings(&stored.settings), Origin::Store, Some(stored))
-}
-
-/// An instance as it is served. Members are only ever added.
-fn describe(origin: Origin, instance: &ServiceInstance, stored: Option<&StoredInstance>) -> Value {
-    let settings = match stored.filter(|_| origin == Origin::Store) {
-        // Etag and settings of one and the same version.
-        Some(stored) => describe_settings(&stored.settings),
-        None => describe_settings(&instance.settings()),
-    };
-    with_version(settings, origin, stored)
-}
-
-fn with_version(mut described: Value, origin: Origin, stored: Option<&StoredInstance>) -> Value {
-    match (origin, stored) {
-        (Origin::Store, Some(stored)) => {
-            described["managedBy"] = "store".into();
-            described["etag"] = stored.etag.as_str().into();
-            described["createdDateTimeUtc"] = date::format(stored.created_at).into();
-            described["lastUpdatedDateTimeUtc"] = date::format(stored.updated_at).into();
-        }
-        (Origin::Store, None) => described["managedBy"] = "store".into(),
-        (Origin::Configuration, _) => described["managedBy"] = "configuration".into(),
-    }
+    let mut described = describe_settings(&stored.settings);
+    described["managedBy"] = "store".into();
+    described["etag"] = stored.etag.as_str().into();
+    described["createdDateTimeUtc"] = date::format(stored.created_at).into();
+    described["lastUpdatedDateTimeUtc"] = date::format(stored.updated_at).into();
     described
+}
+
+/// An instance as it is served; one of the store is nothing once the store has it no more.
+fn describe(origin: Origin, instance: &ServiceInstance, stored: Option<&StoredInstance>) -> Option<Value> {
+    match origin {
+        // Etag and settings of one and the same version.
+        Origin::Store => stored.map(described),
+        Origin::Configuration => {
+            let mut described = describe_settings(&instance.settings());
+            described["managedBy"] = "configuration".into();
+            Some(described)
+        }
+    }
 }

@@ -12,8 +12,9 @@ use dps_core::instance_settings::{HubSettings, InstanceSettings};
 use dps_proto::ids::HubName;
 
 use super::Admin;
-use super::instance_change::{ChangeCondition, Current, read};
-use super::instance_json::{HubBody, describe_hub};
+use super::instance_body;
+use super::instance_change::{ChangeCondition, Current};
+use super::instance_json::describe_hub;
 use super::refused::Refused;
 use crate::if_match::IfMatch;
 
@@ -43,7 +44,7 @@ async fn put(
     body: Bytes,
 ) -> Result<Response, Refused> {
     let scope = admin.scope_of(&scope)?;
-    let hub = read::<HubBody>(&body)?.settings(&hub)?;
+    let hub = instance_body::hub(&body, &hub)?;
     let (name, if_match) = (hub.name.clone(), IfMatch::of(&headers));
     let is_new = if_match == IfMatch::Absent;
     let changed = admin
@@ -61,7 +62,8 @@ async fn put(
             }
             Ok(settings)
         })
-        .await?;
+        .await?
+        .now;
     tracing::info!(id_scope = %changed.settings.id_scope, hub = %name, "linked hub written");
     let linked = changed.settings.linked_hub(&name).ok_or_else(|| not_linked(name.as_str()))?;
     Ok(Json(describe_hub(linked)).into_response())
@@ -91,8 +93,7 @@ async fn delete(
 
 /// The settings that are served.
 pub(super) fn settings(admin: &Admin, scope: &str) -> Result<InstanceSettings, Refused> {
-    let instance = super::instance_of(&admin.registrar, scope).map_err(Refused::NoSuch)?;
-    Ok(instance.settings())
+    Ok(admin.instance_of(scope)?.settings())
 }
 
 /// The settings of an instance that is there.

@@ -12,31 +12,15 @@ use axum::{Json, Router};
 use dps_core::access::SharedAccessPolicy;
 use dps_core::instance_settings::InstanceSettings;
 use dps_proto::ids::PolicyName;
-use serde::Deserialize;
 
 use super::Admin;
-use super::instance_change::{ChangeCondition, read};
-use super::instance_json::{PolicyBody, describe_policy, with_keys};
+use super::instance_body::{self, RenewedKey};
+use super::instance_change::{ChangeCondition, Changed};
+use super::instance_json::{describe_policy, with_keys};
 use super::linked_hubs::{settings, there};
 use super::refused::Refused;
 use crate::if_match::IfMatch;
 use crate::new_key::new_key;
-
-/// Which key of a policy is made anew. Spec: DPS-INST-7.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Renewal {
-    key: RenewedKey,
-}
-
-#[derive(Deserialize, Clone, Copy)]
-#[serde(rename_all = "lowercase")]
-enum RenewedKey {
-    Primary,
-    Secondary,
-    /// Neither: they exchange places.
-    Swap,
-}
 
 pub(super) fn router() -> Router<Arc<Admin>> {
     let all = "/admin/v1/id-scopes/{id_scope}/shared-access-policies";
@@ -78,14 +62,17 @@ async fn put(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let (scope, name) = (admin.scope_of(&scope)?, name_of(&policy)?);
-    let (body, if_match) = (read::<PolicyBody>(&body)?, IfMatch::of(&headers));
+    let scope = admin.scope_of(&scope)?;
+    let name: PolicyName =
+        policy.parse().map_err(|why| Refused::Bad(format!("the name of the policy: {why}")))?;
+    let wanted = instance_body::policy(&body, name.clone())?;
+    let if_match = IfMatch::of(&headers);
     let is_new = if_match == IfMatch::Absent;
     let written = name.clone();
-    let changed = admin
+    let Changed { before, now } = admin
         .change_instance(scope, ChangeCondition::There(if_match), move |current| {
             let mut settings = there(current)?;
-            let policy = body.policy(written.as_str(), Some(&settings))?;
+            let policy = wanted.policy(Some(&settings))?;
             match settings.shared_access_policies.iter_mut().find(|known| known.name == written) {
                 Some(known) if is_new => {
                     return Err(Refused::Conflict(format!(
@@ -99,9 +86,11 @@ async fn put(
             Ok(settings)
         })
         .await?;
-    tracing::info!(id_scope = %changed.settings.id_scope, policy = %name, "shared access policy written");
-    let policy = find(&changed.settings, &name)?;
-    Ok(Json(if is_new { with_keys(policy) } else { describe_policy(policy) }).into_response())
+    tracing::info!(id_scope = %now.settings.id_scope, policy = %name, "shared access policy written");
+    let policy = find(&now.settings, &name)?;
+    // Spec: DPS-INST-6.
+    let was_made = before.is_none_or(|before| before.policy(&name).is_none());
+    Ok(Json(if was_made { with_keys(policy) } else { describe_policy(policy) }).into_response())
 }
 
 async fn delete(
@@ -131,7 +120,7 @@ async fn renew_key(
     body: Bytes,
 ) -> Result<Response, Refused> {
     let (scope, name) = (admin.scope_of(&scope)?, name_of(&policy)?);
-    let Renewal { key } = read(&body)?;
+    let key = instance_body::renewal(&body)?;
     let renewed = name.clone();
     let changed = admin
         .change_instance(scope, ChangeCondition::There(IfMatch::of(&headers)), move |current| {
@@ -146,7 +135,8 @@ async fn renew_key(
             }
             Ok(settings)
         })
-        .await?;
+        .await?
+        .now;
     tracing::info!(id_scope = %changed.settings.id_scope, policy = %name, "key of a shared access policy renewed");
     Ok(Json(with_keys(find(&changed.settings, &name)?)).into_response())
 }

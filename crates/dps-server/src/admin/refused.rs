@@ -6,6 +6,7 @@ use dps_core::instance_settings::BadSettings;
 use dps_core::ports::{StoreError, WriteError};
 
 use super::problem;
+use crate::json_members::BadMember;
 use crate::new_key::NoRandomness;
 
 /// Why a request comes to nothing.
@@ -26,6 +27,12 @@ pub(super) enum Refused {
 
 impl From<BadSettings> for Refused {
     fn from(why: BadSettings) -> Self {
+        Self::Bad(why.to_string())
+    }
+}
+
+impl From<BadMember> for Refused {
+    fn from(why: BadMember) -> Self {
         Self::Bad(why.to_string())
     }
 }

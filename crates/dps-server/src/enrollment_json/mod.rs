@@ -1,6 +1,5 @@
 //! Enrollments and groups in the service API's JSON shapes. Spec: DPS-DEV-9, DPS-SERVICE-9 to DPS-SERVICE-12.
 
-mod members;
 mod read;
 mod vocabulary;
 mod write;
@@ -11,11 +10,12 @@ use dps_core::enrollment::{
 };
 use dps_proto::key::KeyPair;
 
-pub use members::BadMember;
 pub use read::read;
 pub use vocabulary::{UnknownMember, unknown_members};
 pub use write::{attestation, entry};
 pub use x509::info;
+
+pub use crate::json_members::BadMember;
 
 /// An entry of either kind.
 #[derive(Debug, Clone)]

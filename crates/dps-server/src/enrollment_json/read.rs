@@ -13,8 +13,8 @@ use dps_proto::key::{KeyPair, SymmetricKey};
 use serde_json::{Map, Value};
 
 use super::EnrollmentEntry;
-use super::members::{BadMember, Members, bad};
 use super::x509::{self, X509};
+use crate::json_members::{BadMember, Members, bad};
 use crate::new_key::new_key;
 
 /// What this service reads of both kinds, or writes itself; everything else is kept as it came. Spec: DPS-SERVICE-16.

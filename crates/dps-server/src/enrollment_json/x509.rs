@@ -11,7 +11,7 @@ use dps_proto::date;
 use serde_json::{Map, Value, json};
 
 use super::EnrollmentEntry;
-use super::members::{BadMember, Members};
+use crate::json_members::{BadMember, Members};
 
 /// What may stand in `x509`, of which one does.
 const CONTAINERS: [&str; 3] = [CLIENT, SIGNING, REFERENCES];

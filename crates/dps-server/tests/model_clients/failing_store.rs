@@ -53,8 +53,8 @@ impl Store for FailingStore {
         self.inner.delete_service_instance(scope, order).await
     }
 
-    async fn sweep_deleted_instances(&self, limit: u32) -> Result<Sweep, StoreError> {
-        self.inner.sweep_deleted_instances(limit).await
+    async fn sweep_deleted_instances(&self, of: Option<&IdScope>, limit: u32) -> Result<Sweep, StoreError> {
+        self.inner.sweep_deleted_instances(of, limit).await
     }
 
     async fn is_writable(&self) -> Result<(), StoreError> {

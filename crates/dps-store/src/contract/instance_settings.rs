@@ -242,7 +242,10 @@ async fn a_deleted_instance_leaves_nothing_but_its_audit(store: Arc<dyn Store>) 
     store.delete_service_instance(&scope(), Condition::Always.into()).await.unwrap();
     assert_eq!(store.id_scopes().await.unwrap(), [other_scope()]);
     let mut steps = 0;
-    while store.sweep_deleted_instances(2).await.unwrap() == Sweep::More {
+    let step = async |of: &IdScope| store.sweep_deleted_instances(Some(of), 2).await.unwrap();
+    assert_eq!(step(&other_scope()).await, Sweep::Clean);
+    assert_eq!(found(&*store, &scope()).await, before, "it is not the one that was named");
+    while step(&scope()).await == Sweep::More {
         steps += 1;
         assert!(steps < 99);
     }
@@ -264,6 +267,6 @@ async fn what_is_being_deleted_is_made_again_only_when_nothing_is_left(store: Ar
     assert!(matches!(&refused, Err(WriteError::InstanceBeingDeleted(of)) if *of == scope()), "{refused:?}");
     let refused = store.open_instance(&scope(), InstanceSecret::new([2; 32])).await.unwrap_err();
     assert!(refused.to_string().contains("is being deleted"), "{refused}");
-    while store.sweep_deleted_instances(100).await.unwrap() == Sweep::More {}
+    while store.sweep_deleted_instances(None, 100).await.unwrap() == Sweep::More {}
     put(&*store, instance(&scope(), 2)).await;
 }

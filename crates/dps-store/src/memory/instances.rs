@@ -105,9 +105,11 @@ impl Instances {
         Ok(())
     }
 
-    /// Forgets the deleted ones, and gives their ID scopes.
-    pub(super) fn take_deleted(&mut self) -> Vec<IdScope> {
-        let deleted = self.0.extract_if(.., |instance| matches!(instance.kept, Kept::Deleted));
+    /// Forgets the deleted ones, or the one of that ID scope if it is, and gives their ID scopes.
+    pub(super) fn take_deleted(&mut self, of: Option<&IdScope>) -> Vec<IdScope> {
+        let deleted = self.0.extract_if(.., |instance| {
+            matches!(instance.kept, Kept::Deleted) && of.is_none_or(|of| *of == instance.scope)
+        });
         deleted.map(|instance| instance.scope).collect()
     }
 

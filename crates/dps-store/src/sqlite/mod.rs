@@ -147,8 +147,9 @@ impl Store for SqliteStore {
         self.writer.write(move |connection| instance::delete(connection, &scope, &order)).await?
     }
 
-    async fn sweep_deleted_instances(&self, limit: u32) -> Result<Sweep, StoreError> {
-        self.writer.write(move |connection| sweep::step(connection, limit)).await
+    async fn sweep_deleted_instances(&self, of: Option<&IdScope>, limit: u32) -> Result<Sweep, StoreError> {
+        let of = of.cloned();
+        self.writer.write(move |connection| sweep::step(connection, of.as_ref(), limit)).await
     }
 
     async fn is_writable(&self) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! What deleted instances leave behind, deleted in steps that keep no other write waiting for long. Spec: DPS-INST-8.
 
 use dps_core::ports::Sweep;
+use dps_proto::ids::IdScope;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::fault::Fault;
@@ -24,10 +25,12 @@ const COUNTS: [&str; 2] = [
 ];
 
 /// One step.
-pub(super) fn step(connection: &Connection, limit: u32) -> Result<Sweep, Fault> {
-    let select = "SELECT id_scope FROM instance WHERE is_deleted = 1 LIMIT 1";
+pub(super) fn step(connection: &Connection, of: Option<&IdScope>, limit: u32) -> Result<Sweep, Fault> {
+    let select =
+        "SELECT id_scope FROM instance WHERE is_deleted = 1 AND id_scope = coalesce(?1, id_scope) LIMIT 1";
+    let of = of.map(IdScope::folded);
     let scope: Option<String> =
-        connection.prepare_cached(select)?.query_row([], |row| row.get(0)).optional()?;
+        connection.prepare_cached(select)?.query_row([of], |row| row.get(0)).optional()?;
     let Some(scope) = scope else { return Ok(Sweep::Clean) };
     let mut is_empty = true;
     for delete in DELETIONS {
