@@ -25,7 +25,7 @@ use crate::argument;
 use crate::exit::{self, Failure};
 
 /// Requests that are under way at one time, each on a connection of its own: the service commits together what comes together.
-const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 32;
 
 /// Most bytes of the entries of one request.
 const BATCH_BYTES_MAX: usize = 900 * 1024;
