@@ -56,14 +56,7 @@ enum Kind {
 
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let started = Instant::now();
-    let data_dir = DataDir::open(options.data_dir)?;
-    // As `dev` keeps it, so that `dev` finds everything.
-    let fresh_key = random::<32>()?;
-    let sealing_key = data_dir.secret_file("sealing.key", || fresh_key.to_vec())?;
-    let sealer = Sealer::new(&SealingKey::try_from(&sealing_key[..])?);
-    let store = SqliteStore::open(&data_dir.file("store.db")?, SqliteOptions::default(), sealer)?;
-    let store = Arc::new(store);
-    store.open_instance(&options.id_scope, InstanceSecret::new(random()?)).await?;
+    let (_data_dir, store) = open(options.data_dir, &options.id_scope).await?;
     for (kind, count) in [
         (Kind::OpenGroup, options.open_groups),
         (Kind::PrefixedGroup, options.prefixed_groups),
@@ -74,6 +67,18 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     Arc::into_inner(store).ok_or_else(|| anyhow!("the store is still in use"))?.close();
     let entries = options.open_groups + options.prefixed_groups + options.individual;
     crate::tell(&Filled { entries, seconds: started.elapsed().as_secs_f64() })
+}
+
+/// A data directory, and its store, as durable as the service's own, with the instance in it.
+pub(crate) async fn open(data_dir: PathBuf, scope: &IdScope) -> anyhow::Result<(DataDir, Arc<SqliteStore>)> {
+    let data_dir = DataDir::open(data_dir)?;
+    // As `dev` keeps it, so that `dev` finds everything.
+    let fresh_key = random::<32>()?;
+    let sealing_key = data_dir.secret_file("sealing.key", || fresh_key.to_vec())?;
+    let sealer = Sealer::new(&SealingKey::try_from(&sealing_key[..])?);
+    let store = SqliteStore::open(&data_dir.file("store.db")?, SqliteOptions::default(), sealer)?;
+    store.open_instance(scope, InstanceSecret::new(random()?)).await?;
+    Ok((data_dir, Arc::new(store)))
 }
 
 async fn write_all(store: &Arc<SqliteStore>, scope: &IdScope, kind: Kind, count: u64) -> anyhow::Result<()> {
@@ -102,13 +107,10 @@ async fn write(store: &SqliteStore, scope: &IdScope, kind: Kind, number: u64) ->
         Kind::PrefixedGroup => Some(fleet::group_prefix(number).parse()?),
         Kind::OpenGroup => None,
         Kind::Individual => {
-            let enrollment = IndividualEnrollment {
-                registration_id: fleet::individual_id(number)?,
-                device_id: None,
-                attestation: Attestation::SymmetricKey(fleet::individual_keys(number)?),
-                settings: settings()?,
-            };
-            return Ok(store.put_individual_enrollment(scope, enrollment, Condition::IfAbsent.into()).await?);
+            let enrollment = individual(number)?;
+            return Ok(store
+                .put_individual_enrollment(scope, enrollment, Condition::IfAbsent.into())
+                .await?);
         }
     };
     let group = EnrollmentGroup {
@@ -118,6 +120,16 @@ async fn write(store: &SqliteStore, scope: &IdScope, kind: Kind, number: u64) ->
         settings: settings()?,
     };
     Ok(store.put_enrollment_group(scope, group, Condition::IfAbsent.into()).await?)
+}
+
+/// The entry of that number, with its keys.
+pub(crate) fn individual(number: u64) -> anyhow::Result<IndividualEnrollment> {
+    Ok(IndividualEnrollment {
+        registration_id: fleet::individual_id(number)?,
+        device_id: None,
+        attestation: Attestation::SymmetricKey(fleet::individual_keys(number)?),
+        settings: settings()?,
+    })
 }
 
 fn settings() -> anyhow::Result<EntrySettings> {

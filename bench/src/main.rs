@@ -2,13 +2,18 @@
 
 mod capture;
 mod device;
+mod entries;
 mod fill;
 mod fleet;
 mod floor;
 mod hold;
 mod https;
+mod insert;
 mod link;
 mod load;
+mod pages;
+mod requests;
+mod service;
 mod strangers;
 mod target;
 
@@ -39,6 +44,14 @@ enum Command {
     Strangers(strangers::Options),
     /// Put enrollments into the store of a new data directory.
     Fill(fill::Options),
+    /// Write a file of individual enrollments to import.
+    Entries(entries::Options),
+    /// Put individual enrollments into the store of a new data directory, and say how long that took.
+    Insert(insert::Options),
+    /// Read the first page of a query and a far one by turns.
+    Pages(pages::Options),
+    /// Create or read individual enrollments, one a request.
+    Requests(requests::Options),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -49,6 +62,10 @@ fn main() -> anyhow::Result<()> {
         Command::Hold(options) => driver_runtime()?.block_on(hold::run(options)),
         Command::Strangers(options) => driver_runtime()?.block_on(strangers::run(options)),
         Command::Fill(options) => server_runtime()?.block_on(fill::run(options)),
+        Command::Entries(options) => entries::run(&options),
+        Command::Insert(options) => server_runtime()?.block_on(insert::run(options)),
+        Command::Pages(options) => driver_runtime()?.block_on(pages::run(options)),
+        Command::Requests(options) => driver_runtime()?.block_on(requests::run(options)),
     }
 }
 

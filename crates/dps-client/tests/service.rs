@@ -133,6 +133,7 @@ async fn a_service_that_repeats_a_continuation_is_not_listed_for_ever() {
 #[tokio::test]
 async fn a_refusal_carries_status_code_message_and_tracking_id() {
     let page = Answer::json("<html>").status(502).header("x-ms-request-id", "from-the-header");
+    let page = page.header("retry-after", 7);
     let service = ScriptedService::answering([Answer::refused(404_201, "Enrollment not found."), page]);
     let mut client = client(&service);
     let expected = Refusal {
@@ -140,12 +141,14 @@ async fn a_refusal_carries_status_code_message_and_tracking_id() {
         error_code: Some(404_201),
         message: "Enrollment not found.".to_owned(),
         tracking_id: Some("a-tracking-id".to_owned()),
+        retry_after: None,
     };
     let Err(ServiceError::Refused(refusal)) = client.get(&device("a").into()).await else { panic!() };
     assert_eq!(refusal, expected);
     assert_eq!(refusal.to_string(), "404201 Enrollment not found. (trackingId a-tracking-id)");
     let Err(ServiceError::Refused(refusal)) = client.get(&device("a").into()).await else { panic!() };
     assert_eq!(refusal.to_string(), "status 502 Bad Gateway (trackingId from-the-header)");
+    assert_eq!(refusal.retry_after, Some(Duration::from_secs(7)));
 }
 
 /// DPS-CLI-5: a redirect could lead the token elsewhere.

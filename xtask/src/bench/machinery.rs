@@ -34,6 +34,14 @@ pub(super) struct Server {
     pub(super) https: Option<String>,
     /// Key of the sample group; the floor has none.
     pub(super) group_key: Option<String>,
+    /// What opens its service API; the floor has none.
+    management: Option<Management>,
+}
+
+/// How the service API is reached.
+struct Management {
+    connection_string: String,
+    ca_file: String,
 }
 
 impl Machinery {
@@ -100,7 +108,11 @@ impl Machinery {
         let ready = process.line()?;
         let group_key = ready["enrollmentGroups"][0]["primaryKey"].as_str().map(str::to_owned);
         let https = Some(address(&ready["https"]));
-        Ok(Server { process, address: address(&ready["mqtt"]), https, group_key })
+        let text = |member: &str| ready[member].as_str().unwrap_or_default().to_owned();
+        let management =
+            Management { connection_string: text("serviceConnectionString"), ca_file: text("caFile") };
+        let (address, management) = (address(&ready["mqtt"]), Some(management));
+        Ok(Server { process, address, https, group_key, management })
     }
 
     /// `harbormaster serve` with its default limits, on a data directory that [`Machinery::harbormaster`] has had.
@@ -143,7 +155,13 @@ secondary_key_file = "owner.key"
         let mut process =
             Process::start(&self.harbormaster, &arguments, SERVER_CORE, Precedence::Normal, &log)?;
         let ready = process.line()?;
-        Ok(Server { process, address: address(&ready["mqtt"][0]), https: None, group_key: None })
+        Ok(Server {
+            process,
+            address: address(&ready["mqtt"][0]),
+            https: None,
+            group_key: None,
+            management: None,
+        })
     }
 
     /// The floor, which answers as `harbormaster` just answered the device `number` of `fleet`.
@@ -165,7 +183,13 @@ secondary_key_file = "owner.key"
         let mut process =
             Process::start(&self.driver, &arguments, SERVER_CORE, Precedence::Normal, &self.driver_log())?;
         let ready = process.line()?;
-        Ok(Server { process, address: address(&ready["mqtt"]), https: None, group_key: None })
+        Ok(Server {
+            process,
+            address: address(&ready["mqtt"]),
+            https: None,
+            group_key: None,
+            management: None,
+        })
     }
 
     /// Starts a driver against a server.
@@ -185,8 +209,53 @@ secondary_key_file = "owner.key"
         Process::start(&self.driver, &arguments, DRIVER_CORE, precedence, &self.driver_log())
     }
 
+    /// Starts a driver against the service API of a server that has one.
+    pub(super) fn drive_service(
+        &self,
+        command: &str,
+        server: &Server,
+        options: &[(&str, String)],
+    ) -> Result<Process, Failure> {
+        let mut arguments = vec!["--transport".to_owned(), "https".to_owned()];
+        arguments.extend(["--connection-string".to_owned(), server.management()?.connection_string.clone()]);
+        arguments.extend(options.iter().flat_map(|(name, value)| [(*name).to_owned(), value.clone()]));
+        self.drive(command, server, &arguments, Precedence::Normal)
+    }
+
+    /// Starts a command of `harbormaster` that manages a server.
+    pub(super) fn manage(&self, server: &Server, command: &[&str]) -> Result<Process, Failure> {
+        let Management { connection_string, ca_file } = server.management()?;
+        let options = ["--connection-string", connection_string, "--ca-file", ca_file];
+        let arguments: Vec<String> =
+            command.iter().chain(&options).map(|argument| (*argument).to_owned()).collect();
+        Process::start(&self.harbormaster, &arguments, DRIVER_CORE, Precedence::Normal, &self.driver_log())
+    }
+
+    /// A file of so many individual enrollments with their keys, to import.
+    pub(super) fn entries(&self, count: u64) -> Result<PathBuf, Failure> {
+        let file = self.folder.join("entries.jsonl");
+        let mut command = Command::new(&self.driver);
+        command.args(["entries", "--count", &count.to_string(), "--file"]).arg(&file);
+        step::output(STEP, &mut command)?;
+        Ok(file)
+    }
+
+    /// Fills the store of a new data directory with the entries of such a file, on the core of the servers, and says how long it took.
+    pub(super) fn insert(&self, data_dir: &Path, count: u64) -> Result<Value, Failure> {
+        let (data_dir, count) = (data_dir.display().to_string(), count.to_string());
+        let arguments = ["insert", "--id-scope", ID_SCOPE, "--data-dir", &data_dir, "--count", &count];
+        let arguments = arguments.map(str::to_owned);
+        Process::start(&self.driver, &arguments, SERVER_CORE, Precedence::Normal, &self.driver_log())?.line()
+    }
+
     fn driver_log(&self) -> PathBuf {
         self.folder.join("driver.log")
+    }
+}
+
+impl Server {
+    fn management(&self) -> Result<&Management, Failure> {
+        self.management.as_ref().ok_or_else(|| Failure::new(STEP, "this server has no service API"))
     }
 }
 

@@ -1,9 +1,10 @@
-//! `cargo xtask bench`: what a registration, an idle connection, many enrollments and many groups cost. How to read the
-//! figures: docs/performance.md.
+//! `cargo xtask bench`: what a registration, an idle connection, many enrollments and many groups cost, and what it costs to
+//! manage them. How to read the figures: docs/performance.md.
 
 mod enrollments;
 mod groups;
 mod machinery;
+mod management;
 mod memory;
 mod proc_files;
 mod process;
@@ -30,6 +31,7 @@ enum Subject {
     Enrollments,
     Groups,
     Transports,
+    Management,
 }
 
 /// How much of everything.
@@ -57,7 +59,7 @@ impl Effort {
 }
 
 impl Plan {
-    /// Reads `register|transports|enrollments|groups [--quick]`. `None` where the arguments are something else.
+    /// Reads `register|transports|enrollments|groups|management [--quick]`. `None` where the arguments are something else.
     pub(crate) fn parse(arguments: &[String]) -> Option<Self> {
         let (subject, rest) = arguments.split_first()?;
         let subject = match subject.as_str() {
@@ -65,6 +67,7 @@ impl Plan {
             "enrollments" => Subject::Enrollments,
             "groups" => Subject::Groups,
             "transports" => Subject::Transports,
+            "management" => Subject::Management,
             _ => return None,
         };
         let effort = match rest {
@@ -79,7 +82,7 @@ impl Plan {
 /// Builds, measures, and prints tables on standard output.
 ///
 /// # Errors
-/// Where something cannot be built or started, or a device was not assigned. A missed target is no failure: it stands
+/// Where something cannot be built or started, a device was not assigned, or an enrollment not written. A missed target is no failure: it stands
 /// beside its figure.
 pub(crate) fn run(workspace: &Workspace, plan: &Plan) -> Result<(), Failure> {
     let machinery = Machinery::build(workspace)?;
@@ -91,6 +94,7 @@ pub(crate) fn run(workspace: &Workspace, plan: &Plan) -> Result<(), Failure> {
         Subject::Enrollments => enrollments::run(&machinery, plan.effort),
         Subject::Groups => groups::run(&machinery, plan.effort),
         Subject::Transports => transports::run(&machinery, plan.effort),
+        Subject::Management => management::run(&machinery, plan.effort),
     }
 }
 
@@ -112,6 +116,7 @@ mod tests {
         check(&["enrollments"], Some((Subject::Enrollments, Effort::Full)));
         check(&["groups", "--quick"], Some((Subject::Groups, Effort::Quick)));
         check(&["transports"], Some((Subject::Transports, Effort::Full)));
+        check(&["management", "--quick"], Some((Subject::Management, Effort::Quick)));
     }
 
     #[test]

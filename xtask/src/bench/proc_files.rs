@@ -11,7 +11,16 @@ pub(super) fn cpu_ticks(stat: &str) -> Option<u64> {
 
 /// Resident memory in KiB from the content of `/proc/PID/status`.
 pub(super) fn resident_kib(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    kib(status, "VmRSS:")
+}
+
+/// The most that it ever was.
+pub(super) fn peak_kib(status: &str) -> Option<u64> {
+    kib(status, "VmHWM:")
+}
+
+fn kib(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
@@ -31,7 +40,7 @@ mod tests {
     #[test]
     fn resident_memory_is_found_among_the_rest() {
         let status = "Name:\tfloor\nVmHWM:\t  900 kB\nVmRSS:\t   12345 kB\nRssAnon:\t 1 kB\n";
-        assert_eq!(resident_kib(status), Some(12_345));
+        assert_eq!((resident_kib(status), peak_kib(status)), (Some(12_345), Some(900)));
         assert_eq!(resident_kib("Name:\tzombie\n"), None);
     }
 

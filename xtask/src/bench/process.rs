@@ -1,9 +1,11 @@
 //! A process on a core of its own, and what it has used.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -17,6 +19,9 @@ pub(super) const DRIVER_CORE: u8 = 1;
 
 const STEP: &str = "bench";
 
+/// How often memory is looked at: it grows for the last time long before the end.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
 /// How a process runs beside others on its core.
 #[derive(Clone, Copy)]
 pub(super) enum Precedence {
@@ -24,6 +29,16 @@ pub(super) enum Precedence {
     Normal,
     /// After all others.
     Last,
+}
+
+/// What a process left that ended by itself.
+pub(super) struct Ended {
+    /// Lines that it printed.
+    pub(super) lines: u64,
+    /// The last of them.
+    pub(super) last_line: String,
+    /// The most resident memory that it was seen to have.
+    pub(super) peak_kib: u64,
 }
 
 /// A process that speaks in lines of JSON. Killed when it is dropped.
@@ -97,6 +112,35 @@ impl Process {
         self.line()
     }
 
+    /// Waits until it has done what it was started for.
+    pub(super) fn finish(mut self) -> Result<Ended, Failure> {
+        let failed = |why: String| Failure::new(STEP, format!("{}: {why}", self.name));
+        let (stdout, child) = (&mut self.stdout, &mut self.child);
+        self.stdin = None;
+        let path = format!("/proc/{}/status", child.id());
+        thread::scope(|scope| {
+            let printed = scope.spawn(|| printed(stdout));
+            let mut peak_kib = 0;
+            let status = loop {
+                // Once it has ended there is no such file, or no memory in it.
+                let seen = fs::read_to_string(&path).ok().and_then(|status| proc_files::peak_kib(&status));
+                peak_kib = seen.unwrap_or(peak_kib);
+                match child.try_wait().map_err(|why| failed(why.to_string()))? {
+                    Some(status) => break status,
+                    None => thread::sleep(LOOK_EVERY),
+                }
+            };
+            let (lines, last_line) = match printed.join() {
+                Ok(printed) => printed.map_err(|why| failed(why.to_string()))?,
+                Err(_) => return Err(failed("its output was not read".to_owned())),
+            };
+            match status.success() {
+                true => Ok(Ended { lines, last_line, peak_kib }),
+                false => Err(failed(format!("ended with {status}; its log is above"))),
+            }
+        })
+    }
+
     /// Lets it end as an operator would.
     pub(super) fn stop(mut self) -> Result<(), Failure> {
         let mut kill = Command::new("kill");
@@ -121,10 +165,27 @@ impl Process {
         kib.ok_or_else(|| Failure::new(STEP, "/proc/PID/status cannot be read"))
     }
 
+    /// The most resident memory that it has had.
+    pub(super) fn peak_kib(&self) -> Result<u64, Failure> {
+        let kib = proc_files::peak_kib(&self.proc_file("status")?);
+        kib.ok_or_else(|| Failure::new(STEP, "/proc/PID/status cannot be read"))
+    }
+
     fn proc_file(&self, name: &str) -> Result<String, Failure> {
         let path = format!("/proc/{}/{name}", self.child.id());
         fs::read_to_string(&path).map_err(|why| Failure::new(STEP, format!("{path} ({}): {why}", self.name)))
     }
+}
+
+/// How many lines there are, and the last one.
+fn printed(output: &mut impl BufRead) -> io::Result<(u64, String)> {
+    let (mut lines, mut line, mut next) = (0, String::new(), String::new());
+    while output.read_line(&mut next)? > 0 {
+        lines += 1;
+        std::mem::swap(&mut line, &mut next);
+        next.clear();
+    }
+    Ok((lines, line))
 }
 
 impl Drop for Process {

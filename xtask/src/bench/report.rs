@@ -46,6 +46,12 @@ pub(super) fn against(figure: f64, target: f64) -> String {
     format!("{figure:.2} (at most {target:.2}: {verdict})")
 }
 
+/// As [`against`], for a figure that is better the higher it is.
+pub(super) fn at_least(figure: f64, target: f64) -> String {
+    let verdict = if figure >= target { "met" } else { "missed" };
+    format!("{figure:.2} (at least {target:.2}: {verdict})")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +69,8 @@ mod tests {
         assert_eq!(against(1.502, 1.5), "1.50 (at most 1.50: missed)");
         assert_eq!(against(1.61, 1.5), "1.61 (at most 1.50: missed)");
         assert_eq!(against(f64::NAN, 1.5), "NaN (at most 1.50: missed)");
+        assert_eq!(at_least(0.5, 0.5), "0.50 (at least 0.50: met)");
+        assert_eq!(at_least(0.498, 0.5), "0.50 (at least 0.50: missed)");
+        assert_eq!(at_least(f64::NAN, 0.5), "NaN (at least 0.50: missed)");
     }
 }

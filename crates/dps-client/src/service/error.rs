@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use hyper::{HeaderMap, StatusCode};
 use rustls::CertificateError;
 use serde::Deserialize;
 
@@ -90,6 +91,8 @@ pub struct Refusal {
     pub message: String,
     /// Under which the service logged the cause.
     pub tracking_id: Option<String>,
+    /// When to ask again, where the service says so.
+    pub retry_after: Option<Duration>,
 }
 
 #[derive(Default, Deserialize)]
@@ -102,8 +105,9 @@ struct ErrorBody {
 
 impl Refusal {
     /// Reads the service's error body; one that is something else, such as a proxy's page, leaves the status to speak.
-    pub(super) fn read(status: hyper::StatusCode, request_id: Option<&str>, body: &[u8]) -> Self {
+    pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let body: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         Self {
             status: status.as_u16(),
             error_code: body.error_code,
@@ -111,7 +115,8 @@ impl Refusal {
                 .message
                 .or_else(|| status.canonical_reason().map(str::to_owned))
                 .unwrap_or_default(),
-            tracking_id: body.tracking_id.or_else(|| request_id.map(str::to_owned)),
+            tracking_id: body.tracking_id.or_else(|| text("x-ms-request-id").map(str::to_owned)),
+            retry_after: text("retry-after").and_then(|text| text.parse().ok()).map(Duration::from_secs),
         }
     }
 }

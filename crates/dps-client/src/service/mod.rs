@@ -196,8 +196,7 @@ impl ServiceClient {
         if parts.status.is_success() {
             return Ok(Answer { headers: parts.headers, body });
         }
-        let request_id = parts.headers.get("x-ms-request-id").and_then(|value| value.to_str().ok());
-        Err(ServiceError::Refused(Refusal::read(parts.status, request_id, &body)))
+        Err(ServiceError::Refused(Refusal::read(parts.status, &parts.headers, &body)))
     }
 
     /// The connection of the last request if it still stands, else a new one.

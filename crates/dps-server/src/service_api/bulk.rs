@@ -1,7 +1,10 @@
 //! Several entries in one request, each for itself. Spec: DPS-SERVICE-20 to DPS-SERVICE-22.
 
+use std::collections::HashSet;
+
 use dps_core::enrollment::EntryRef;
 use dps_proto::ids::BadId;
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -75,22 +78,36 @@ impl Bulk {
         subject(self.mode, self.items.iter().map(|(name, _)| name))
     }
 
-    /// Carries it out, entry by entry: what goes wrong with one stops no other. What `until` leaves no time for is not begun.
+    /// Carries it out, each entry for itself: what goes wrong with one stops no other. They are under way together, so that the
+    /// store can commit them together; entries with the same id one after the other. What `until` leaves no time for is not begun.
     pub(super) async fn run(self, entries: &Entries<'_>, until: Instant) -> Outcome {
-        let Self { mode, items } = self;
+        let Self { mode, mut items } = self;
         let (mut done, mut failed) = (Vec::new(), Vec::new());
-        for (name, item) in items {
-            let written = match Instant::now() < until {
-                true => one(entries, mode, &name, item).await,
-                false => Err(ServiceFault::TimedOut),
-            };
-            match written {
-                Ok(()) => done.push(name),
-                Err(fault) => failed.push((name, fault)),
+        while !items.is_empty() {
+            let later = items.split_off(distinct(&items));
+            let together = items.into_iter().map(async |(name, item)| {
+                let written = match Instant::now() < until {
+                    true => one(entries, mode, &name, item).await,
+                    false => Err(ServiceFault::TimedOut),
+                };
+                (name, written)
+            });
+            for (name, written) in join_all(together).await {
+                match written {
+                    Ok(()) => done.push(name),
+                    Err(fault) => failed.push((name, fault)),
+                }
             }
+            items = later;
         }
         Outcome { mode, done, failed }
     }
+}
+
+/// How many of the first entries have an id each of their own.
+fn distinct(items: &[(EntryRef, Value)]) -> usize {
+    let mut names = HashSet::new();
+    items.iter().take_while(|(name, _)| names.insert(name)).count()
 }
 
 /// What became of each entry.

@@ -11,7 +11,7 @@ use dps_core::access::{Right, SharedAccessPolicy};
 use dps_core::enrollment::AllocationPolicy;
 use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance};
 use dps_core::instances::{Instances, Origin};
-use dps_core::ports::{PoolBusy, SearchPool, SearchTurn};
+use dps_core::ports::{PoolBusy, SearchPool, SearchTurn, Store};
 use dps_core::register::Registrar;
 use dps_hub::LocalHub;
 use dps_proto::ids::InstanceSecret;
@@ -95,6 +95,10 @@ impl Client {
     }
 
     pub(crate) fn with_limits(limits: Limits) -> Self {
+        Self::on(Arc::new(MemoryStore::default()), limits)
+    }
+
+    pub(crate) fn on(store: Arc<dyn Store>, limits: Limits) -> Self {
         let link = |name: &str| LinkedHub {
             name: name.parse().unwrap(),
             kind: HubKind::Local,
@@ -119,12 +123,8 @@ impl Client {
         let mut other = instance("0ne0000b002", "other.example", theirs);
         other.service_hosts.truncate(1);
         let instances = vec![instance(SCOPE, HOST, mine), other];
-        let store = Arc::new(MemoryStore::default());
-        let registrar = Arc::new(Registrar::new(
-            store.clone(),
-            Arc::new(Pool),
-            Instances::of(Origin::Configuration, instances),
-        ));
+        let instances = Instances::of(Origin::Configuration, instances);
+        let registrar = Arc::new(Registrar::new(Arc::clone(&store), Arc::new(Pool), instances));
         let front_end = Arc::new(FrontEnd::new(Arc::clone(&registrar), Arc::new(SystemMoments), limits));
         let api = ServiceApi::new(store, Arc::clone(&front_end));
         Self { front_end, registrar, api }

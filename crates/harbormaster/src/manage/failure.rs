@@ -98,6 +98,7 @@ mod tests {
             error_code,
             message: "text\u{1b}[2J".to_owned(),
             tracking_id: Some("id".to_owned()),
+            retry_after: None,
         };
         let list = "enrollment-group list".to_owned();
         let subject = Subject { noun: "enrollment-group", id: "line-7".to_owned(), list };

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use clap::Args;
-use dps_client::service::{BULK_ENTRIES_MAX, BulkFailure, BulkMode, Listing, ServiceClient, ServiceError};
+use dps_client::service::{
+    BULK_ENTRIES_MAX, BulkFailure, BulkMode, Listing, Refusal, ServiceClient, ServiceError,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::value::RawValue;
 use tokio::sync::{Mutex, mpsc};
@@ -26,14 +28,15 @@ use crate::argument;
 use crate::exit::{self, Failure};
 
 /// Requests that are under way at one time, each on a connection of its own: the service commits together what comes together.
-const CONNECTIONS: usize = 16;
+const CONNECTIONS: usize = 32;
 
 /// Most bytes of the entries of one request.
 const BATCH_BYTES_MAX: usize = 900 * 1024;
 
-/// How often a request is sent that the service has no time for, and how long between.
+/// How often a request is sent that the service has no time for, and how long between: what it does not say itself, and the most.
 const TRIES_MAX: u32 = 10;
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(3);
+const TRY_AGAIN_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// What is imported, and how.
 #[derive(Args)]
@@ -312,6 +315,13 @@ impl RefusedItem {
     fn is_for_now(&self) -> bool {
         matches!(self.code / 1_000, 429 | 503)
     }
+
+    /// As if its request had been refused.
+    fn as_refusal(&self) -> Refusal {
+        let (code, message) = (self.code, self.why.clone());
+        let status = u16::try_from(code / 1_000).unwrap_or_default();
+        Refusal { status, error_code: Some(code), message, ..Refusal::default() }
+    }
 }
 
 impl Batch {
@@ -335,6 +345,7 @@ async fn send(
     for tries in 1.. {
         let entries: Vec<&RawValue> = items.iter().map(|item| &*item.json).collect();
         let answer = client.bulk(listing, mode, &entries).await;
+        let mut wait = TRY_AGAIN_AFTER;
         let refused = match answer {
             Ok(failures) => {
                 let refused = refused_of(failures, &mut items);
@@ -356,13 +367,18 @@ async fn send(
                     || (matches!(refusal.status, 429 | 503) && tries < TRIES_MAX) =>
             {
                 let code = refusal.error_code.unwrap_or(u32::from(refusal.status) * 1_000);
+                wait = refusal.retry_after.unwrap_or(wait).min(TRY_AGAIN_AFTER_MAX);
                 let refused = |item| RefusedItem { item, code, why: refusal.message.clone() };
                 items.into_iter().map(refused).collect()
             }
             Err(why) => return Err(why),
         };
-        let (for_now, mut refused): (Vec<_>, Vec<_>) =
-            refused.into_iter().partition(|refused| refused.is_for_now() && tries < TRIES_MAX);
+        let (for_now, mut refused): (Vec<_>, Vec<_>) = refused.into_iter().partition(RefusedItem::is_for_now);
+        if tries == TRIES_MAX
+            && let Some(last) = for_now.first()
+        {
+            return Err(ServiceError::Refused(last.as_refusal()));
+        }
         if tries > 1 {
             for refused in refused.iter_mut().filter(|refused| refused.is_there()) {
                 refused
@@ -375,7 +391,7 @@ async fn send(
         if items.is_empty() {
             break;
         }
-        sleep(TRY_AGAIN_AFTER).await;
+        sleep(wait).await;
     }
     Ok(sent)
 }

@@ -225,6 +225,47 @@ fn an_import_that_the_service_ends_says_what_to_go_on_with() {
     ended.failed(77, &["go on with --from 1 --replace --new-keys"]);
 }
 
+/// DPS-CLI-22
+#[test]
+fn an_import_sends_again_what_a_busy_service_has_no_time_for() {
+    let user = User::new();
+    let lines: String = (0..3).map(|number| format!("{}\n", individual(&format!("d-{number}")))).collect();
+    let file = user.file("entries.jsonl", lines);
+    let busy = || Answer::refused(429_001, "Later.").header("retry-after", 0);
+    let exists = json!([{"registrationId": "d-1", "errorCode": 409_201, "errorStatus": "It exists."}]);
+    let exists = Answer::json(json!({"isSuccessful": false, "errors": exists}));
+    let service = ScriptedService::answering([busy(), busy(), exists]);
+    let ended = user.run_at(&service, &["enrollment", "import", &file]);
+    ended
+        .failed(1, &["entry 2: d-1: 409201 It exists. Perhaps this import made it", "2 imported, 1 refused"]);
+    let requests = service.requests();
+    assert_eq!(requests.len(), 3);
+    assert!(requests.iter().all(|request| request.body == requests[0].body));
+}
+
+/// DPS-CLI-22: whether it says so of a request or of an entry of it.
+#[test]
+fn an_import_ends_where_the_service_stays_busy() {
+    let user = User::new();
+    let lines: String = (0..3).map(|number| format!("{}\n", individual(&format!("d-{number}")))).collect();
+    let file = user.file("entries.jsonl", lines);
+    for code in [429_001, 503_000] {
+        let busy = move || Answer::refused(code, "Later.").header("retry-after", 0);
+        let of_one = json!([{"registrationId": "d-2", "errorCode": code, "errorStatus": "Later."}]);
+        let of_one = Answer::json(json!({"isSuccessful": false, "errors": of_one}));
+        let for_good = ScriptedService::start(move |_: &Request| busy());
+        let at_last_of_one = ScriptedService::answering((0..9).map(|_| busy()).chain([of_one]));
+        for service in [for_good, at_last_of_one] {
+            let ended = user.run_at(&service, &["enrollment", "import", &file, "--from", "2"]);
+            let code = code.to_string();
+            let told =
+                [&*code, "try again later", "0 imported, 0 refused; go on with --from 2 --skip-existing"];
+            ended.failed(69, &told);
+            assert_eq!(service.requests().len(), 10);
+        }
+    }
+}
+
 /// DPS-CLI-22: what no parser of the service takes, and what is larger than a request may be.
 #[test]
 fn an_entry_that_spoils_its_request_is_refused_alone() {
