@@ -14,6 +14,9 @@ from raw_device import register_packet, registers, subscribed
 from raw_service import RawService, ask, enroll, service_token
 from service_clients import INDIVIDUAL, PythonBetaClient, PythonClient, trusted
 
+# What a hub has where nothing is said of it.
+LINKED = {"allocationWeight": 1, "applyAllocationPolicy": True, "networks": []}
+
 
 @pytest.fixture
 def service(start):
@@ -43,7 +46,7 @@ def test_a_new_instance_serves_devices_and_clients_at_once(service, method):
     assert re.fullmatch("0ne[0-9A-F]{8}" if method == "POST" else "0neNew1", shown["idScope"])
     [owner] = shown["sharedAccessPolicies"]
     assert (owner["name"], owner["rights"]) == (OWNER, RIGHTS)
-    assert shown["linkedHubs"] == [{"name": "Hub.test", "kind": "local", "allocationWeight": 1}]
+    assert shown["linkedHubs"] == [{**LINKED, "name": "Hub.test", "kind": "local"}]
     assert (shown["defaultAllocationPolicy"], shown["claimAcrossGroups"]) == ("hashed", "allow")
 
     instance, registration_id, own = Instance(service, shown["idScope"], "new.test"), fresh_id(), fresh_keys()
@@ -98,16 +101,17 @@ def test_the_official_clients_manage_a_new_instance_unmodified(service, kind):
 def test_hubs_are_linked_and_unlinked_for_the_next_register(service):
     """DPS-INST-1, DPS-INST-9, DPS-REG-16."""
     instance = made(service, "0neHubs1", hubs=[("a.test", "local")])
-    group_key = fresh_group(instance)
+    stays = {"updateHubAssignment": False, "migrateDeviceData": False}
+    group_key = fresh_group(instance, reprovisionPolicy=stays)
     early = [fresh_id() for _ in range(4)]
     assert {hub_of(instance, one, group_key) for one in early} == {"a.test"}
 
     status, linked = admin(service, "PUT", f"{instance.path}/hubs/b.test", {"kind": "static", "allocationWeight": 1000})
-    assert (status, linked) == (200, {"name": "b.test", "kind": "static", "allocationWeight": 1000})
+    assert (status, linked) == (200, {**LINKED, "name": "b.test", "kind": "static", "allocationWeight": 1000})
     # One in a thousand goes elsewhere; of eight all but two do, or something is wrong.
     late = [hub_of(instance, fresh_id(), group_key) for _ in range(8)]
     assert late.count("b.test") >= 6, late
-    assert {hub_of(instance, one, group_key) for one in early} == {"a.test"}, "a device stays while its hub is linked"
+    assert {hub_of(instance, one, group_key) for one in early} == {"a.test"}, "a device that may not move stays while its hub is linked"
 
     before = {one: instance.record(one) for one in early}
     assert admin(service, "DELETE", f"{instance.path}/hubs/A.test") == (204, None)

@@ -1,7 +1,10 @@
-//! Which hub a device goes to. Pure. Spec: DPS-REG-15, DPS-REG-16, DPS-REG-22.
+//! Which hub a device goes to. Pure. Spec: DPS-REG-15, DPS-REG-16, DPS-REG-22, DPS-REG-24, DPS-REG-25.
+
+use std::net::IpAddr;
 
 use aws_lc_rs::digest;
 use dps_proto::ids::{HubName, RegistrationId};
+use ipnet::IpNet;
 
 use crate::enrollment::{AllocationPolicy, EntrySettings, ReprovisionPolicy};
 use crate::instance::{LinkedHub, ServiceInstance};
@@ -13,19 +16,22 @@ pub(crate) fn decide<'i>(
     settings: &EntrySettings,
     policy: ReprovisionPolicy,
     current: Option<&HubName>,
-    id: &RegistrationId,
+    (id, address): (&RegistrationId, Option<IpAddr>),
 ) -> Option<&'i LinkedHub> {
     if !policy.update_hub_assignment
         && let Some(linked) = current.and_then(|name| instance.linked_hub(name))
     {
         return Some(linked);
     }
-    let allowed = instance
-        .linked_hubs
-        .iter()
-        .filter(|linked| settings.hubs.is_empty() || settings.hubs.contains(&linked.name));
+    let allowed = instance.linked_hubs.iter().filter(|linked| match settings.hubs.is_empty() {
+        true => linked.applies_allocation_policy,
+        false => settings.hubs.contains(&linked.name),
+    });
     match settings.allocation_policy.unwrap_or(instance.default_allocation_policy) {
         AllocationPolicy::Hashed => weighted_rendezvous(allowed, id),
+        AllocationPolicy::GeoLatency => {
+            weighted_rendezvous(nearest(allowed.collect(), address).into_iter(), id)
+        }
         AllocationPolicy::Static => {
             // The entry's first hub; where it names none, the instance must leave no choice.
             let named = settings.hubs.first();
@@ -34,6 +40,17 @@ pub(crate) fn decide<'i>(
             only.filter(|_| allowed.next().is_none())
         }
     }
+}
+
+/// Those in whose smallest network the address is; all where it is in none, or not known.
+fn nearest(hubs: Vec<&LinkedHub>, address: Option<IpAddr>) -> Vec<&LinkedHub> {
+    let Some(address) = address.map(|address| address.to_canonical()) else { return hubs };
+    let closeness = |linked: &LinkedHub| {
+        let around = linked.networks.iter().filter(|network| network.contains(&address));
+        around.map(IpNet::prefix_len).max()
+    };
+    let Some(closest) = hubs.iter().filter_map(|linked| closeness(linked)).max() else { return hubs };
+    hubs.into_iter().filter(|linked| closeness(linked) == Some(closest)).collect()
 }
 
 /// Highest score wins; a hub that joins takes only its own share, and no device moves between the others.
@@ -87,6 +104,8 @@ mod tests {
             name: name.parse().unwrap(),
             kind: HubKind::Local,
             allocation_weight: *weight,
+            applies_allocation_policy: true,
+            networks: Vec::new(),
             hub: Arc::new(NoWrites),
         };
         ServiceInstance {
@@ -118,7 +137,7 @@ mod tests {
 
     fn chosen(instance: &ServiceInstance, settings: &EntrySettings, number: u32) -> Option<String> {
         let id = format!("device-{number}").parse().unwrap();
-        decide(instance, settings, ReprovisionPolicy::MIGRATE, None, &id)
+        decide(instance, settings, ReprovisionPolicy::MIGRATE, None, (&id, None))
             .map(|linked| linked.name.to_string())
     }
 
@@ -139,6 +158,96 @@ mod tests {
             let share = shares[hub];
             assert!(share.abs_diff(weight * 2_000) < 250, "{hub} got {share}");
         }
+    }
+
+    /// DPS-REG-16: 100,000 fixed ids over weights 1:2:3:4, by the chi-squared test at p = 0.001 with three degrees of freedom.
+    #[test]
+    fn the_shares_of_the_hubs_are_those_of_their_weights() {
+        let four = instance(&[("a.x", 1), ("b.x", 2), ("c.x", 3), ("d.x", 4)]);
+        let mut counts: HashMap<String, u32> = HashMap::new();
+        for number in 0..100_000 {
+            *counts.entry(chosen(&four, &settings(None, &[]), number).unwrap()).or_default() += 1;
+        }
+        let terms = [("a.x", 1), ("b.x", 2), ("c.x", 3), ("d.x", 4)].map(|(hub, weight)| {
+            let expected = f64::from(weight) * 10_000.0;
+            (f64::from(counts[hub]) - expected).powi(2) / expected
+        });
+        let chi_squared: f64 = terms.iter().sum();
+        assert!(chi_squared < 16.266, "{chi_squared}: {counts:?}");
+    }
+
+    /// DPS-REG-16: within one percentage point of its share, and nobody moves between the others.
+    #[test]
+    fn a_hub_that_joins_takes_its_share_alone() {
+        let three = instance(&[("a.x", 1), ("b.x", 2), ("c.x", 3)]);
+        let four = instance(&[("a.x", 1), ("b.x", 2), ("c.x", 3), ("d.x", 4)]);
+        let open = settings(None, &[]);
+        let mut joined = 0_u32;
+        for number in 0..100_000 {
+            let (before, after) = (chosen(&three, &open, number), chosen(&four, &open, number));
+            if after != before {
+                assert_eq!(after.as_deref(), Some("d.x"), "device-{number} moved from {before:?}");
+                joined += 1;
+            }
+        }
+        assert!(joined.abs_diff(40_000) < 1_000, "{joined} of 100,000, not 40 %");
+    }
+
+    /// DPS-REG-25
+    #[test]
+    fn a_hub_that_is_kept_out_takes_only_devices_whose_entry_names_it() {
+        let mut hubs = instance(&[("a.x", 1), ("b.x", 1_000)]);
+        hubs.linked_hubs[1].applies_allocation_policy = false;
+        for number in 0..20 {
+            assert_eq!(chosen(&hubs, &settings(None, &[]), number).as_deref(), Some("a.x"));
+            let open_static = settings(Some(AllocationPolicy::Static), &[]);
+            assert_eq!(chosen(&hubs, &open_static, number).as_deref(), Some("a.x"), "there is no other");
+        }
+        assert_eq!(chosen(&hubs, &settings(None, &["b.x"]), 1).as_deref(), Some("b.x"));
+        hubs.linked_hubs[0].applies_allocation_policy = false;
+        assert_eq!(chosen(&hubs, &settings(None, &[]), 1), None);
+    }
+
+    /// DPS-REG-24
+    #[test]
+    fn a_device_goes_to_the_hub_in_whose_smallest_network_it_is() {
+        let mut hubs = instance(&[("a.x", 1), ("b.x", 1), ("c.x", 1), ("d.x", 1)]);
+        let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        hubs.linked_hubs[0].networks = networks(&["10.0.0.0/8", "2001:db8::/32"]);
+        hubs.linked_hubs[1].networks = networks(&["10.1.0.0/16", "192.0.2.0/24"]);
+        hubs.linked_hubs[2].networks = networks(&["198.51.100.0/24", "10.1.0.0/16"]);
+        let at = |address: Option<&str>, settings: &EntrySettings, number: u32| {
+            let id = format!("device-{number}").parse().unwrap();
+            let address = address.map(|address| address.parse().unwrap());
+            let linked = decide(&hubs, settings, ReprovisionPolicy::MIGRATE, None, (&id, address));
+            linked.map(|linked| linked.name.to_string())
+        };
+        let latency = settings(Some(AllocationPolicy::GeoLatency), &[]);
+        let reached = |address: Option<&str>| {
+            let mut reached: Vec<_> = (0..50).filter_map(|number| at(address, &latency, number)).collect();
+            reached.sort_unstable();
+            reached.dedup();
+            reached
+        };
+        for (address, expected) in [
+            (Some("10.2.0.1"), &["a.x"][..]),
+            (Some("::ffff:10.2.0.1"), &["a.x"]),
+            (Some("2001:db8:1::1"), &["a.x"]),
+            (Some("192.0.2.7"), &["b.x"]),
+            (Some("10.1.2.3"), &["b.x", "c.x"]),
+            (Some("203.0.113.1"), &["a.x", "b.x", "c.x", "d.x"]),
+            (None, &["a.x", "b.x", "c.x", "d.x"]),
+        ] {
+            assert_eq!(reached(address), expected, "{address:?}");
+        }
+        // By hash, where several are as near: the same as under the other policy among them.
+        let among = settings(None, &["b.x", "c.x"]);
+        for number in 0..50 {
+            assert_eq!(at(Some("10.1.2.3"), &latency, number), at(None, &among, number));
+        }
+        // Of the hubs that the entry names.
+        let named = settings(Some(AllocationPolicy::GeoLatency), &["a.x", "d.x"]);
+        assert_eq!(at(Some("10.1.2.3"), &named, 1).as_deref(), Some("a.x"));
     }
 
     /// DPS-REG-15
@@ -168,7 +277,8 @@ mod tests {
         let id = "device-1".parse().unwrap();
         let at = |name: &str, policy| {
             let name = name.parse().unwrap();
-            decide(&two, &settings(None, &[]), policy, Some(&name), &id).map(|linked| linked.name.to_string())
+            decide(&two, &settings(None, &[]), policy, Some(&name), (&id, None))
+                .map(|linked| linked.name.to_string())
         };
         let chosen = at("gone.x", ReprovisionPolicy::NEVER).unwrap();
         let other = if chosen == "a.x" { "b.x" } else { "a.x" };

@@ -18,7 +18,7 @@ pub(crate) enum Destination<'i> {
     /// It stays where it is.
     Same(&'i LinkedHub),
     /// It moves, and takes along what it has at its hub, if that is here and its policy says so.
-    Other(&'i LinkedHub, Option<StoredHubDevice>),
+    Other(&'i LinkedHub, Option<Box<StoredHubDevice>>),
 }
 
 impl<'i> Destination<'i> {
@@ -37,7 +37,7 @@ impl<'i> Destination<'i> {
         });
         let current = before.and_then(Registration::assignment);
         let current_hub = current.map(|assignment| &assignment.hub);
-        let id = &device.registration_id;
+        let id = (&device.registration_id, device.address);
         let Some(linked) = allocation::decide(instance, settings, policy, current_hub, id) else {
             return Ok(Self::Nowhere);
         };
@@ -47,7 +47,7 @@ impl<'i> Destination<'i> {
             Some(Assignment { hub, device_id, .. }) => {
                 let takes_along = policy.update_hub_assignment && policy.migrate_device_data;
                 let left = match takes_along {
-                    true => store.hub_device(&device.id_scope, hub, device_id).await?,
+                    true => store.hub_device(&device.id_scope, hub, device_id).await?.map(Box::new),
                     false => None,
                 };
                 Self::Other(linked, left)

@@ -155,6 +155,22 @@ pub enum AllocationPolicy {
     Hashed,
     /// The one hub that the entry names.
     Static,
+    /// The hub in whose networks the device is. Spec: DPS-REG-24.
+    GeoLatency,
+}
+
+impl AllocationPolicy {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Hashed, Self::Static, Self::GeoLatency];
+
+    /// Azure's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hashed => "hashed",
+            Self::Static => "static",
+            Self::GeoLatency => "geoLatency",
+        }
+    }
 }
 
 /// Whether a device may move, and whether its data moves along.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dps_proto::ids::{HubName, IdScope, InstanceSecret};
+use ipnet::IpNet;
 
 use crate::access::{ServiceHost, SharedAccessPolicy};
 use crate::enrollment::AllocationPolicy;
@@ -40,6 +41,10 @@ pub struct LinkedHub {
     pub kind: HubKind,
     /// Share of new devices, 1 to 1,000. Spec: DPS-REG-16.
     pub allocation_weight: u16,
+    /// Whether entries that name no hubs may choose it. Spec: DPS-REG-25.
+    pub applies_allocation_policy: bool,
+    /// Where the devices are that it is nearest to. Spec: DPS-REG-24.
+    pub networks: Vec<IpNet>,
     /// What makes identities there.
     pub hub: Arc<dyn Hub>,
 }
@@ -96,6 +101,8 @@ impl ServiceInstance {
             name: hub.name,
             kind: hub.kind,
             allocation_weight: hub.allocation_weight,
+            applies_allocation_policy: hub.applies_allocation_policy,
+            networks: hub.networks,
         };
         Self {
             id_scope: settings.id_scope,
@@ -115,6 +122,8 @@ impl ServiceInstance {
             name: linked.name.clone(),
             kind: linked.kind,
             allocation_weight: linked.allocation_weight,
+            applies_allocation_policy: linked.applies_allocation_policy,
+            networks: linked.networks.clone(),
         };
         InstanceSettings {
             id_scope: self.id_scope.clone(),

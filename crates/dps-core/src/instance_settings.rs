@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use dps_proto::ids::{ETag, HubName, IdScope, InstanceSecret, PolicyName};
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::access::{ServiceHost, SharedAccessPolicy};
@@ -23,6 +24,9 @@ pub const LINKED_HUBS_MAX: usize = 100;
 
 /// Most shared access policies of one instance.
 pub const POLICIES_MAX: usize = 100;
+
+/// Most networks of one hub: each is looked at for every device that is placed by its address.
+pub const NETWORKS_MAX: usize = 64;
 
 /// Most of a new device's share that a hub may have.
 pub const ALLOCATION_WEIGHT_MAX: u16 = 1_000;
@@ -55,6 +59,18 @@ pub struct HubSettings {
     pub kind: HubKind,
     /// Share of new devices, 1 to [`ALLOCATION_WEIGHT_MAX`]. Spec: DPS-REG-16.
     pub allocation_weight: u16,
+    /// Whether entries that name no hubs may choose it. Spec: DPS-REG-25.
+    pub applies_allocation_policy: bool,
+    /// Where the devices are that it is nearest to; at most [`NETWORKS_MAX`]. Spec: DPS-REG-24.
+    pub networks: Vec<IpNet>,
+}
+
+impl HubSettings {
+    /// A hub that takes its share of all devices.
+    pub fn new(name: HubName, kind: HubKind) -> Self {
+        let (allocation_weight, applies_allocation_policy, networks) = (1, true, Vec::new());
+        Self { name, kind, allocation_weight, applies_allocation_policy, networks }
+    }
 }
 
 /// An instance that a store keeps.
@@ -96,6 +112,9 @@ pub enum BadSettings {
         /// The name.
         name: String,
     },
+    /// More networks of one hub than may be.
+    #[error("linkedHubs: {0} has {1} networks, and {NETWORKS_MAX} may be")]
+    TooManyNetworks(HubName, usize),
     /// A weight that is none.
     #[error("linkedHubs: the allocationWeight of {0} is not 1 to {ALLOCATION_WEIGHT_MAX}")]
     Weight(HubName),
@@ -140,6 +159,9 @@ impl InstanceSettings {
         let is_weight = |weight| (1..=ALLOCATION_WEIGHT_MAX).contains(&weight);
         if let Some(hub) = self.linked_hubs.iter().find(|hub| !is_weight(hub.allocation_weight)) {
             return Err(BadSettings::Weight(hub.name.clone()));
+        }
+        if let Some(hub) = self.linked_hubs.iter().find(|hub| hub.networks.len() > NETWORKS_MAX) {
+            return Err(BadSettings::TooManyNetworks(hub.name.clone(), hub.networks.len()));
         }
         if !self.shared_access_policies.iter().any(SharedAccessPolicy::is_owner) {
             return Err(BadSettings::NoOwner);
@@ -234,7 +256,7 @@ mod tests {
     }
 
     fn hub(name: &str, allocation_weight: u16) -> HubSettings {
-        HubSettings { name: name.parse().unwrap(), kind: HubKind::Local, allocation_weight }
+        HubSettings { allocation_weight, ..HubSettings::new(name.parse().unwrap(), HubKind::Local) }
     }
 
     fn settings() -> InstanceSettings {

@@ -104,6 +104,7 @@ mod tests {
             credential: Credential::default(),
             search_turn: SearchTurn::InOrder,
             predates_reprovisioning: false,
+            address: None,
         }
     }
 

@@ -73,8 +73,14 @@ async fn decide<B: Incoming>(
     let password = head.headers.get(header::AUTHORIZATION).map(|value| SasToken::parse(value.as_bytes()));
     let credential = Credential { password, certificates: presented, ..Credential::default() };
     let search_turn = SearchTurn::InOrder;
-    let mut claim =
-        DeviceClaim { id_scope, registration_id, credential, search_turn, predates_reprovisioning: false };
+    let mut claim = DeviceClaim {
+        id_scope,
+        registration_id,
+        credential,
+        search_turn,
+        predates_reprovisioning: false,
+        address: None,
+    };
     // Given back when the request is decided.
     let mut charge = Charge::new(Arc::clone(&origin.front_end.unattested_bytes));
     match asked(resource, head, body, &mut charge).await {

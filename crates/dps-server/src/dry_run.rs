@@ -131,6 +131,7 @@ impl DryRun {
             credential,
             search_turn: SearchTurn::InOrder,
             predates_reprovisioning: false,
+            address: None,
         })
     }
 }

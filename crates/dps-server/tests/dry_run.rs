@@ -60,6 +60,8 @@ fn instance(scope: &str, has_hub: bool) -> ServiceInstance {
         name: "hub.example".parse().unwrap(),
         kind: HubKind::Local,
         allocation_weight: 1,
+        applies_allocation_policy: true,
+        networks: Vec::new(),
         hub: Arc::new(LocalHub),
     };
     ServiceInstance {
@@ -142,6 +144,7 @@ async fn a_device_that_would_be_admitted_is_told_its_hub_and_leaves_no_trace() {
         },
         search_turn: dps_core::ports::SearchTurn::InOrder,
         predates_reprovisioning: false,
+        address: None,
     };
     service.front_end.registrar.register(&real, SystemMoments.moment()).await.unwrap();
     assert_eq!(service.judge(&asked).await["keepsAssignment"], true);

@@ -4,10 +4,11 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::anyhow;
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use dps_core::instance::HubKind;
 use dps_core::instance_settings::ALLOCATION_WEIGHT_MAX;
 use dps_proto::ids::HubName;
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::exit::{self, Failure};
@@ -27,6 +28,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "SHARE", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(ALLOCATION_WEIGHT_MAX)))]
         allocation_weight: u16,
         #[command(flatten)]
+        choice: ChoiceOptions,
+        #[command(flatten)]
         service: InstanceOptions,
     },
     /// List the linked hubs.
@@ -41,13 +44,15 @@ pub(crate) enum Command {
         #[command(flatten)]
         service: InstanceOptions,
     },
-    /// Change how many new devices a hub gets.
+    /// Change which devices a hub gets, and how many; what no option names stays.
     Update {
         /// Its host name.
         name: HubName,
         /// Its share of new devices among the hubs that may take them.
         #[arg(long, value_name = "SHARE", value_parser = clap::value_parser!(u16).range(1..=i64::from(ALLOCATION_WEIGHT_MAX)))]
-        allocation_weight: u16,
+        allocation_weight: Option<u16>,
+        #[command(flatten)]
+        choice: ChoiceOptions,
         #[command(flatten)]
         service: InstanceOptions,
     },
@@ -58,6 +63,31 @@ pub(crate) enum Command {
         #[command(flatten)]
         service: InstanceOptions,
     },
+}
+
+/// Which devices a hub is chosen for.
+#[derive(Args)]
+pub(crate) struct ChoiceOptions {
+    /// Whether enrollments that name no hubs may choose it [default: true].
+    #[arg(long, value_name = "BOOL")]
+    apply_allocation_policy: Option<bool>,
+    /// A network whose devices it is nearest to, such as 10.1.0.0/16, for the allocation policy geoLatency. May be repeated;
+    /// replaces those that there are.
+    #[arg(long = "network", value_name = "NETWORK")]
+    networks: Vec<IpNet>,
+}
+
+impl ChoiceOptions {
+    /// Puts what was given into a hub of the admin API; whether that is anything.
+    fn put_into(&self, hub: &mut Value) -> bool {
+        if let Some(applies) = self.apply_allocation_policy {
+            hub["applyAllocationPolicy"] = applies.into();
+        }
+        if !self.networks.is_empty() {
+            hub["networks"] = self.networks.iter().map(ToString::to_string).collect();
+        }
+        self.apply_allocation_policy.is_some() || !self.networks.is_empty()
+    }
 }
 
 /// Who makes the identities of a hub's devices.
@@ -72,12 +102,13 @@ pub(crate) enum Kind {
 pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
-        Command::Create { name, kind, allocation_weight, service } => {
+        Command::Create { name, kind, allocation_weight, choice, service } => {
             let kind = match kind {
                 Kind::Local => HubKind::Local,
                 Kind::Static => HubKind::Static,
             };
-            let body = json!({"kind": kind.as_str(), "allocationWeight": allocation_weight});
+            let mut body = json!({"kind": kind.as_str(), "allocationWeight": allocation_weight});
+            choice.put_into(&mut body);
             let instance = Instance::of(service)?;
             let linked = runtime.block_on(instance.endpoint.put(&one(&instance, &name), &body));
             show(&instance, &json!([linked.map_err(failed)?]))?;
@@ -92,7 +123,12 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
             let found = runtime.block_on(instance.endpoint.get(&one(&instance, &name)));
             show(&instance, &json!([found.map_err(failed)?]))?;
         }
-        Command::Update { name, allocation_weight, service } => {
+        Command::Update { name, allocation_weight, choice, service } => {
+            if allocation_weight.is_none() && !choice.put_into(&mut json!({})) {
+                return Err(Failure::usage(anyhow!(
+                    "nothing is to be changed: give an option that says what"
+                )));
+            }
             let instance = Instance::of(service)?;
             let settings = runtime.block_on(instance.endpoint.get(&instance.path)).map_err(failed)?;
             let hubs = settings["linkedHubs"].as_array().into_iter().flatten();
@@ -102,7 +138,10 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
                 code: exit::NOT_FOUND,
                 why: anyhow!("the service instance has no linked hub {name}"),
             })?;
-            hub["allocationWeight"] = allocation_weight.into();
+            if let Some(allocation_weight) = allocation_weight {
+                hub["allocationWeight"] = allocation_weight.into();
+            }
+            choice.put_into(&mut hub);
             // On the version that the rest of the hub was read from.
             let etag = settings["etag"].as_str().unwrap_or("*");
             let written = runtime.block_on(instance.endpoint.put_over(&one(&instance, &name), &hub, etag));

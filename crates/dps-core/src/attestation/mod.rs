@@ -5,6 +5,7 @@ mod certificate;
 pub mod symmetric;
 pub(crate) mod tpm;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use dps_proto::ids::{DeviceId, ETag, IdScope, InstanceSecret, RegistrationId};
@@ -36,6 +37,8 @@ pub struct DeviceClaim {
     /// Whether it speaks a version of the protocol from before devices were moved: where its entry has no reprovision policy, it
     /// keeps its hub. Spec: DPS-REG-22.
     pub predates_reprovisioning: bool,
+    /// Where its request came from, if that is known. Spec: DPS-REG-24.
+    pub address: Option<IpAddr>,
 }
 
 /// What a device offers as proof: nothing, a password, a certificate whose key it has proved to have, or both.

@@ -87,6 +87,7 @@ pub(crate) fn presenting(id: &str, chain: &[&Arc<Certificate>]) -> DeviceClaim {
         credential: Credential { certificates: Some(Ok(Arc::new(chain))), ..Credential::default() },
         search_turn: SearchTurn::InOrder,
         predates_reprovisioning: false,
+        address: None,
     }
 }
 

@@ -165,5 +165,6 @@ pub(crate) fn with_password(id: &str, password: &str) -> DeviceClaim {
         },
         search_turn: SearchTurn::InOrder,
         predates_reprovisioning: false,
+        address: None,
     }
 }

@@ -39,7 +39,14 @@ pub(crate) fn slow(name: &str) -> LinkedHub {
 }
 
 fn linked(name: &str, hub: Arc<dyn Hub>) -> LinkedHub {
-    LinkedHub { name: name.parse().unwrap(), kind: HubKind::Local, allocation_weight: 1, hub }
+    LinkedHub {
+        name: name.parse().unwrap(),
+        kind: HubKind::Local,
+        allocation_weight: 1,
+        applies_allocation_policy: true,
+        networks: Vec::new(),
+        hub,
+    }
 }
 
 /// An instance with these hubs, spread by hash, that allows claims across groups.

@@ -30,6 +30,8 @@ fn name_only(name: &str) -> LinkedHub {
         name: name.parse().unwrap(),
         kind: HubKind::Static,
         allocation_weight: 1,
+        applies_allocation_policy: true,
+        networks: Vec::new(),
         hub: std::sync::Arc::new(NameOnly),
     }
 }

@@ -16,9 +16,8 @@ use crate::excerpt::excerpt;
 use crate::json_members::{BadMember, Members};
 use crate::new_key::{NoRandomness, new_key};
 
-/// How a hub is chosen, by the admin API's words.
-pub(super) const ALLOCATION_POLICIES: [(&str, AllocationPolicy); 2] =
-    [("hashed", AllocationPolicy::Hashed), ("static", AllocationPolicy::Static)];
+/// What is set of a hub.
+const HUB_MEMBERS: [&str; 4] = ["kind", "allocationWeight", "applyAllocationPolicy", "networks"];
 
 /// Most characters of a text that an error shows where one of a few words should stand.
 const SHOWN_CHARACTERS_MAX: usize = 64;
@@ -67,7 +66,7 @@ pub(super) fn instance(body: &[u8], id_scope: Option<&IdScope>) -> Result<Wanted
     body.only(&[KNOWN.as_slice(), &READ_ONLY].concat())?;
     check_id_scope(&body, id_scope)?;
     let hub = |hub: &Members<'_>| {
-        hub.only(&["name", "kind", "allocationWeight"])?;
+        hub.only(&[HUB_MEMBERS.as_slice(), &["name"]].concat())?;
         let name = hub.required_text("name")?;
         hub_settings(hub, name)
     };
@@ -78,7 +77,8 @@ pub(super) fn instance(body: &[u8], id_scope: Option<&IdScope>) -> Result<Wanted
     let hubs = body.objects("linkedHubs")?.unwrap_or_default();
     let policies = body.objects("sharedAccessPolicies")?;
     let claims = ClaimAcrossGroups::ALL.map(|claim| (claim.as_str(), claim));
-    let allocation_policy = word(&body, "defaultAllocationPolicy", &ALLOCATION_POLICIES)?;
+    let allocation_policies = AllocationPolicy::ALL.map(|policy| (policy.as_str(), policy));
+    let allocation_policy = word(&body, "defaultAllocationPolicy", &allocation_policies)?;
     Ok(WantedInstance {
         service_hosts: body.list("serviceHosts")?,
         default_allocation_policy: allocation_policy.unwrap_or(AllocationPolicy::Hashed),
@@ -95,7 +95,7 @@ pub(super) fn instance(body: &[u8], id_scope: Option<&IdScope>) -> Result<Wanted
 pub(super) fn hub(body: &[u8], name: &str) -> Result<HubSettings, Refused> {
     let object = object(body)?;
     let body = members(&object);
-    body.only(&["kind", "allocationWeight", "name", "etag"])?;
+    body.only(&[HUB_MEMBERS.as_slice(), &["name", "etag"]].concat())?;
     Ok(hub_settings(&body, name)?)
 }
 
@@ -222,7 +222,9 @@ fn hub_settings(hub: &Members<'_>, name: &str) -> Result<HubSettings, BadMember>
         hub.wrong("allocationWeight", format!("{weight} is not 1 to {ALLOCATION_WEIGHT_MAX}"))
     })?;
     let name = name.parse().map_err(|why| hub.wrong("name", format!("{name:?}: {why}")))?;
-    Ok(HubSettings { name, kind, allocation_weight })
+    let applies_allocation_policy = hub.flag("applyAllocationPolicy")?.unwrap_or(true);
+    let networks = hub.list("networks")?;
+    Ok(HubSettings { name, kind, allocation_weight, applies_allocation_policy, networks })
 }
 
 /// `more` are members that this one may have beside its own.

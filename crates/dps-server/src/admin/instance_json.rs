@@ -5,17 +5,14 @@ use dps_core::instance_settings::{HubSettings, InstanceSettings};
 use serde_json::{Value, json};
 
 use super::fingerprint;
-use super::instance_body::ALLOCATION_POLICIES;
 
 /// Settings as they are told: of keys, their fingerprints.
 pub fn describe_settings(settings: &InstanceSettings) -> Value {
-    let allocation_policy =
-        ALLOCATION_POLICIES.iter().find(|(_, policy)| *policy == settings.default_allocation_policy);
     let rules = settings.chain_rules;
     json!({
         "idScope": settings.id_scope.as_str(),
         "serviceHosts": settings.service_hosts.iter().map(|host| host.as_str()).collect::<Vec<_>>(),
-        "defaultAllocationPolicy": allocation_policy.map(|(word, _)| word),
+        "defaultAllocationPolicy": settings.default_allocation_policy.as_str(),
         "claimAcrossGroups": settings.claim_across_groups.as_str(),
         "x509": {
             "allowV1Leaf": rules.allow_v1_leaf,
@@ -33,6 +30,8 @@ pub(super) fn describe_hub(hub: &HubSettings) -> Value {
         "name": hub.name.as_str(),
         "kind": hub.kind.as_str(),
         "allocationWeight": hub.allocation_weight,
+        "applyAllocationPolicy": hub.applies_allocation_policy,
+        "networks": hub.networks.iter().map(ToString::to_string).collect::<Vec<_>>(),
     })
 }
 

@@ -148,9 +148,12 @@ fn settings(entry: &Members<'_>, known: &[&str], moment: Moment) -> Result<Entry
         None => None,
         Some("hashed") => Some(AllocationPolicy::Hashed),
         Some("static") => Some(AllocationPolicy::Static),
-        Some(other @ ("custom" | "geoLatency")) => {
-            return Err(entry
-                .wrong("allocationPolicy", format!("{other} is not supported yet; use hashed or static")));
+        Some("geoLatency") => Some(AllocationPolicy::GeoLatency),
+        Some("custom") => {
+            return Err(entry.wrong(
+                "allocationPolicy",
+                "custom is not supported yet; use hashed, static or geoLatency".to_owned(),
+            ));
         }
         Some(other) => {
             return Err(entry.wrong(

@@ -72,10 +72,7 @@ fn settings(object: &mut Map<String, Value>, settings: &EntrySettings, default_p
         ProvisioningStatus::Enabled => "enabled",
         ProvisioningStatus::Disabled => "disabled",
     };
-    let policy = match settings.allocation_policy.unwrap_or(default_policy) {
-        AllocationPolicy::Hashed => "hashed",
-        AllocationPolicy::Static => "static",
-    };
+    let policy = settings.allocation_policy.unwrap_or(default_policy).as_str();
     let ReprovisionPolicy { update_hub_assignment, migrate_device_data } = settings
         .reprovision_policy
         .unwrap_or(ReprovisionPolicy { update_hub_assignment: true, migrate_device_data: true });

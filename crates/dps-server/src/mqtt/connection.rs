@@ -166,6 +166,7 @@ impl Connection<'_> {
             credential,
             search_turn: SearchTurn::InOrder,
             predates_reprovisioning: false,
+            address: Some(self.peer.address.ip()),
         };
         self.device = Some(Device { claim, api_version: user.api_version });
         if known { ConnectVerdict::Accept } else { ConnectVerdict::UnknownIdScope }

@@ -144,8 +144,8 @@ impl Words {
                 set(&mut filter.attestation, kind, &name)
             }
             Some("allocationPolicy") => {
-                let words = [("hashed", AllocationPolicy::Hashed), ("static", AllocationPolicy::Static)];
-                let policy = self.is_one_of(&words, "'hashed' or 'static'")?;
+                let words = AllocationPolicy::ALL.map(|policy| (policy.as_str(), policy));
+                let policy = self.is_one_of(&words, "'hashed', 'static' or 'geoLatency'")?;
                 let is_default = policy == listing.default_allocation_policy;
                 set(&mut filter.allocation_policy, PolicyFilter { policy, is_default }, &name)
             }

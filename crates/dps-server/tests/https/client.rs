@@ -103,6 +103,8 @@ impl Client {
             name: name.parse().unwrap(),
             kind: HubKind::Local,
             allocation_weight: 1,
+            applies_allocation_policy: true,
+            networks: Vec::new(),
             hub: Arc::new(LocalHub),
         };
         let instance = |scope: &str, host: &str, policies| ServiceInstance {

@@ -205,6 +205,7 @@ async fn the_record_of_a_device_is_read_alone_and_with_its_enrollment() {
         credential,
         search_turn: SearchTurn::InOrder,
         predates_reprovisioning: false,
+        address: None,
     };
     let moment = Moment { now: Timestamp::now(), random: [5; 32] };
     client.registrar.register(&claim, moment).await.unwrap();

@@ -169,6 +169,7 @@ async fn the_records_of_a_group_are_listed_and_outlive_it() {
                 credential,
                 search_turn: SearchTurn::InOrder,
                 predates_reprovisioning: false,
+                address: None,
             };
             let moment = Moment { now: Timestamp::now(), random: [number; 32] };
             client.registrar.register(&claim, moment).await.unwrap();

@@ -158,6 +158,8 @@ impl Service {
             name: "hub.localhost".parse().unwrap(),
             kind: HubKind::Local,
             allocation_weight: 1,
+            applies_allocation_policy: true,
+            networks: Vec::new(),
             hub,
         };
         let instance = ServiceInstance {

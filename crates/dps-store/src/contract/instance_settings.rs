@@ -35,7 +35,7 @@ fn policy(name: &str, byte: u8, rights: &[Right]) -> SharedAccessPolicy {
 }
 
 fn hub(name: &str, kind: HubKind, allocation_weight: u16) -> HubSettings {
-    HubSettings { name: name.parse().unwrap(), kind, allocation_weight }
+    HubSettings { allocation_weight, ..HubSettings::new(name.parse().unwrap(), kind) }
 }
 
 fn instance(scope: &IdScope, number: u32) -> StoredInstance {
@@ -77,7 +77,14 @@ async fn settings_are_kept_as_they_were_written_and_the_secret_as_it_was_first(s
             allow_ca_leaf: CaLeaf::Never,
             enforce_anchor_expiry: false,
         },
-        linked_hubs: vec![hub("Z.example", HubKind::Local, 7), hub("a.example", HubKind::Static, 1_000)],
+        linked_hubs: vec![
+            HubSettings {
+                applies_allocation_policy: false,
+                networks: ["10.1.0.0/16", "2001:db8::/48"].map(|network| network.parse().unwrap()).into(),
+                ..hub("Z.example", HubKind::Local, 7)
+            },
+            hub("a.example", HubKind::Static, 1_000),
+        ],
         shared_access_policies: vec![
             policy("Writer", 5, &[Right::EnrollmentWrite, Right::EnrollmentRead]),
             policy("owner", 1, &Right::ALL),

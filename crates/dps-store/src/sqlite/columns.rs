@@ -119,12 +119,9 @@ impl Word for ProvisioningStatus {
 }
 
 impl Word for AllocationPolicy {
-    const ALL: &'static [Self] = &[Self::Hashed, Self::Static];
+    const ALL: &'static [Self] = &AllocationPolicy::ALL;
     fn word(self) -> &'static str {
-        match self {
-            Self::Hashed => "hashed",
-            Self::Static => "static",
-        }
+        self.as_str()
     }
 }
 

@@ -3,10 +3,11 @@
 use dps_core::access::{Right, ServiceHost, SharedAccessPolicy};
 use dps_core::enrollment::AllocationPolicy;
 use dps_core::instance::{ClaimAcrossGroups, HubKind};
-use dps_core::instance_settings::{HubSettings, InstanceSettings};
+use dps_core::instance_settings::{HubSettings, InstanceSettings, NETWORKS_MAX};
 use dps_core::x509::ChainRules;
 use dps_proto::ids::{HubName, IdScope, PolicyName};
 use dps_proto::key::{BadKey, KeyPair, SymmetricKey};
+use ipnet::IpNet;
 
 use super::chain_rules;
 use super::document::Table;
@@ -15,8 +16,11 @@ use super::key::{Key, Section, Standard};
 use super::names::{self, Names};
 use super::secret::Secret;
 
-pub(super) const ALLOCATION_POLICIES: [(&str, AllocationPolicy); 2] =
-    [("hashed", AllocationPolicy::Hashed), ("static", AllocationPolicy::Static)];
+pub(super) const ALLOCATION_POLICIES: [(&str, AllocationPolicy); 3] = [
+    ("hashed", AllocationPolicy::Hashed),
+    ("static", AllocationPolicy::Static),
+    ("geoLatency", AllocationPolicy::GeoLatency),
+];
 pub(super) const CLAIMS: [(&str, ClaimAcrossGroups); 2] =
     [("allow", ClaimAcrossGroups::Allow), ("refuse", ClaimAcrossGroups::Refuse)];
 pub(super) const HUB_KINDS: [(&str, HubKind); 2] = [("local", HubKind::Local), ("static", HubKind::Static)];
@@ -39,6 +43,8 @@ pub(crate) struct Hub {
     pub(crate) name: Located<HubName>,
     pub(crate) kind: HubKind,
     pub(crate) allocation_weight: u16,
+    pub(crate) applies_allocation_policy: bool,
+    pub(crate) networks: Vec<IpNet>,
 }
 
 /// A shared access policy.
@@ -73,9 +79,10 @@ pub(super) fn section() -> Section {
             ),
             Key::new(
                 "default_allocation_policy",
-                r#""hashed" or "static""#,
+                r#""hashed", "static" or "geoLatency""#,
                 value("hashed"),
-                "How a hub is chosen where the enrollment does not say: spread by weight, or the one hub that is named.",
+                "How a hub is chosen where the enrollment does not say: spread by weight, the one hub that is named, or the hub in \
+                 whose networks the device is.",
             ),
             Key::new(
                 "claim_across_groups",
@@ -106,6 +113,18 @@ pub(super) fn hub_section() -> Section {
                 "share, 1 to 1000",
                 Standard::Value("1".to_owned()),
                 "Share of new devices among the hubs that may take them.",
+            ),
+            Key::new(
+                "apply_allocation_policy",
+                "true or false",
+                Standard::Value("true".to_owned()),
+                "Whether enrollments that name no hubs may choose it.",
+            ),
+            Key::new(
+                "networks",
+                "list of networks, up to 64",
+                Standard::Value("[]".to_owned()),
+                "Where the devices are that the hub is nearest to, such as `\"10.1.0.0/16\"`; for the allocation policy `geoLatency`.",
             ),
         ],
     }
@@ -189,6 +208,8 @@ impl Instance {
             name: hub.name.value,
             kind: hub.kind,
             allocation_weight: hub.allocation_weight,
+            applies_allocation_policy: hub.applies_allocation_policy,
+            networks: hub.networks,
         };
         let policy = |policy: Policy| {
             let primary = policy.primary.value;
@@ -260,7 +281,19 @@ impl Hub {
         }
         let weight = table.number("allocation_weight", 1..=1_000);
         let allocation_weight = weight.and_then(|weight| u16::try_from(weight.value).ok()).unwrap_or(1);
-        Some(Self { name: name?, kind: kind?.value, allocation_weight })
+        let applies = table.flag("apply_allocation_policy");
+        let networks: Vec<Located<IpNet>> =
+            table.all_parsed("networks", "write a network, such as \"10.1.0.0/16\"").unwrap_or_default();
+        if let Some(more) = networks.get(NETWORKS_MAX) {
+            table.fault(more.at, "networks", format!("there are {}", networks.len()), "64 may be");
+        }
+        Some(Self {
+            name: name?,
+            kind: kind?.value,
+            allocation_weight,
+            applies_allocation_policy: applies.is_none_or(|applies| applies.value),
+            networks: networks.into_iter().map(|network| network.value).collect(),
+        })
     }
 }
 

@@ -107,11 +107,15 @@ fn show_instance(page: &mut Page, instance: &Instance) {
                 page.table(&section, &values);
             }
             "instance.hub" => {
-                for Hub { name, kind, allocation_weight } in &instance.hubs {
+                for Hub { name, kind, allocation_weight, applies_allocation_policy, networks } in
+                    &instance.hubs
+                {
                     let values = [
                         ("name", quoted(&name.value)),
                         ("kind", word(&HUB_KINDS, kind)),
                         ("allocation_weight", allocation_weight.to_string()),
+                        ("apply_allocation_policy", applies_allocation_policy.to_string()),
+                        ("networks", list(networks.iter().map(quoted))),
                     ];
                     page.table(&section, &values);
                 }

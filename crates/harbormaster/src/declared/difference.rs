@@ -107,6 +107,8 @@ impl Part {
             Self::Hub => {
                 compare("kind", "kind");
                 compare("allocationWeight", "weight");
+                compare("applyAllocationPolicy", "apply_allocation_policy");
+                compare("networks", "networks");
             }
             Self::Policy => {
                 let rights = |policy: &Value| {

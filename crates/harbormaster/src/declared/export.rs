@@ -118,10 +118,12 @@ async fn write_instance(
     for hub in settings["linkedHubs"].as_array().into_iter().flatten() {
         let _ = write!(
             document,
-            "\n[[instance.hub]]\nname = {}\nkind = {}\nallocation_weight = {}\n",
+            "\n[[instance.hub]]\nname = {}\nkind = {}\nallocation_weight = {}\napply_allocation_policy = {}\nnetworks = {}\n",
             toml(&hub["name"]),
             toml(&hub["kind"]),
             toml(&hub["allocationWeight"]),
+            toml(&hub["applyAllocationPolicy"]),
+            toml(&hub["networks"]),
         );
     }
     for policy in settings["sharedAccessPolicies"].as_array().into_iter().flatten() {

@@ -64,7 +64,7 @@ fn moment() -> Moment {
 
 fn hub() -> anyhow::Result<HubSettings> {
     let name = HUB.parse().context("the name of the linked hub")?;
-    Ok(HubSettings { name, kind: HubKind::Local, allocation_weight: 1 })
+    Ok(HubSettings::new(name, HubKind::Local))
 }
 
 /// The policy with every right.

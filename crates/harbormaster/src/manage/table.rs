@@ -57,10 +57,15 @@ pub(crate) const INSTANCES: [Column; 5] = [
 ];
 
 /// Columns of linked hubs.
-pub(crate) const LINKED_HUBS: [Column; 3] = [
+pub(crate) const LINKED_HUBS: [Column; 5] = [
     Column { heading: "HUB", cell: |hub| text(&hub["name"]) },
     Column { heading: "KIND", cell: |hub| text(&hub["kind"]) },
     Column { heading: "WEIGHT", cell: |hub| hub["allocationWeight"].to_string() },
+    Column {
+        heading: "FOR ALL",
+        cell: |hub| if hub["applyAllocationPolicy"] == false { "no" } else { "yes" }.to_owned(),
+    },
+    Column { heading: "NETWORKS", cell: |hub| text(&hub["networks"]) },
 ];
 
 /// Columns of shared access policies.

@@ -56,14 +56,28 @@ fn hubs_are_linked_weighed_and_unlinked() {
     user.run(&["linked-hub", "create", "B.example", "--kind", "static", "--allocation-weight", "7"]).done();
     user.run(&["linked-hub", "create", "b.example", "--kind", "local"]).failed(73, &["is linked already"]);
     user.run(&["linked-hub", "update", "b.EXAMPLE", "--allocation-weight", "9"]).done();
+    let networks = ["--network", "10.1.0.0/16", "--network", "2001:db8::/48"];
+    user.run(
+        &[&["linked-hub", "update", "b.example", "--apply-allocation-policy", "false"], &networks[..]]
+            .concat(),
+    )
+    .done();
+    user.run(&["linked-hub", "update", "b.example"]).failed(64, &["nothing is to be changed"]);
+    user.run(&["linked-hub", "update", "b.example", "--network", "10.1.0.0"]).failed(64, &["--network"]);
     let hubs = user.run(&["linked-hub", "list", "--output", "json"]).json();
     let expected = [
-        json!({"name": "hub.localhost", "kind": "local", "allocationWeight": 1}),
-        json!({"name": "B.example", "kind": "static", "allocationWeight": 9}),
+        json!({
+            "name": "hub.localhost", "kind": "local", "allocationWeight": 1, "applyAllocationPolicy": true, "networks": [],
+        }),
+        json!({
+            "name": "B.example", "kind": "static", "allocationWeight": 9, "applyAllocationPolicy": false,
+            "networks": ["10.1.0.0/16", "2001:db8::/48"],
+        }),
     ];
     assert_eq!(hubs.as_array().unwrap()[..], expected);
     let table = user.run(&["linked-hub", "show", "b.example"]).done();
-    assert_eq!(table, "HUB        KIND    WEIGHT\nB.example  static  9\n");
+    let line = "B.example  static  9       no       10.1.0.0/16, 2001:db8::/48";
+    assert_eq!(table, format!("HUB        KIND    WEIGHT  FOR ALL  NETWORKS\n{line}\n"));
     user.run(&["linked-hub", "update", "c.example", "--allocation-weight", "9"]).failed(66, &["c.example"]);
     user.run(&["linked-hub", "delete", "b.example"]).done();
     user.run(&["linked-hub", "delete", "b.example"]).failed(66, &["no linked hub"]);

@@ -21,7 +21,9 @@ CREATE TABLE linked_hub (
     hub_spelling      TEXT    NOT NULL,
     position          INTEGER NOT NULL, -- among those of the instance, from 0
     kind              TEXT    NOT NULL, -- local or static
-    allocation_weight INTEGER NOT NULL
+    allocation_weight INTEGER NOT NULL,
+    applies_policy    INTEGER NOT NULL, -- 0 or 1: whether entries that name no hubs may choose it
+    networks          TEXT    NOT NULL  -- JSON array, such as 10.1.0.0/16
 ) STRICT;
 CREATE UNIQUE INDEX linked_hub_key ON linked_hub (id_scope, hub);
 
