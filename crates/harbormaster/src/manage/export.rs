@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args;
 use dps_client::service::{ServiceClient, ServiceError};
+use futures_util::future::join_all;
 use serde_json::value::RawValue;
 
 use super::FileFormat;
@@ -13,6 +14,9 @@ use super::document::EntryDocument;
 use super::entry::Kind;
 use super::failure;
 use crate::exit::Failure;
+
+/// How many entries are asked for their keys at one time.
+const ASKED_AT_ONCE: usize = 16;
 
 /// What of the entries is exported, and how.
 #[derive(Args)]
@@ -60,7 +64,7 @@ pub(super) async fn export(
         FileFormat::Jsonl => Form::JsonLines,
         FileFormat::Csv => Form::Csv(csv_columns::of(kind)),
     };
-    let mut keys_of = client.another();
+    let mut askers: Vec<_> = (0..ASKED_AT_ONCE).map(|_| client.another()).collect();
     let (listing, _) = kind.listing();
     let mut pages = client.list(listing, None);
     let mut out = io::BufWriter::new(io::stdout().lock());
@@ -69,25 +73,40 @@ pub(super) async fn export(
     // Nothing at all is printed where the service refuses.
     form.begin(&mut out)?;
     while let Some(entries) = page {
-        for entry in entries {
-            let mut document = EntryDocument::parse(&entry)?;
-            let has_keys = document.get("attestation").is_some_and(|it| it["type"] == "symmetricKey");
-            if options.keys && has_keys {
-                let id = document.text(kind.id_member()).unwrap_or_default();
-                let name = kind.parse_name(&id)?;
-                match keys_of.attestation_mechanism(&name).await {
-                    Ok(keys) => document.set_raw("attestation", keys),
-                    // It was deleted since its page came.
-                    Err(ServiceError::Refused(refusal)) if refusal.status == 404 => continue,
-                    Err(why) => return Err(failure::of(&why, &kind.subject(&id))),
+        if options.keys {
+            for some in entries.chunks(ASKED_AT_ONCE) {
+                let asked = askers.iter_mut().zip(some).map(|(asker, entry)| with_keys(asker, kind, entry));
+                for entry in join_all(asked).await {
+                    if let Some(entry) = entry? {
+                        form.write(&mut out, &entry)?;
+                    }
                 }
-                form.write(&mut out, &RawValue::from_string(document.to_json()?)?)?;
-            } else {
-                form.write(&mut out, &entry)?;
             }
+        } else {
+            entries.iter().try_for_each(|entry| form.write(&mut out, entry))?;
         }
         out.flush()?;
         page = pages.next().await.map_err(|why| failed(&why))?;
     }
     Ok(out.flush()?)
+}
+
+/// The entry with its symmetric keys, if it has some; `None` where it was deleted since its page came.
+async fn with_keys(
+    asker: &mut ServiceClient,
+    kind: Kind,
+    entry: &RawValue,
+) -> Result<Option<Box<RawValue>>, Failure> {
+    let mut document = EntryDocument::parse(entry)?;
+    if document.get("attestation").is_none_or(|attestation| attestation["type"] != "symmetricKey") {
+        return Ok(Some(entry.to_owned()));
+    }
+    let id = document.text(kind.id_member()).unwrap_or_default();
+    let name = kind.parse_name(&id)?;
+    match asker.attestation_mechanism(&name).await {
+        Ok(keys) => document.set_raw("attestation", keys),
+        Err(ServiceError::Refused(refusal)) if refusal.status == 404 => return Ok(None),
+        Err(why) => return Err(failure::of(&why, &kind.subject(&id))),
+    }
+    Ok(Some(RawValue::from_string(document.to_json()?)?))
 }
