@@ -30,6 +30,11 @@ def device_token(instance, registration_id, key):
     return f"SharedAccessSignature sr={resource}&sig={quote(base64.b64encode(digest), safe='')}&se={expiry}"
 
 
+def derived_key_of(group_key, registration_id):
+    """The key of one device of a group, not remembered either."""
+    return base64.b64encode(hmac.new(base64.b64decode(group_key), registration_id.encode(), hashlib.sha256).digest()).decode()
+
+
 def fill(instance, entries, records=0):
     """Individual enrollments with one and the same key, and the records of the first of them. The key."""
     both, threads = fresh_keys(), 4
@@ -199,3 +204,52 @@ def test_a_deletion_that_a_crash_cut_off_is_ended_at_the_next_start(start, tmp_p
     assert admin(service, "DELETE", instance.path)[0] == 204
     service.stop()
     assert set(left(tmp_path / "data", instance.id_scope)) <= KEPT
+
+
+def test_nothing_is_left_however_much_is_written_while_it_is_deleted(start, tmp_path):
+    """DPS-INST-8: devices register, a client writes entries, the admin uploads certificates, all until they are refused."""
+    service = start(data_dir=tmp_path / "data")
+    end = "-----END CERTIFICATE-----\n"
+    upload = {"certificate": Path(service.ca_file).read_text().split(end)[0] + end, "isVerified": True}
+
+    def register(instance, key, worker):
+        with HttpsDevice(instance, "") as device:
+            for number in range(100_000):
+                name = f"r-{worker}-{number}"
+                device.path = f"/{instance.id_scope}/registrations/{name}"
+                token = device_token(instance, name, derived_key_of(key, name))
+                status, body = device.register({"registrationId": name}, token)
+                if status != 202:
+                    return status, number
+
+    def write(instance, token):
+        with RawService(instance) as client:
+            for number in range(100_000):
+                answer = client.ask("PUT", f"/enrollments/e-{number}", individual(f"e-{number}", {"type": "symmetricKey"}), token=token)
+                if answer.status != 200:
+                    return answer.status, number
+
+    def certify(instance):
+        for number in range(100_000):
+            status, _ = admin(service, "PUT", f"{instance.path}/certificates/c-{number % 20}", upload, if_match="*")
+            if status != 200:
+                return status, number
+
+    with ThreadPoolExecutor(5) as threads:
+        for pause in (0.1, 0.2, 0.3, 0.4):
+            instance, both = made(service, "0neBusy1"), fresh_keys()
+            assert is_empty(instance)
+            enroll(instance, group("fleet", symmetric(both)))
+            token = service_token(instance.service_connection_string)
+            devices = [threads.submit(register, instance, both.primary, worker) for worker in range(3)]
+            others = [threads.submit(write, instance, token), threads.submit(certify, instance)]
+            time.sleep(pause)
+            assert admin(service, "DELETE", instance.path) == (204, None)
+            ended = [one.result() for one in (*devices, *others)]
+            assert [status for status, _ in ended] == [401, 401, 401, 404, 404], ended
+            assert sum(number for _, number in ended) > 5, ended
+        instance = made(service, "0neBusy1")
+        assert is_empty(instance)
+        assert admin(service, "DELETE", instance.path) == (204, None)
+    service.stop()
+    assert set(left(tmp_path / "data", "0neBusy1")) <= KEPT
