@@ -173,6 +173,7 @@ async fn as_problem(response: Response) -> Response {
     problem(status, if text.is_empty() { status.canonical_reason().unwrap_or("refused") } else { &text })
 }
 
+/// Spec: DPS-INST-11.
 async fn require_token(
     State(admin): State<Arc<Admin>>,
     headers: HeaderMap,

@@ -43,7 +43,7 @@ impl Admin {
     {
         let admin = Arc::clone(self);
         let change = async move { admin.change_in_turn(scope, condition, to).await };
-        task::spawn(change).await.unwrap_or_else(|why| Err(Refused::Broken(why.to_string())))
+        task::spawn(change).await.unwrap_or_else(|why| Err(why.into()))
     }
 
     async fn change_in_turn(

@@ -133,10 +133,11 @@ async fn delete(
             sweep(&*admin.store, &scope).await;
         }))
     });
-    let swept = deletion.await.unwrap_or_else(|why| Err(Refused::Broken(why.to_string())))?;
+    let swept = deletion.await.unwrap_or_else(|why| Err(Refused::from(why)))?;
     match timeout(DELETED_WITHIN, swept).await {
-        Ok(_) => Ok(StatusCode::NO_CONTENT.into_response()),
-        Err(_) => Ok(StatusCode::ACCEPTED.into_response()),
+        Ok(Ok(())) => Ok(StatusCode::NO_CONTENT.into_response()),
+        // Going on, or, after a fault of the program, to be ended at the next start.
+        Ok(Err(_)) | Err(_) => Ok(StatusCode::ACCEPTED.into_response()),
     }
 }
 

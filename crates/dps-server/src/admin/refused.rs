@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use dps_core::instance_settings::BadSettings;
 use dps_core::ports::{StoreError, WriteError};
+use tokio::task::JoinError;
 
 use super::problem;
 use crate::json_members::BadMember;
@@ -40,6 +41,13 @@ impl From<BadMember> for Refused {
 impl From<NoRandomness> for Refused {
     fn from(why: NoRandomness) -> Self {
         Self::Broken(why.to_string())
+    }
+}
+
+impl From<JoinError> for Refused {
+    /// What a panic says is for whoever mends it, and may hold anything.
+    fn from(_: JoinError) -> Self {
+        Self::Broken("a fault of the program: report what it wrote to standard error".to_owned())
     }
 }
 

@@ -148,8 +148,14 @@ impl Store for SqliteStore {
     }
 
     async fn sweep_deleted_instances(&self, of: Option<&IdScope>, limit: u32) -> Result<Sweep, StoreError> {
-        let of = of.cloned();
-        self.writer.write(move |connection| sweep::step(connection, of.as_ref(), limit)).await
+        let scope = of.cloned();
+        let step =
+            self.writer.write(move |connection| sweep::step(connection, scope.as_ref(), limit)).await?;
+        if let (Sweep::Clean, Some(scope)) = (step, of) {
+            self.open_groups.forget(scope);
+            self.ca_certificates.forget(scope);
+        }
+        Ok(step)
     }
 
     async fn is_writable(&self) -> Result<(), StoreError> {

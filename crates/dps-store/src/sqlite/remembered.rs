@@ -66,6 +66,11 @@ impl<V: Versioned> Remembered<V> {
         }
         Ok(items)
     }
+
+    /// Lets go of what a deleted instance had: nobody asks for it again.
+    pub(super) fn forget(&self, scope: &IdScope) {
+        lock(&self.by_scope).remove(scope);
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

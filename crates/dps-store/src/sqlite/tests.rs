@@ -441,3 +441,16 @@ async fn open_groups_are_read_again_only_after_a_write_to_one_of_them() {
     store.delete_enrollment_group(&scope(), &group_id("Press"), Condition::Always.into()).await.unwrap();
     assert_eq!(open_groups().await.len(), 0);
 }
+
+/// DPS-INST-8: keys of a deleted instance do not stay in memory.
+#[tokio::test]
+async fn what_is_remembered_of_a_deleted_instance_is_forgotten() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("db"));
+    let group = group("Press", 1);
+    store.put_enrollment_group(&scope(), group, Condition::Always.into()).await.unwrap();
+    let remembered = Arc::downgrade(&store.candidate_groups(&scope(), &device("d")).await.unwrap().open);
+    assert!(remembered.upgrade().is_some());
+    assert_eq!(store.sweep_deleted_instances(Some(&scope()), 9).await.unwrap(), Sweep::Clean);
+    assert!(remembered.upgrade().is_none());
+}

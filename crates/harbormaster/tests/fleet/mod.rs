@@ -1,7 +1,7 @@
 //! A running `serve`, and devices of its instances.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
-#![allow(dead_code, reason = "two test programs share it, and neither uses all of it")]
+#![allow(dead_code, reason = "several test programs share it, and none uses all of it")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
