@@ -1,10 +1,13 @@
 //! All entries of a kind as JSON Lines or CSV. Spec: DPS-CLI-24, DPS-CLI-27.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
+use anyhow::anyhow;
 use clap::Args;
 use dps_client::service::{ServiceClient, ServiceError};
 use futures_util::future::join_all;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::value::RawValue;
 
 use super::FileFormat;
@@ -13,7 +16,8 @@ use super::csv_record;
 use super::document::EntryDocument;
 use super::entry::Kind;
 use super::failure;
-use crate::exit::Failure;
+use crate::exit::{self, Failure};
+use crate::invocation::quoted;
 
 /// How many entries are asked for their keys at one time.
 const ASKED_AT_ONCE: usize = 16;
@@ -27,6 +31,9 @@ pub(crate) struct ExportOptions {
     /// How to write them.
     #[arg(long, value_enum, default_value_t = FileFormat::Jsonl)]
     format: FileFormat,
+    /// Only entries that the service lists after this one: goes on after an export that ended early.
+    #[arg(long, value_name = "ID")]
+    after: Option<String>,
 }
 
 /// How entries are written.
@@ -68,27 +75,88 @@ pub(super) async fn export(
     let (listing, _) = kind.listing();
     let mut pages = client.list(listing, None);
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let failed = |why: &ServiceError| failure::of(why, &kind.subject(""));
-    let mut page = pages.next().await.map_err(|why| failed(&why))?;
+    let mut progress = Progress::new(options.after.clone());
+    // The order of the list is the service's own affair.
+    let mut skipped_to = options.after;
+    let mut page = pages.next().await.map_err(|why| failure::of(&why, &kind.subject("")))?;
     // Nothing at all is printed where the service refuses.
     form.begin(&mut out)?;
-    while let Some(entries) = page {
+    while let Some(mut entries) = page {
+        if let Some(after) = &skipped_to {
+            let is_it =
+                |entry: &Box<RawValue>| id_of(entry, kind).is_some_and(|id| id.eq_ignore_ascii_case(after));
+            match entries.iter().position(is_it) {
+                Some(at) => {
+                    entries.drain(..=at);
+                    skipped_to = None;
+                }
+                None => entries.clear(),
+            }
+        }
         if options.keys {
             for some in entries.chunks(ASKED_AT_ONCE) {
                 let asked = askers.iter_mut().zip(some).map(|(asker, entry)| with_keys(asker, kind, entry));
-                for entry in join_all(asked).await {
-                    if let Some(entry) = entry? {
+                for (entry, asked_for) in join_all(asked).await.into_iter().zip(some) {
+                    if let Some(entry) = entry.map_err(|why| progress.ended_early(why))? {
                         form.write(&mut out, &entry)?;
                     }
+                    progress.printed(id_of(asked_for, kind), 1);
                 }
             }
         } else {
             entries.iter().try_for_each(|entry| form.write(&mut out, entry))?;
+            progress.printed(entries.last().and_then(|last| id_of(last, kind)), entries.len());
         }
         out.flush()?;
-        page = pages.next().await.map_err(|why| failed(&why))?;
+        let next = pages.next().await.map_err(|why| failure::of(&why, &kind.subject("")));
+        page = next.map_err(|why| progress.ended_early(why))?;
     }
-    Ok(out.flush()?)
+    progress.bar.finish_and_clear();
+    out.flush()?;
+    match skipped_to {
+        None => Ok(()),
+        Some(after) => Err(Failure {
+            code: exit::NOT_FOUND,
+            why: anyhow!("the service lists no {} {after}: nothing was exported", kind.noun()),
+        }),
+    }
+}
+
+/// How far an export has come.
+struct Progress {
+    bar: ProgressBar,
+    /// The entry that was printed last, or is not wanted.
+    last: Option<String>,
+}
+
+impl Progress {
+    fn new(after: Option<String>) -> Self {
+        let bar = ProgressBar::no_length();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {human_pos} exported, {per_sec}") {
+            bar.set_style(style);
+        }
+        Self { bar, last: after }
+    }
+
+    fn printed(&mut self, last: Option<String>, entries: usize) {
+        self.bar.inc(entries as u64);
+        self.last = last.or(self.last.take());
+    }
+
+    /// Spec: DPS-CLI-24.
+    fn ended_early(&self, Failure { code, why }: Failure) -> Failure {
+        self.bar.finish_and_clear();
+        let why = match &self.last {
+            Some(last) => anyhow!("{why:#}; go on with --after {}", quoted(last)),
+            None => why,
+        };
+        Failure { code, why }
+    }
+}
+
+fn id_of(entry: &RawValue, kind: Kind) -> Option<String> {
+    let members: HashMap<&str, &RawValue> = serde_json::from_str(entry.get()).ok()?;
+    serde_json::from_str(members.get(kind.id_member())?.get()).ok()
 }
 
 /// The entry with its symmetric keys, if it has some; `None` where it was deleted since its page came.

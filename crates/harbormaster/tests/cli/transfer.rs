@@ -45,6 +45,14 @@ fn what_was_exported_is_imported_elsewhere_with_its_keys() {
     assert_eq!(show(&from), show(&to));
     assert_eq!(show(&to)["attestation"]["symmetricKey"]["primaryKey"], KEY);
 
+    from.run(&["enrollment", "export", "--after", "press-9"]).failed(66, &["nothing was exported"]);
+    for keys in [&[][..], &["--keys"]] {
+        let rest = [&["enrollment", "export", "--after", "press-0999"], keys].concat();
+        let rest = from.run(&rest).done();
+        assert_eq!(rest.lines().count(), 3, "of the ids from Press-1000 on");
+        assert!(rest.lines().next().unwrap().contains("Press-1000"), "{rest}");
+    }
+
     let groups = from.run(&["enrollment-group", "export", "--keys"]).done();
     let groups = to.file("groups.jsonl", groups);
     // `dev` has a sample group of its own there.
@@ -298,4 +306,22 @@ fn an_entry_that_spoils_its_request_is_refused_alone() {
         ["entry 4: d-3: 400000", "entry 7: d-6: 413000", "entry 9: d-8: 400000", "7 imported, 3 refused"];
     ended.failed(1, &told);
     drop(dev);
+}
+
+/// DPS-CLI-24
+#[test]
+fn an_export_that_the_service_ends_says_what_to_go_on_with() {
+    let entry = |id: &str| json!({"registrationId": id, "attestation": {"type": "tpm"}});
+    let page = json!([entry("a-1"), entry("B-2")]).to_string();
+    let service =
+        ScriptedService::start(move |request: &Request| match request.header("x-ms-continuation") {
+            None => Answer::json(&page).header("x-ms-continuation", "next"),
+            Some(_) => Answer::refused(503_000, "down"),
+        });
+    let user = User::new();
+    let ended = user.run_at(&service, &["enrollment", "export"]);
+    assert_eq!((ended.code, ended.out.lines().count()), (69, 2), "{}", ended.err);
+    assert!(ended.err.contains("go on with --after B-2"), "{}", ended.err);
+    let ended = user.run_at(&service, &["enrollment", "export", "--after", "A-1"]);
+    assert_eq!((ended.code, ended.out.lines().count()), (69, 1), "{}", ended.err);
 }
