@@ -42,7 +42,7 @@ pub(super) struct Changes {
 
 impl Kind {
     /// The command.
-    fn noun(self) -> &'static str {
+    pub(super) fn noun(self) -> &'static str {
         match self {
             Self::Individual => "enrollment",
             Self::Group => "enrollment-group",
