@@ -84,8 +84,8 @@ pub(super) async fn export(
     while let Some(mut entries) = page {
         if let Some(after) = &skipped_to {
             let is_it =
-                |entry: &Box<RawValue>| id_of(entry, kind).is_some_and(|id| id.eq_ignore_ascii_case(after));
-            match entries.iter().position(is_it) {
+                |entry: &RawValue| id_of(entry, kind).is_some_and(|id| id.eq_ignore_ascii_case(after));
+            match entries.iter().position(|entry| is_it(entry)) {
                 Some(at) => {
                     entries.drain(..=at);
                     skipped_to = None;
