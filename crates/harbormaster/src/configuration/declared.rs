@@ -39,7 +39,7 @@ pub(crate) struct DeclaredCaCertificate {
 /// Reads and judges a document, the files it names, and the environment of this process.
 pub(crate) fn read(file: &Path) -> Result<Declared, Faults> {
     let environment = |name: &str| std::env::var(name).ok();
-    let text = text_of(file, "--file")?;
+    let text = text_of(file, ("--file", "harbormaster export prints one"))?;
     let (instances, warnings) = judged(file, &text, &environment, &sections(), judge)?;
     Ok(Declared { instances, warnings })
 }

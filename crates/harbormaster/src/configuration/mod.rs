@@ -71,17 +71,19 @@ pub(crate) struct Faults(pub(crate) Vec<Fault>);
 /// Reads and judges a file, the files it names, and the environment of this process.
 pub(crate) fn read(file: &Path) -> Result<Configuration, Faults> {
     let environment = |name: &str| std::env::var(name).ok();
-    text_of(file, "--config").and_then(|text| parse(file, &text, &environment))
+    text_of(file, ("--config", "harbormaster config show --defaults prints one"))
+        .and_then(|text| parse(file, &text, &environment))
 }
 
-fn text_of(file: &Path, option: &str) -> Result<String, Faults> {
+/// The whole of a file; told with the option that names it, and with what prints such a file.
+fn text_of(file: &Path, (option, prints): (&str, &str)) -> Result<String, Faults> {
     let refuse = |at, key: &str, why: String, advice: &str| {
         let (file, key, advice) = (file.display().to_string(), key.to_owned(), advice.to_owned());
         Faults(vec![Fault { file, at, key, why, advice, grave: false }])
     };
     let bytes = bytes_of(file).map_err(|why| {
-        let advice = "name a TOML file; harbormaster config show --defaults prints one";
-        refuse(Position::FILE, option, format!("the file cannot be read: {why}"), advice)
+        let advice = format!("name a TOML file; {prints}");
+        refuse(Position::FILE, option, format!("the file cannot be read: {why}"), &advice)
     })?;
     String::from_utf8(bytes).map_err(|why| {
         let good = why.utf8_error().valid_up_to();
