@@ -3,6 +3,7 @@
 //!
 //! Local and static hubs need no outbound call, so a device is assigned in the commit that writes its record.
 
+pub mod azure;
 pub mod outbound;
 
 mod kinds;

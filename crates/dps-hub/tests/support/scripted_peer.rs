@@ -1,6 +1,7 @@
 //! A server whose bytes a test decides: real TLS over loopback.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what went wrong by failing")]
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
