@@ -5,6 +5,7 @@
 
 pub mod azure;
 pub mod outbound;
+pub mod webhook;
 
 mod kinds;
 mod local;
