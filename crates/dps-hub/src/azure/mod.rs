@@ -115,9 +115,8 @@ impl AzureHub {
     /// # Errors
     /// [`HubError::PreconditionFailed`] where it has changed since it had `etag`, [`HubError::Absent`] where there is none.
     pub async fn delete(&self, device_id: &DeviceId, etag: &HubETag) -> Result<(), HubError> {
-        self.ask(Method::DELETE, &path("devices", device_id)?, Some(etag), None)
-            .await
-            .and_then(|answer| succeeded(&answer))
+        let answer = self.ask(Method::DELETE, &path("devices", device_id)?, Some(etag), None).await?;
+        succeeded(&answer, StatusCode::NO_CONTENT)
     }
 
     /// Reads the twin of a device. Spec: DPS-HUB-15.
@@ -211,19 +210,27 @@ fn path(collection: &str, device_id: &DeviceId) -> Result<String, HubError> {
     }
 }
 
-fn succeeded(answer: &Answer) -> Result<(), HubError> {
-    if answer.status.is_success() { Ok(()) } else { Err(HubError::refusal(answer)) }
+/// A success of another kind is none: whatever stands between may answer with a page.
+fn succeeded(answer: &Answer, status: StatusCode) -> Result<(), HubError> {
+    if answer.status == status {
+        Ok(())
+    } else if answer.status.is_success() {
+        Err(HubError::Malformed(format!(
+            "its status is {}, where {} belongs",
+            answer.status.as_u16(),
+            status.as_u16()
+        )))
+    } else {
+        Err(HubError::refusal(answer))
+    }
 }
 
 fn json<T: DeserializeOwned>(answer: &Answer) -> Result<T, HubError> {
-    succeeded(answer)?;
+    succeeded(answer, StatusCode::OK)?;
     // What is wrong with it is told by place: the text may hold keys.
     serde_json::from_slice(&answer.body).map_err(|why| {
-        HubError::Malformed(format!(
-            "it is not the JSON that was asked for, at line {} column {}",
-            why.line(),
-            why.column()
-        ))
+        let place = format!("line {} column {}", why.line(), why.column());
+        HubError::Malformed(format!("it is not the JSON that was asked for, at {place}"))
     })
 }
 
