@@ -189,6 +189,26 @@ async fn a_redirect_is_an_answer_like_any_other() {
     assert_eq!((answer.status.as_u16(), peer.requests().len()), (307, 1));
 }
 
+/// DPS-HUB-5: in a process of its own, whose environment names a proxy that is not there.
+#[tokio::test]
+async fn a_proxy_of_the_environment_is_not_asked() {
+    const CHILD: &str = "HARBORMASTER_TEST_OF_PROXIES";
+    if std::env::var_os(CHILD).is_none() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "a_proxy_of_the_environment_is_not_asked"]).env(CHILD, "1");
+        for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+            child.env(name, "http://127.0.0.1:1");
+        }
+        let ended = child.env_remove("NO_PROXY").env_remove("no_proxy").output().unwrap();
+        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stdout));
+        return;
+    }
+    let peer = ScriptedPeer::start(|_| answer(200, "")).await;
+    let outbound = outbound(&peer, &["localhost"]);
+    get(&outbound, &format!("https://localhost:{}/", peer.address.port())).await.unwrap();
+    assert_eq!(peer.connections(), 1);
+}
+
 /// DPS-HUB-6: another authority, and another name.
 #[tokio::test]
 async fn a_certificate_that_is_not_trusted_or_of_another_name_ends_it() {

@@ -85,6 +85,14 @@ impl Registry {
         self.merge_twin(id, &IfMatch::Any, TwinChange::default())
     }
 
+    /// Somebody else deletes the device.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn remove(&mut self, id: &str) -> Result<(), Refusal> {
+        self.delete(id, &IfMatch::Any)
+    }
+
     pub(crate) fn create(&mut self, id: &str, body: DeviceBody, twin: TwinChange) -> Result<(), Refusal> {
         if self.devices.contains_key(id) {
             return Err(Refusal::exists(id));

@@ -13,6 +13,12 @@ pub const REFUSAL_BODY_BYTES_MAX: usize = 1_024;
 /// Longest time that a hub may have us wait. Spec: DPS-HUB-16.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 
+/// What only a body that repeats the request holds, as diagnostic pages of proxies do.
+const REPEATED_REQUEST: [&str; 2] = ["SharedAccessSignature", "SharedAccessKey"];
+
+/// What is kept of such a body. Spec: DPS-HUB-18.
+const NOT_KEPT: &str = "(not shown, as it repeats a token)";
+
 /// Names the error in a header.
 const ERROR_CODE_HEADER: &str = "iothub-errorcode";
 
@@ -151,12 +157,15 @@ impl HubError {
 impl HubRefusal {
     pub(super) fn read(answer: &Answer, error_code: Option<u32>) -> Self {
         let seconds = answer.headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        let text = String::from_utf8_lossy(&answer.body);
+        // A little more than is kept, so that no character is cut in two within it.
+        let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(REFUSAL_BODY_BYTES_MAX + 4)]);
+        let kept = &text[..text.floor_char_boundary(REFUSAL_BODY_BYTES_MAX)];
         Self {
             status: answer.status.as_u16(),
             error_code,
             retry_after: seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX)),
-            body: text[..text.floor_char_boundary(REFUSAL_BODY_BYTES_MAX)].into(),
+            body: if REPEATED_REQUEST.iter().any(|piece| text.contains(piece)) { NOT_KEPT } else { kept }
+                .into(),
         }
     }
 
@@ -324,7 +333,14 @@ mod tests {
             "the hub does not accept its connection string: 401002 IotHubUnauthorizedAccess"
         );
         assert!(!format!("{error:?}").contains("Tracking"), "{error:?}");
+        let echo = r#"{"authorization":"SharedAccessSignature sr=hub&sig=c2VjcmV0"}"#;
+        assert_eq!(answered(403, &[], echo).answered().unwrap().body(), NOT_KEPT);
         let long = answered(500, &[], &"ä".repeat(REFUSAL_BODY_BYTES_MAX));
-        assert_eq!(long.answered().unwrap().body().len(), REFUSAL_BODY_BYTES_MAX);
+        assert_eq!(long.answered().unwrap().body(), "ä".repeat(REFUSAL_BODY_BYTES_MAX / 2));
+        let cut = answered(500, &[], &format!("x{}", "ä".repeat(REFUSAL_BODY_BYTES_MAX)));
+        assert_eq!(
+            cut.answered().unwrap().body(),
+            format!("x{}", "ä".repeat(REFUSAL_BODY_BYTES_MAX / 2 - 1))
+        );
     }
 }
