@@ -23,8 +23,8 @@ pub(crate) enum Then {
     Stalls(Vec<u8>),
     /// Sends these bytes and ends the connection.
     Cuts(Vec<u8>),
-    /// Sends these bytes again and again for as long as someone reads.
-    Floods(Vec<u8>),
+    /// Sends the first bytes, then the second again and again for as long as someone reads.
+    Floods(Vec<u8>, Vec<u8>),
 }
 
 /// An answer with that status and body.
@@ -122,7 +122,7 @@ async fn serve(
             seen.requests.push(String::from_utf8(request).unwrap());
             seen.requests.len() - 1
         };
-        let (Then::Answers(said) | Then::Stalls(said) | Then::Cuts(said) | Then::Floods(said)) =
+        let (Then::Answers(said) | Then::Stalls(said) | Then::Cuts(said) | Then::Floods(said, _)) =
             &then(number);
         stream.write_all(said).await.ok()?;
         stream.flush().await.ok()?;
@@ -130,8 +130,8 @@ async fn serve(
             Then::Answers(_) => {}
             Then::Cuts(_) => return stream.shutdown().await.ok(),
             Then::Stalls(_) => std::future::pending().await,
-            Then::Floods(said) => loop {
-                stream.write_all(&said).await.ok()?;
+            Then::Floods(_, piece) => loop {
+                stream.write_all(&piece).await.ok()?;
             },
         }
     }
