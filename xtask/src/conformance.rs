@@ -19,6 +19,9 @@ const WORKERS: &str = "6";
 /// Names the binary to test, for this command and for the suite.
 const BINARY: &str = "HARBORMASTER_BINARY";
 
+/// Names the registry that stands in for an IoT Hub.
+const HUB_REGISTRY: &str = "HUB_REGISTRY_BINARY";
+
 /// Names the folder whose `node_modules` the suite uses.
 const NODE_FOLDER: &str = "HARBORMASTER_NODE_FOLDER";
 
@@ -53,13 +56,14 @@ const NEEDS: [Need; 9] = [
 /// # Errors
 /// The step that does not pass.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
-    if let Some(binary) = env::var_os(BINARY) {
-        return run_against(workspace, Path::new(&binary), arguments);
-    }
+    let given = env::var_os(BINARY).map(PathBuf::from);
     let mut build = workspace.cargo();
-    build.args(["build", "--workspace", "--bins"]);
+    match &given {
+        Some(_) => build.args(["build", "--package", "hub-registry"]),
+        None => build.args(["build", "--workspace", "--bins"]),
+    };
     step::run("build", &mut build, "Mend what the compiler names.")?;
-    run_against(workspace, &built_binary(workspace), arguments)
+    run_against(workspace, &given.unwrap_or_else(|| built_binary(workspace)), arguments)
 }
 
 /// Where a debug build leaves the binary.
@@ -85,6 +89,7 @@ pub(crate) fn run_against(workspace: &Workspace, binary: &Path, arguments: &[Str
     pytest.args(arguments).current_dir(&suite);
     pytest
         .env(BINARY, binary)
+        .env(HUB_REGISTRY, workspace.target.join("debug/hub-registry"))
         .env(NODE_FOLDER, node)
         .env("CARGO_TARGET_DIR", &workspace.target)
         .env("PYTHONDONTWRITEBYTECODE", "1");
