@@ -1,6 +1,11 @@
-//! Linked hubs behind the port [`dps_core::ports::Hub`]. Spec: DPS-REG-17, DPS-STORE-5.
+//! Linked hubs behind the port [`dps_core::ports::Hub`], and all that is asked of others over HTTPS. Spec: DPS-REG-17, DPS-STORE-5,
+//! DPS-HUB-1 (docs/spec/hubs.md).
 //!
-//! Both kinds here need no outbound call, so a device is assigned in the commit that writes its record.
+//! Local and static hubs need no outbound call, so a device is assigned in the commit that writes its record.
+
+pub mod azure;
+pub mod outbound;
+pub mod webhook;
 
 mod kinds;
 mod local;
