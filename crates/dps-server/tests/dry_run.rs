@@ -42,6 +42,7 @@ fn group(name: &str, provisioning_status: ProvisioningStatus) -> EnrollmentGroup
         attestation: GroupAttestation::SymmetricKey(KeyPair { primary: key(name), secondary: key("second") }),
         settings: EntrySettings {
             provisioning_status,
+            custom_allocation: None,
             allocation_policy: None,
             hubs: Vec::new(),
             initial_twin: None,
@@ -146,7 +147,7 @@ async fn a_device_that_would_be_admitted_is_told_its_hub_and_leaves_no_trace() {
         predates_reprovisioning: false,
         address: None,
     };
-    service.front_end.registrar.register(&real, SystemMoments.moment()).await.unwrap();
+    service.front_end.registrar.register(&real, None, SystemMoments.moment()).await.unwrap();
     assert_eq!(service.judge(&asked).await["keepsAssignment"], true);
 }
 

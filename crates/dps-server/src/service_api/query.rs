@@ -145,7 +145,7 @@ impl Words {
             }
             Some("allocationPolicy") => {
                 let words = AllocationPolicy::ALL.map(|policy| (policy.as_str(), policy));
-                let policy = self.is_one_of(&words, "'hashed', 'static' or 'geoLatency'")?;
+                let policy = self.is_one_of(&words, "'hashed', 'static', 'geoLatency' or 'custom'")?;
                 let is_default = policy == listing.default_allocation_policy;
                 set(&mut filter.allocation_policy, PolicyFilter { policy, is_default }, &name)
             }
