@@ -66,7 +66,7 @@ impl Registrar {
             let (record, entry, decision) = match self.standing(claimed).await? {
                 Standing::Superseded => return Ok(Settled::Superseded),
                 Standing::Unserved => return Ok(Settled::Unserved),
-                Standing::Ended { record, entry, state } => (record, entry, state.into()),
+                Standing::Ended { record, entry, state } => (*record, entry, state.into()),
                 Standing::Open(open) => {
                     if let Some(until) = again_at(claimed, &open, &outcome, moment.now) {
                         return Ok(match self.store.postpone(claimed, until).await? {

@@ -21,7 +21,7 @@ pub(super) enum Standing {
     /// Its hub is to be chosen.
     Open(Box<Open>),
     /// Its entry is not what it was: it ends so, whatever a webhook says.
-    Ended { record: Registration, entry: Option<Entry>, state: State },
+    Ended { record: Box<Registration>, entry: Option<Entry>, state: State },
 }
 
 /// An operation whose hub is to be chosen.
@@ -68,14 +68,18 @@ impl Registrar {
         let Some(instance) = self.instances().of_scope(id_scope) else { return Ok(Standing::Unserved) };
         let gone = |last| State::Failed { failure: Failure::EnrollmentGone, last };
         let Some(entry) = entry_of(&look_up, &record.entry) else {
-            return Ok(Standing::Ended { record, entry: None, state: gone(last) });
+            return Ok(Standing::Ended { record: Box::new(record), entry: None, state: gone(last) });
         };
         if entry.settings().provisioning_status == ProvisioningStatus::Disabled {
-            return Ok(Standing::Ended { record, entry: Some(entry), state: State::Disabled { last } });
+            return Ok(Standing::Ended {
+                record: Box::new(record),
+                entry: Some(entry),
+                state: State::Disabled { last },
+            });
         }
         let id = &record.registration_id;
         let Some(authentication) = authentication(&instance, &entry, id, &waiting.credential) else {
-            return Ok(Standing::Ended { record, entry: Some(entry), state: gone(last) });
+            return Ok(Standing::Ended { record: Box::new(record), entry: Some(entry), state: gone(last) });
         };
         let policy = destination::policy_of(&entry, waiting.predates_reprovisioning);
         let waiting = *waiting;

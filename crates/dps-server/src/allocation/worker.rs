@@ -89,7 +89,11 @@ impl AllocationWorker {
                 return STORE_PAUSE;
             }
         };
-        for operation in operations {
+        for mut operation in operations {
+            // A store knows an ID scope by its letters; people know it as it is written.
+            if let Some(instance) = self.front_end.registrar.instances().of_scope(&operation.id_scope) {
+                operation.id_scope = instance.id_scope.clone();
+            }
             let (worker, host) = (Arc::clone(self), operation.webhook_host.clone());
             let call = calls.spawn(async move { worker.carry_out(&operation).await });
             hosts.insert(call.id(), host);
@@ -112,9 +116,9 @@ impl AllocationWorker {
         };
         let json = question(&request);
         let began = Instant::now();
-        metrics.webhook_called();
+        let call = metrics.webhook_called();
         let HookAnswer { outcome, told } = self.hook.ask(&request.webhook.webhook_url, json).await;
-        metrics.webhook_answered((&outcome).into(), began.elapsed());
+        call.ended((&outcome).into(), began.elapsed());
         match registrar.settle_allocation(claimed, outcome, moments.moment()).await {
             Ok(settled) => self.tell(claimed, settled, Some(told)),
             Err(why) => undecided(claimed, &why),

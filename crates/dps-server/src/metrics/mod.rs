@@ -51,6 +51,22 @@ pub struct Metrics {
     webhook_allocations: Family<AllocationLabels, Counter>,
 }
 
+/// A call of a webhook that is under way.
+pub struct WebhookCall<'m>(&'m Metrics);
+
+impl WebhookCall<'_> {
+    /// It answered, or did not.
+    pub fn ended(self, outcome: WebhookAnswer, took: Duration) {
+        self.0.webhook_seconds.get_or_create(&WebhookLabels { outcome }).observe(took.as_secs_f64());
+    }
+}
+
+impl Drop for WebhookCall<'_> {
+    fn drop(&mut self) {
+        self.0.webhook_calls.dec();
+    }
+}
+
 /// What a number is called and means, whether or not anything was counted yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
@@ -250,15 +266,10 @@ impl Metrics {
         self.registrations.get_or_create(&labels).inc();
     }
 
-    /// An allocation webhook is being called.
-    pub fn webhook_called(&self) {
+    /// An allocation webhook is being called, until what this gives is dropped.
+    pub fn webhook_called(&self) -> WebhookCall<'_> {
         self.webhook_calls.inc();
-    }
-
-    /// It answered, or did not.
-    pub fn webhook_answered(&self, outcome: WebhookAnswer, took: Duration) {
-        self.webhook_calls.dec();
-        self.webhook_seconds.get_or_create(&WebhookLabels { outcome }).observe(took.as_secs_f64());
+        WebhookCall(self)
     }
 
     /// An operation that waited for a webhook has ended, or waits for a hub now.

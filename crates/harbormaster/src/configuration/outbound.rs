@@ -1,4 +1,4 @@
-//! `[outbound]`: where the service may send requests that users cause. Spec: DPS-SERVE-15.
+//! `[outbound]`: where the service may send requests that users cause. Spec: DPS-SERVE-16.
 
 use std::path::PathBuf;
 use std::str::FromStr;

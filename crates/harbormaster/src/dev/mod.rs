@@ -169,7 +169,7 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         linked_hubs: linked_hubs.into_iter().map(|hub| hub.name).collect(),
     };
 
-    // The author of a webhook tries it on this very machine.
+    // Spec: DPS-DEV-16. The author of a webhook tries it on this very machine.
     let allowed = AllowedTargets::parse(["public", "127.0.0.0/8", "::1"])?;
     let outbound = service::outbound(allowed, &Trust::SystemAnd(certificates.ca_file()))?;
     let service = Service {
