@@ -67,7 +67,7 @@ class Fleet:
 
 @pytest.mark.parametrize("run", [sdk.register, sdk.register_async, sdk.register_over_websocket])
 def test_the_webhook_chooses_by_the_payload_and_its_own_payload_comes_back(instance, webhook, run):
-    """DPS-REG-27, DPS-REG-30, DPS-BODY-12."""
+    """DPS-REG-27, DPS-REG-30, DPS-BODY-12, DPS-DEV-16."""
 
     def by_model(body):
         model = body["deviceRuntimeContext"]["payload"]["modelId"]

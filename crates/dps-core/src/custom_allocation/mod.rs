@@ -1,6 +1,6 @@
 //! Custom allocation: a webhook of the entry's author names the hub. Spec: DPS-REG-26 to DPS-REG-33 (docs/spec/registration.md).
 //!
-//! Nothing here asks anybody: [`request`] says what a webhook is asked, [`settling`] what comes of its answer.
+//! Nothing here asks anybody: `request.rs` says what a webhook is asked, `settling.rs` what comes of its answer.
 
 mod request;
 mod retry;
