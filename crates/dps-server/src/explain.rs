@@ -72,7 +72,7 @@ pub enum Step {
     Connect,
     /// A register or a poll was refused.
     Request,
-    /// The webhook that was to choose its hub.
+    /// The webhook that was to choose its hub. Spec: DPS-EXPLAIN-14.
     Allocation,
     /// A request to the service API was refused.
     ServiceRequest,

@@ -219,7 +219,7 @@ async fn a_webhook_that_does_not_answer_keeps_no_other_waiting_and_a_stop_lets_c
     assert_eq!(assigned, 20 + CALLS_PER_HOST_MAX as usize, "what was under way ended, and no more began");
 }
 
-/// DPS-REG-28, DPS-EXPLAIN-2
+/// DPS-REG-28, DPS-EXPLAIN-14
 #[tokio::test]
 async fn a_device_that_its_webhook_refuses_is_explained_without_a_connection() {
     let service = Service::new().await;
