@@ -136,7 +136,8 @@ fn settings() -> anyhow::Result<EntrySettings> {
     let now = Timestamp::now();
     Ok(EntrySettings {
         provisioning_status: ProvisioningStatus::Enabled,
-        allocation_policy: None,
+        custom_allocation: None,
+            allocation_policy: None,
         hubs: Vec::new(),
         initial_twin: None,
         iot_edge: false,

@@ -18,15 +18,10 @@ pub(crate) fn decide<'i>(
     current: Option<&HubName>,
     (id, address): (&RegistrationId, Option<IpAddr>),
 ) -> Option<&'i LinkedHub> {
-    if !policy.update_hub_assignment
-        && let Some(linked) = current.and_then(|name| instance.linked_hub(name))
-    {
+    if let Some(linked) = stays_at(instance, policy, current) {
         return Some(linked);
     }
-    let allowed = instance.linked_hubs.iter().filter(|linked| match settings.hubs.is_empty() {
-        true => linked.applies_allocation_policy,
-        false => settings.hubs.contains(&linked.name),
-    });
+    let allowed = allowed(instance, settings);
     match settings.allocation_policy.unwrap_or(instance.default_allocation_policy) {
         AllocationPolicy::Hashed => weighted_rendezvous(allowed, id),
         AllocationPolicy::GeoLatency => {
@@ -39,7 +34,43 @@ pub(crate) fn decide<'i>(
             let only = allowed.next();
             only.filter(|_| allowed.next().is_none())
         }
+        // Its webhook is asked among the candidates.
+        AllocationPolicy::Custom => None,
     }
+}
+
+/// The hubs that a webhook may choose from. Spec: DPS-REG-27.
+pub(crate) fn candidates<'i>(
+    instance: &'i ServiceInstance,
+    settings: &EntrySettings,
+    policy: ReprovisionPolicy,
+    current: Option<&HubName>,
+) -> Vec<&'i LinkedHub> {
+    match stays_at(instance, policy, current) {
+        Some(linked) => vec![linked],
+        None => allowed(instance, settings).collect(),
+    }
+}
+
+/// Spec: DPS-REG-22.
+fn stays_at<'i>(
+    instance: &'i ServiceInstance,
+    policy: ReprovisionPolicy,
+    current: Option<&HubName>,
+) -> Option<&'i LinkedHub> {
+    let current = current.filter(|_| !policy.update_hub_assignment)?;
+    instance.linked_hub(current)
+}
+
+/// Spec: DPS-REG-25.
+fn allowed<'i>(
+    instance: &'i ServiceInstance,
+    settings: &EntrySettings,
+) -> impl Iterator<Item = &'i LinkedHub> {
+    instance.linked_hubs.iter().filter(|linked| match settings.hubs.is_empty() {
+        true => linked.applies_allocation_policy,
+        false => settings.hubs.contains(&linked.name),
+    })
 }
 
 /// Those in whose smallest network the address is; all where it is in none, or not known.
@@ -124,6 +155,7 @@ mod tests {
         EntrySettings {
             provisioning_status: ProvisioningStatus::Enabled,
             allocation_policy: policy,
+            custom_allocation: None,
             hubs: hubs.iter().map(|name| name.parse().unwrap()).collect(),
             initial_twin: None,
             iot_edge: false,

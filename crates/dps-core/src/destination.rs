@@ -1,9 +1,11 @@
 //! Where a device that registers goes, and what it takes along. Spec: DPS-REG-22, DPS-REG-23.
 
-use dps_proto::ids::IdScope;
+use std::net::IpAddr;
+
+use dps_proto::ids::{IdScope, RegistrationId};
 
 use crate::allocation;
-use crate::attestation::{DeviceClaim, Entry};
+use crate::attestation::Entry;
 use crate::enrollment::ReprovisionPolicy;
 use crate::instance::{LinkedHub, ServiceInstance};
 use crate::ports::{HubWrite, Store, StoreError, StoredHubDevice};
@@ -26,34 +28,48 @@ impl<'i> Destination<'i> {
     pub(crate) async fn find(
         store: &dyn Store,
         instance: &'i ServiceInstance,
-        device: &DeviceClaim,
+        id: (&RegistrationId, Option<IpAddr>),
         before: Option<&Registration>,
         entry: &Entry,
+        policy: ReprovisionPolicy,
     ) -> Result<Self, StoreError> {
-        let settings = entry.settings();
-        let policy = settings.reprovision_policy.unwrap_or(match device.predates_reprovisioning {
-            true => ReprovisionPolicy::NEVER,
-            false => ReprovisionPolicy::MIGRATE,
-        });
         let current = before.and_then(Registration::assignment);
         let current_hub = current.map(|assignment| &assignment.hub);
-        let id = (&device.registration_id, device.address);
-        let Some(linked) = allocation::decide(instance, settings, policy, current_hub, id) else {
-            return Ok(Self::Nowhere);
-        };
+        match allocation::decide(instance, entry.settings(), policy, current_hub, id) {
+            Some(linked) => Self::to(store, instance, linked, current, policy).await,
+            None => Ok(Self::Nowhere),
+        }
+    }
+
+    /// That of a device for which a hub was chosen, and which lives at `current`.
+    pub(crate) async fn to(
+        store: &dyn Store,
+        instance: &ServiceInstance,
+        linked: &'i LinkedHub,
+        current: Option<&Assignment>,
+        policy: ReprovisionPolicy,
+    ) -> Result<Self, StoreError> {
         Ok(match current {
             None => Self::First(linked),
             Some(assignment) if assignment.hub == linked.name => Self::Same(linked),
             Some(Assignment { hub, device_id, .. }) => {
                 let takes_along = policy.update_hub_assignment && policy.migrate_device_data;
                 let left = match takes_along {
-                    true => store.hub_device(&device.id_scope, hub, device_id).await?.map(Box::new),
+                    true => store.hub_device(&instance.id_scope, hub, device_id).await?.map(Box::new),
                     false => None,
                 };
                 Self::Other(linked, left)
             }
         })
     }
+}
+
+/// The reprovision policy that counts. Spec: DPS-REG-22.
+pub(crate) fn policy_of(entry: &Entry, predates_reprovisioning: bool) -> ReprovisionPolicy {
+    entry.settings().reprovision_policy.unwrap_or(match predates_reprovisioning {
+        true => ReprovisionPolicy::NEVER,
+        false => ReprovisionPolicy::MIGRATE,
+    })
 }
 
 /// The writes of a device that goes from one hub to another: what it may have left at the new one long ago counts no more, and

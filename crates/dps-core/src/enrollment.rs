@@ -9,6 +9,7 @@ use dps_proto::key::KeyPair;
 use jiff::Timestamp;
 
 use crate::ca_certificate::CaName;
+use crate::custom_allocation::CustomAllocation;
 use crate::x509::Certificate;
 
 /// Most symmetric-key groups of an instance that have no `registrationIdPrefix`. Spec: DPS-REG-3.
@@ -121,6 +122,8 @@ pub struct EntrySettings {
     pub provisioning_status: ProvisioningStatus,
     /// How a hub is chosen; the instance's default where absent.
     pub allocation_policy: Option<AllocationPolicy>,
+    /// Whom the policy [`AllocationPolicy::Custom`] asks; kept whatever the policy is. Spec: DPS-REG-26.
+    pub custom_allocation: Option<CustomAllocation>,
     /// Hubs to choose from; every linked hub where empty.
     pub hubs: Vec<HubName>,
     /// JSON object with `tags` and `properties.desired`, given to a device that is new at its hub.
@@ -157,11 +160,16 @@ pub enum AllocationPolicy {
     Static,
     /// The hub in whose networks the device is. Spec: DPS-REG-24.
     GeoLatency,
+    /// The one that a webhook names; of entries alone. Spec: DPS-REG-26.
+    Custom,
 }
 
 impl AllocationPolicy {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Hashed, Self::Static, Self::GeoLatency];
+    pub const ALL: [Self; 4] = [Self::Hashed, Self::Static, Self::GeoLatency, Self::Custom];
+
+    /// Those that an instance may have as its default.
+    pub const DEFAULTS: [Self; 3] = [Self::Hashed, Self::Static, Self::GeoLatency];
 
     /// Azure's word.
     pub fn as_str(self) -> &'static str {
@@ -169,6 +177,7 @@ impl AllocationPolicy {
             Self::Hashed => "hashed",
             Self::Static => "static",
             Self::GeoLatency => "geoLatency",
+            Self::Custom => "custom",
         }
     }
 }

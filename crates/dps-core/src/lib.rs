@@ -6,9 +6,11 @@
 
 pub mod access;
 pub mod allocation;
+mod arrival;
 pub mod attestation;
 pub mod audit;
 pub mod ca_certificate;
+pub mod custom_allocation;
 mod destination;
 pub mod enrollment;
 pub mod entry_filter;

@@ -2,7 +2,7 @@
 //!
 //! Storage is named for use cases, one transaction each. The futures need no runtime: the simulation drives them by hand.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +10,16 @@ use async_trait::async_trait;
 use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
 use dps_proto::key::KeyPair;
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use crate::access::ServiceHost;
 use crate::audit::{AuditFilter, AuditRecord, Author};
 use crate::ca_certificate::{CaCertificate, CaName};
+use crate::custom_allocation::WebhookUrl;
 use crate::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment, TwinDocument};
 use crate::entry_filter::EntryFilter;
 use crate::instance_settings::{HubSettings, StoredInstance};
-use crate::registration::Registration;
+use crate::registration::{JsonText, Registration};
 use crate::x509::{NameKey, Sha256Thumbprint};
 
 /// Where enrollments, records and the devices of local hubs are kept. Spec: DPS-STORE-1 to DPS-STORE-11.
@@ -73,6 +75,13 @@ pub trait Store: Send + Sync {
     /// Writes a record and what its hub wants written, all or nothing. `Ok(Commit::Done)` means durable.
     /// Spec: DPS-STORE-2, DPS-STORE-4, DPS-STORE-5.
     async fn commit(&self, write: RegistrationWrite) -> Result<Commit, StoreError>;
+
+    /// Claims operations that wait for a webhook and are due, the longest due first: each gets the next number of its tries and is not
+    /// due before the lease has run out. Spec: DPS-REG-32.
+    async fn claim_waiting(&self, order: ClaimOrder) -> Result<Claimed, StoreError>;
+
+    /// Lets a claimed operation be due at another time, if the claim is still its newest. Spec: DPS-REG-32.
+    async fn postpone(&self, claimed: &ClaimedOperation, until: Timestamp) -> Result<Commit, StoreError>;
 
     /// Deletes a record. The device's identity at its hub stays.
     async fn delete_registration(
@@ -302,6 +311,9 @@ pub struct RegistrationWrite {
     pub registration: Registration,
     /// The etag of the record it replaces; `None` if there must be none.
     pub replaces: Option<ETag>,
+    /// The number of the claim that it was decided under, where it ends an operation that waits: still the newest one.
+    /// Spec: DPS-REG-32.
+    pub under_claim: Option<u32>,
     /// The entry it was decided on, and the etag it must still have; `None` where the decision needs no entry.
     /// Spec: DPS-REG-13.
     pub decided_on: Option<(EntryRef, ETag)>,
@@ -316,6 +328,106 @@ pub enum Commit {
     Done,
     /// The record or the entry has changed meanwhile: nothing was written; decide again.
     Outdated,
+}
+
+/// Which waiting operations to claim. Spec: DPS-REG-32, DPS-REG-33.
+#[derive(Debug, Clone)]
+pub struct ClaimOrder {
+    /// Those that are due by then.
+    pub now: Timestamp,
+    /// When they are due again unless they end or are postponed before.
+    pub lease_until: Timestamp,
+    /// At most so many.
+    pub limit: u32,
+    /// At most so many of one webhook host, those of `in_flight` included.
+    pub per_host_max: u32,
+    /// How many of each host are being called.
+    pub in_flight: BTreeMap<Box<str>, u32>,
+}
+
+impl ClaimOrder {
+    /// How many of this host may be claimed.
+    pub fn room_for(&self, host: &str) -> u32 {
+        self.per_host_max.saturating_sub(self.in_flight.get(host).copied().unwrap_or(0))
+    }
+}
+
+/// What was claimed.
+#[derive(Debug, Clone, Default)]
+pub struct Claimed {
+    /// Those that were due, the longest first.
+    pub operations: Vec<ClaimedOperation>,
+    /// When the next one is due that is not due yet.
+    pub next_due: Option<Timestamp>,
+}
+
+/// A waiting operation under a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedOperation {
+    /// The service instance.
+    pub id_scope: IdScope,
+    /// The device.
+    pub registration_id: RegistrationId,
+    /// The operation.
+    pub guid: Uuid,
+    /// That of its record.
+    pub etag: ETag,
+    /// How often it was claimed, this time included: the number of the lease.
+    pub tries: u32,
+    /// Whom it asks.
+    pub webhook_host: Box<str>,
+}
+
+/// Asks the webhooks of entries. Spec: DPS-REG-28, DPS-HUB-20.
+#[async_trait]
+pub trait AllocationHook: Send + Sync {
+    /// Tells a webhook this JSON, once, within a bounded time.
+    async fn ask(&self, url: &WebhookUrl, json: Vec<u8>) -> HookAnswer;
+}
+
+/// What came of asking a webhook.
+#[derive(Debug)]
+pub struct HookAnswer {
+    /// What it means.
+    pub outcome: AllocationOutcome,
+    /// What happened, for the log: nothing of the URL's query, of the request or of the answer's content.
+    pub told: String,
+}
+
+/// What a webhook answered. Spec: DPS-REG-28.
+#[derive(Debug, Clone)]
+pub enum AllocationOutcome {
+    /// A hub.
+    Named(Box<NamedHub>),
+    /// Success, and no hub.
+    NotNamed,
+    /// 401.
+    Unauthorized,
+    /// Another status, which is for good.
+    Refused {
+        /// That status.
+        status: u16,
+    },
+    /// Nothing, or a status that may pass.
+    Retryable {
+        /// That status.
+        status: Option<u16>,
+    },
+    /// Success, and an answer that says nothing.
+    Unreadable,
+    /// It was not sent anything: its URL is not to be called, or there is too much to tell.
+    NotSent,
+}
+
+/// What a webhook chose.
+#[derive(Debug, Clone)]
+pub struct NamedHub {
+    /// The hub; it may be one that is not linked.
+    pub hub: HubName,
+    /// The twin of a device that begins anew there.
+    pub initial_twin: Option<TwinDocument>,
+    /// For the device: a JSON object.
+    pub payload: Option<JsonText>,
 }
 
 /// On what condition an entry or record is written. Spec: DPS-STORE-10.

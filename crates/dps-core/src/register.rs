@@ -6,26 +6,29 @@ use dps_proto::ids::{EnrollmentGroupId, IdScope, OperationId, RegistrationId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use crate::allocation;
+use crate::arrival::Arrival;
 use crate::attestation::{Admission, Attested, DeviceClaim, Entry, Judge, tpm};
 use crate::destination::{self, Destination};
-use crate::enrollment::{EntryRef, ProvisioningStatus};
+use crate::enrollment::{AllocationPolicy, EntryRef, ProvisioningStatus};
 use crate::instance::{ClaimAcrossGroups, ServiceInstance};
 use crate::instances::Instances;
 use crate::moment::Moment;
 use crate::ports::{
-    Commit, HubAuthentication, HubDevice, HubWrite, LookUp, Placement, RegistrationWrite, SearchPool, Store,
-    StoreError,
+    Commit, HubAuthentication, HubWrite, LookUp, RegistrationWrite, SearchPool, Store, StoreError,
 };
 use crate::refusal::{NoSuchOperation, Refusal};
-use crate::registration::{Assignment, Failure, HubCredential, Operation, Registration, State, Substatus};
+use crate::registration::{
+    Failure, HubCredential, JsonText, Operation, Registration, State, Substatus, Waiting,
+};
 use crate::x509::Step;
 
 /// How often a decision is made again because its record or entry changed before the write.
-const DECISIONS_MAX: u32 = 16;
+pub(crate) const DECISIONS_MAX: u32 = 16;
 
 /// Judges devices and keeps their records. One for all service instances and all transports.
 pub struct Registrar {
-    store: Arc<dyn Store>,
+    pub(crate) store: Arc<dyn Store>,
     pool: Arc<dyn SearchPool>,
     instances: Arc<Instances>,
 }
@@ -103,9 +106,15 @@ impl Registrar {
         self.instances.of_scope(scope).is_some()
     }
 
-    /// Registers a device: judges it, decides its hub, and makes the record durable before it returns. Spec: DPS-REG-12.
-    pub async fn register(&self, device: &DeviceClaim, moment: Moment) -> Result<Registered, Refusal> {
-        self.register_if(device, moment, || Ok(())).await
+    /// Registers a device: judges it, decides its hub, and makes the record durable before it returns. `payload` is for the webhook
+    /// that chooses a hub, where one does. Spec: DPS-REG-12, DPS-REG-27.
+    pub async fn register(
+        &self,
+        device: &DeviceClaim,
+        payload: Option<&JsonText>,
+        moment: Moment,
+    ) -> Result<Registered, Refusal> {
+        self.register_if(device, payload, moment, || Ok(())).await
     }
 
     /// As [`Registrar::register`], for a device that has proved itself and that `may` register then: asked once, before
@@ -113,12 +122,13 @@ impl Registrar {
     pub async fn register_if<E: From<Refusal>>(
         &self,
         device: &DeviceClaim,
+        payload: Option<&JsonText>,
         moment: Moment,
         may: impl FnOnce() -> Result<(), E>,
     ) -> Result<Registered, E> {
         let mut may = Some(may);
         for _ in 0..DECISIONS_MAX {
-            let Decision { write, told } = self.decide(device, moment, false).await?;
+            let Decision { write, told } = self.decide((device, payload), moment, false).await?;
             if let Some(may) = may.take() {
                 may()?;
             }
@@ -134,12 +144,12 @@ impl Registrar {
     /// What [`Registrar::register`] would answer at this moment. Nothing is written and no hub is asked; the operation id of
     /// the answer is of no use to anyone. Spec: DPS-EXPLAIN-6.
     pub async fn would_register(&self, device: &DeviceClaim, moment: Moment) -> Result<Registered, Refusal> {
-        self.decide(device, moment, true).await.map(|decision| decision.told)
+        self.decide((device, None), moment, true).await.map(|decision| decision.told)
     }
 
     async fn decide(
         &self,
-        device: &DeviceClaim,
+        (device, payload): (&DeviceClaim, Option<&JsonText>),
         moment: Moment,
         tells_path: bool,
     ) -> Result<Decision, Refusal> {
@@ -155,11 +165,19 @@ impl Registrar {
                 Some(told) => Decision { write: None, told },
                 None => {
                     let entry = &attested.entry;
-                    let destination =
-                        Destination::find(&*self.store, instance, device, before, entry).await?;
-                    let by = (&attested.entry, authentication, credential);
                     let Attested { signer_expires_at, path, .. } = attested;
                     let noted = Noted { claimed_from, signer_expires_at, path };
+                    if entry.settings().allocation_policy == Some(AllocationPolicy::Custom) {
+                        let device = (device, payload);
+                        return Ok(wait(instance, device, before, (entry, credential), noted, moment));
+                    }
+                    let (policy, id) = (
+                        destination::policy_of(entry, device.predates_reprovisioning),
+                        (&device.registration_id, device.address),
+                    );
+                    let destination =
+                        Destination::find(&*self.store, instance, id, before, entry, policy).await?;
+                    let by = (entry, authentication, credential);
                     assign(instance, device, before, by, destination, noted, moment)
                 }
             },
@@ -203,7 +221,7 @@ impl Registrar {
         told(instance, registration, &attested)
     }
 
-    /// Ends an operation whose hub had to be asked outside ([`Placement::Outside`]): `outcome` says whether the target
+    /// Ends an operation whose hub had to be asked outside ([`crate::ports::Placement::Outside`]): `outcome` says whether the target
     /// took the device. Safe to call again; a newer operation is never touched.
     pub async fn finish(
         &self,
@@ -240,6 +258,7 @@ impl Registrar {
             };
             let write = RegistrationWrite {
                 replaces: Some(before.etag.clone()),
+                under_claim: None,
                 registration: Registration {
                     etag: moment.etag(),
                     updated_at: before.updated_at.max(moment.now),
@@ -300,10 +319,12 @@ fn told(
 /// Spec: DPS-REG-10.
 fn join(instance: &ServiceInstance, before: Option<&Registration>) -> Option<Registered> {
     let registration = before?;
-    matches!(registration.state, State::Assigning { .. }).then(|| Registered::Accepted {
-        operation_id: operation_id(instance, registration),
-        registration: registration.clone(),
-        noted: Noted::default(),
+    matches!(registration.state, State::Choosing { .. } | State::Assigning { .. }).then(|| {
+        Registered::Accepted {
+            operation_id: operation_id(instance, registration),
+            registration: registration.clone(),
+            noted: Noted::default(),
+        }
     })
 }
 
@@ -318,64 +339,17 @@ fn assign(
     moment: Moment,
 ) -> Decision {
     let current = before.and_then(Registration::assignment);
-    let storage_root_key = match &credential {
-        HubCredential::Tpm { storage_root_key } => Some(storage_root_key.clone()),
-        HubCredential::EnrollmentKeys
-        | HubCredential::DerivedKeys { .. }
-        | HubCredential::Certificate { .. } => None,
+    let storage_root_key = storage_root_key_of(&credential);
+    let arrival = Arrival {
+        instance,
+        registration_id: first_spelling(device, before),
+        entry,
+        authentication,
+        credential,
+        current,
+        initial_twin: None,
     };
-    let settings = entry.settings();
-    let new_device_id = || entry.device_id(first_spelling(device, before));
-    let arrival = match destination {
-        Destination::Nowhere => None,
-        Destination::First(linked) => Some((linked, new_device_id(), None)),
-        // A device keeps the id it is known by at its hub, whatever the entry says now.
-        Destination::Same(linked) => {
-            Some((linked, current.map_or_else(new_device_id, |stays| stays.device_id.clone()), None))
-        }
-        Destination::Other(linked, left) => Some((linked, new_device_id(), left)),
-    };
-    let (state, hub_writes) = match arrival {
-        None => (State::Failed { failure: Failure::NoUsableHub, last: current.cloned() }, Vec::new()),
-        Some((linked, device_id, left)) => {
-            let leaves = current.filter(|assignment| assignment.hub != linked.name);
-            let (iot_edge, initial_twin) = match &left {
-                Some(left) => (left.device.iot_edge, left.device.initial_twin.clone()),
-                None => (settings.iot_edge, settings.initial_twin.clone()),
-            };
-            let placement = linked.hub.place(HubDevice {
-                id_scope: instance.id_scope.clone(),
-                hub: linked.name.clone(),
-                device_id: device_id.clone(),
-                registration_id: first_spelling(device, before).clone(),
-                authentication,
-                iot_edge,
-                initial_twin,
-            });
-            let assignment = Assignment { hub: linked.name.clone(), device_id, credential };
-            match placement {
-                Placement::Writes(arriving) => {
-                    let substatus = match (current, leaves) {
-                        (None, _) => Substatus::InitialAssignment,
-                        (Some(_), None) => Substatus::ReprovisionedToInitialAssignment,
-                        // A hub that keeps nothing here takes nothing along either.
-                        (Some(_), Some(_)) if left.is_some() && !arriving.is_empty() => {
-                            Substatus::DeviceDataMigrated
-                        }
-                        (Some(_), Some(_)) => Substatus::DeviceDataReset,
-                    };
-                    let writes = match leaves {
-                        Some(leaves) => destination::moved(&instance.id_scope, leaves, &assignment, arriving),
-                        None => arriving,
-                    };
-                    (State::Assigned { assignment, substatus }, writes)
-                }
-                Placement::Outside => {
-                    (State::Assigning { target: assignment, last: current.cloned() }, Vec::new())
-                }
-            }
-        }
-    };
+    let (state, hub_writes) = arrival.at(destination);
     let registration = Registration { storage_root_key, ..record(device, before, entry, state, moment) };
     let told = Registered::Accepted {
         operation_id: operation_id(instance, &registration),
@@ -383,6 +357,58 @@ fn assign(
         noted,
     };
     Decision { write: Some(write(registration, before, entry, hub_writes)), told }
+}
+
+/// Leaves the choice of a device's hub to the webhook of its entry. Spec: DPS-REG-27.
+fn wait(
+    instance: &ServiceInstance,
+    (device, payload): (&DeviceClaim, Option<&JsonText>),
+    before: Option<&Registration>,
+    (entry, credential): (&Entry, HubCredential),
+    noted: Noted,
+    moment: Moment,
+) -> Decision {
+    let last = before.and_then(Registration::assignment).cloned();
+    let storage_root_key = storage_root_key_of(&credential);
+    let policy = destination::policy_of(entry, device.predates_reprovisioning);
+    let hub = last.as_ref().map(|last| &last.hub);
+    let state = if allocation::candidates(instance, entry.settings(), policy, hub).is_empty() {
+        State::Failed { failure: Failure::NoUsableHub, last }
+    } else {
+        let webhook = entry.settings().custom_allocation.as_ref();
+        let certificate = match &credential {
+            HubCredential::Certificate { .. } => device.credential.leaf(),
+            HubCredential::EnrollmentKeys | HubCredential::DerivedKeys { .. } | HubCredential::Tpm { .. } => {
+                None
+            }
+        };
+        let waiting = Waiting {
+            credential,
+            certificate,
+            payload: payload.cloned(),
+            predates_reprovisioning: device.predates_reprovisioning,
+            webhook_host: webhook.map(|webhook| webhook.webhook_url.host()).unwrap_or_default(),
+            tries: 0,
+            due_at: moment.now,
+        };
+        State::Choosing { waiting: Box::new(waiting), last }
+    };
+    let registration = Registration { storage_root_key, ..record(device, before, entry, state, moment) };
+    let told = Registered::Accepted {
+        operation_id: operation_id(instance, &registration),
+        registration: registration.clone(),
+        noted,
+    };
+    Decision { write: Some(write(registration, before, entry, Vec::new())), told }
+}
+
+fn storage_root_key_of(credential: &HubCredential) -> Option<Box<[u8]>> {
+    match credential {
+        HubCredential::Tpm { storage_root_key } => Some(storage_root_key.clone()),
+        HubCredential::EnrollmentKeys
+        | HubCredential::DerivedKeys { .. }
+        | HubCredential::Certificate { .. } => None,
+    }
 }
 
 /// Decides for a device whose entry is disabled. Spec: DPS-REG-11, DPS-REG-20.
@@ -411,6 +437,7 @@ fn record(
         etag: moment.etag(),
         operation: Operation { guid: moment.guid(), began_at: moment.now },
         storage_root_key: before.and_then(|record| record.storage_root_key.clone()),
+        payload: None,
         state,
     }
 }
@@ -422,7 +449,8 @@ fn write(
     hub_writes: Vec<HubWrite>,
 ) -> RegistrationWrite {
     let replaces = before.map(|record| record.etag.clone());
-    RegistrationWrite { registration, replaces, decided_on: Some(entry.version()), hub_writes }
+    let decided_on = Some(entry.version());
+    RegistrationWrite { registration, replaces, under_claim: None, decided_on, hub_writes }
 }
 
 /// The spelling of the registration id that the record was made with. Spec: DPS-ID-2.
@@ -449,7 +477,7 @@ fn claim(
 }
 
 /// The entry a record came from, if it still exists.
-fn entry_of(look_up: &LookUp, name: &EntryRef) -> Option<Entry> {
+pub(crate) fn entry_of(look_up: &LookUp, name: &EntryRef) -> Option<Entry> {
     match name {
         EntryRef::Individual(_) => look_up.individual_enrollment.clone().map(Entry::Individual),
         EntryRef::Group(_) => look_up.registration_group.clone().map(Entry::Group),

@@ -1,11 +1,14 @@
 //! A device's record. Spec: DPS-REG-10, DPS-REG-11, DPS-REG-14.
 
+use std::fmt;
+use std::sync::Arc;
+
 use dps_proto::ids::{DeviceId, ETag, HubName, IdScope, RegistrationId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::enrollment::EntryRef;
-use crate::x509::Sha256Thumbprint;
+use crate::x509::{Certificate, Sha256Thumbprint};
 
 /// What the service knows of one device: one record for each registration id of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Registration {
     /// TPM2B_PUBLIC of the storage root key of the TPM that the operation was proved by: its polls have the token alone.
     /// Spec: DPS-TPM-1.
     pub storage_root_key: Option<Box<[u8]>>,
+    /// What the webhook that chose the hub has for the device. Spec: DPS-REG-30.
+    pub payload: Option<JsonText>,
     /// How that operation stands.
     pub state: State,
 }
@@ -43,6 +48,13 @@ pub struct Operation {
 /// How the latest operation stands. Every state but the assigned one may remember where the device lives. Spec: DPS-REG-11.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
+    /// A webhook is to choose the hub. Spec: DPS-REG-27.
+    Choosing {
+        /// What it is asked about, and when.
+        waiting: Box<Waiting>,
+        /// The last good assignment.
+        last: Option<Assignment>,
+    },
     /// A hub outside is being asked.
     Assigning {
         /// Where the device is to live.
@@ -69,6 +81,35 @@ pub enum State {
         /// The last good assignment.
         last: Option<Assignment>,
     },
+}
+
+/// An operation whose hub a webhook has yet to choose. Spec: DPS-REG-27, DPS-REG-32.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// What verified: the identity at the hub is made of it.
+    pub credential: HubCredential,
+    /// The certificate that the device used, where it used one.
+    pub certificate: Option<Arc<Certificate>>,
+    /// What the device sent along, of as many bytes as a register may have; forgotten when the operation ends.
+    pub payload: Option<JsonText>,
+    /// As in [`crate::attestation::DeviceClaim::predates_reprovisioning`].
+    pub predates_reprovisioning: bool,
+    /// [`crate::custom_allocation::WebhookUrl::host`] at the time of the register.
+    pub webhook_host: Box<str>,
+    /// How often it was claimed for a call: the number of its latest lease.
+    pub tries: u32,
+    /// When it may be claimed, next or again.
+    pub due_at: Timestamp,
+}
+
+/// JSON as text, of a device or for one. Its `Debug` tells its length alone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JsonText(pub Box<str>);
+
+impl fmt::Debug for JsonText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JsonText({} bytes)", self.0.len())
+    }
 }
 
 /// Where a device lives, and with which credential.
@@ -126,6 +167,27 @@ pub enum Failure {
     /// The entry was deleted before a hub outside had answered.
     #[error("the enrollment was deleted while the hub was asked")]
     EnrollmentGone,
+    /// The webhook named no hub. Spec: DPS-REG-28, as all below.
+    #[error("the webhook chose no hub")]
+    WebhookChoseNone,
+    /// The webhook answered 401.
+    #[error("the webhook answered 401: it does not accept the key in its URL, or wants another proof")]
+    WebhookUnauthorized,
+    /// The webhook answered another status that is none of success.
+    #[error("the webhook answered {0}")]
+    WebhookStatus(u16),
+    /// The webhook did not answer, and was asked as often as may be.
+    #[error("the webhook did not answer")]
+    WebhookSilent,
+    /// The webhook named a hub that was not offered.
+    #[error("the webhook chose a hub that is not linked, or that the enrollment does not allow")]
+    WebhookChoseAnother,
+    /// The answer of the webhook says nothing.
+    #[error("the answer of the webhook cannot be read")]
+    WebhookUnreadable,
+    /// The webhook could not be asked: its address is not allowed, there is too much to tell, or the entry has none.
+    #[error("the webhook may not be called")]
+    WebhookNotCalled,
 }
 
 impl Registration {
@@ -133,9 +195,10 @@ impl Registration {
     pub fn assignment(&self) -> Option<&Assignment> {
         match &self.state {
             State::Assigned { assignment, .. } => Some(assignment),
-            State::Assigning { last, .. } | State::Failed { last, .. } | State::Disabled { last } => {
-                last.as_ref()
-            }
+            State::Choosing { last, .. }
+            | State::Assigning { last, .. }
+            | State::Failed { last, .. }
+            | State::Disabled { last } => last.as_ref(),
         }
     }
 

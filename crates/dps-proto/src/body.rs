@@ -2,6 +2,8 @@
 //!
 //! Serde lives here and ends here: what these texts mean is decided in `dps-core`, which never sees them.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -141,13 +143,16 @@ pub struct RegistrationState<'a> {
     pub error_code: Option<u32>,
     /// With `failed` only.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error_message: Option<&'a str>,
+    pub error_message: Option<Cow<'a, str>>,
     /// Last write of the record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_updated_date_time_utc: Option<String>,
     /// Version of the record.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub etag: Option<&'a str>,
+    /// What the webhook that chose the hub has for the device, byte for byte. Spec: DPS-BODY-12.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<&'a RawValue>,
 }
 
 /// A key for the TPM alone.

@@ -14,6 +14,12 @@ impl ErrorCode {
     pub const BAD_REQUEST: Self = Self(400_000);
     /// A value in the request is not acceptable.
     pub const INVALID_ARGUMENT: Self = Self(400_004);
+    /// The webhook that chooses the hub failed. Stands in `registrationState`, never in a refusal; so do the two below.
+    pub const CUSTOM_ALLOCATION_FAILED: Self = Self(400_207);
+    /// The webhook that chooses the hub named none.
+    pub const CUSTOM_ALLOCATION_HUB_NOT_SPECIFIED: Self = Self(400_208);
+    /// The webhook that chooses the hub answered 401.
+    pub const CUSTOM_ALLOCATION_UNAUTHORIZED: Self = Self(400_209);
     /// No linked hub can take the device. Stands in `registrationState`, never in a refusal.
     pub const HUB_NOT_FOUND: Self = Self(401_001);
     /// The credential does not prove the device.

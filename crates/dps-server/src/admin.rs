@@ -247,7 +247,7 @@ fn describe_explanation(explanation: &Explanation) -> Value {
         "timestampUtc": date::format(explanation.at),
         "trackingId": explanation.tracking_id.map(|id| id.to_string()),
         "connection": explanation.connection,
-        "peer": explanation.peer.to_string(),
+        "peer": explanation.peer.map(|peer| peer.to_string()),
         "transport": explanation.transport,
         "idScope": explanation.id_scope.as_ref().map(IdScope::as_str),
         "registrationId": explanation.registration_id.as_ref().map(|id| id.as_str()),

@@ -7,13 +7,14 @@ use dps_core::attestation::DeviceClaim;
 use dps_core::ports::SearchTurn;
 use dps_core::refusal::{Refusal, TpmChallenge};
 use dps_core::register::Registered;
-use dps_core::registration::{Registration, State};
+use dps_core::registration::{JsonText, Registration, State};
 use dps_core::tpm::TpmEvidence;
 use dps_proto::api_version::{ApiVersion, BadApiVersion};
 use dps_proto::body::RegisterBody;
 use dps_proto::code::TrackingId;
 use dps_proto::mqtt::Request;
 use jiff::Timestamp;
+use serde_json::value::RawValue;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -136,13 +137,19 @@ impl Origin<'_> {
         claim.predates_reprovisioning = !api_version.reaches(REPROVISIONING_SINCE);
         match ask {
             Ask::Register { body } => {
-                // Custom allocation would pass the payload on; every other policy ignores it.
                 let body = RegisterBody::parse(&body, &claim.registration_id)?;
                 if self.transport == Transport::Https {
                     claim.credential.tpm = self.tpm_of(claim, &body)?;
                 }
                 let may = || throttles.register(&claim.id_scope).map_err(RequestFault::from);
-                let registered = registrar.register_if(claim, moments.moment(), may).await?;
+                let payload = body.payload.map(|payload| JsonText(Box::<RawValue>::into(payload)));
+                let registered =
+                    registrar.register_if(claim, payload.as_ref(), moments.moment(), may).await?;
+                if let Registered::Accepted { registration, .. } = &registered
+                    && let State::Choosing { .. } = &registration.state
+                {
+                    self.front_end.allocations.wake();
+                }
                 metrics.registered(&registered, self.transport);
                 self.log_registered(claim, &registered);
                 Ok(render::registered(&registered, api_version, self.transport, limits.retry_after_s))
@@ -256,8 +263,8 @@ impl Origin<'_> {
         Explanation {
             at: self.front_end.moments.moment().now,
             tracking_id: None,
-            connection: self.peer.connection,
-            peer: self.peer.address,
+            connection: Some(self.peer.connection),
+            peer: Some(self.peer.address),
             transport: Some(self.transport.as_str()),
             id_scope: claim.map(|claim| claim.id_scope.clone()),
             registration_id: claim.map(|claim| claim.registration_id.clone()),
@@ -301,7 +308,10 @@ impl Origin<'_> {
         };
         let assignment = match &registration.state {
             State::Assigned { assignment, .. } => Some(assignment),
-            State::Assigning { .. } | State::Failed { .. } | State::Disabled { .. } => None,
+            State::Choosing { .. }
+            | State::Assigning { .. }
+            | State::Failed { .. }
+            | State::Disabled { .. } => None,
         };
         if let Some(Unassigned { outcome, told, reason, advice }) = Unassigned::of(registration) {
             tracing::warn!(

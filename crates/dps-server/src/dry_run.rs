@@ -170,6 +170,21 @@ fn describe(registered: &Registered) -> Value {
         State::Assigning { target, last } => {
             admitted("assigning", target, last.as_ref().is_some_and(|last| last.hub == target.hub))
         }
+        State::Choosing { last, .. } => {
+            // Its webhook is not asked for a try: it may keep count of devices.
+            let mut described = json!({
+                "outcome": "admitted",
+                "entry": entry,
+                "status": "assigning",
+                "claimedFrom": claimed_from.map(|group| group.as_str()),
+                "path": path,
+                "asksWebhook": true,
+            });
+            if let Some(last) = last {
+                described["currentHub"] = last.hub.as_str().into();
+            }
+            described
+        }
         State::Disabled { .. } | State::Failed { .. } => {
             let without = Unassigned::of(registration);
             json!({

@@ -4,7 +4,7 @@
 //! token or a signature in it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dps_proto::code::TrackingId;
@@ -34,10 +34,10 @@ pub struct Explanation {
     pub at: Timestamp,
     /// What the device was told to look for; absent where it was told nothing.
     pub tracking_id: Option<TrackingId>,
-    /// Counts up from the start of the process.
-    pub connection: u64,
-    /// Where it came from.
-    pub peer: SocketAddr,
+    /// Counts up from the start of the process; none where a webhook was asked, which no connection waits for.
+    pub connection: Option<u64>,
+    /// Where it came from; none as above.
+    pub peer: Option<SocketAddr>,
     /// How it came: `mqtt`, `mqtt-ws` or `https`.
     pub transport: Option<&'static str>,
     /// As far as the device said it.
@@ -56,6 +56,13 @@ pub struct Explanation {
     pub chain: Option<Box<ChainExplanation>>,
 }
 
+impl Explanation {
+    /// Whose share of the ring it takes; those without a peer share one.
+    fn network(&self) -> Network {
+        self.peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip()).into()
+    }
+}
+
 /// The step at which a device failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -65,6 +72,8 @@ pub enum Step {
     Connect,
     /// A register or a poll was refused.
     Request,
+    /// The webhook that was to choose its hub. Spec: DPS-EXPLAIN-14.
+    Allocation,
     /// A request to the service API was refused.
     ServiceRequest,
     /// The connection was closed for what the device sent, or did not send.
@@ -78,6 +87,7 @@ impl Step {
             Self::TlsHandshake => "tls-handshake",
             Self::Connect => "connect",
             Self::Request => "request",
+            Self::Allocation => "allocation",
             Self::ServiceRequest => "service-request",
             Self::Connection => "connection",
         }
@@ -146,7 +156,7 @@ impl Wanted {
         let tracking_id = self.tracking_id.as_deref().is_none_or(|wanted| {
             kept.tracking_id.is_some_and(|id| id.to_string().eq_ignore_ascii_case(wanted))
         });
-        let connection = self.connection.is_none_or(|wanted| wanted == kept.connection);
+        let connection = self.connection.is_none_or(|wanted| Some(wanted) == kept.connection);
         let device =
             self.registration_id.as_ref().is_none_or(|wanted| Some(wanted) == kept.registration_id.as_ref());
         tracking_id && connection && device
@@ -155,13 +165,13 @@ impl Wanted {
 
 impl Ring {
     fn push(&mut self, explanation: Explanation) {
-        let address = Network::from(explanation.peer.ip());
+        let address = explanation.network();
         if self.per_address.get(&address).is_some_and(|numbers| numbers.len() >= KEPT_PER_ADDRESS_MAX) {
             self.forget_oldest_of(address);
         } else if self.kept.len() >= KEPT_MAX
             && let Some((_, oldest)) = self.kept.first_key_value()
         {
-            self.forget_oldest_of(oldest.peer.ip().into());
+            self.forget_oldest_of(oldest.network());
         }
         let number = self.next;
         self.next += 1;
@@ -188,8 +198,8 @@ mod tests {
         Explanation {
             at: Timestamp::from_second(number.try_into().unwrap()).unwrap(),
             tracking_id: Some(TrackingId::from_random(u128::from(number).to_be_bytes())),
-            connection: number,
-            peer: format!("{address}:1").parse().unwrap(),
+            connection: Some(number),
+            peer: Some(format!("{address}:1").parse().unwrap()),
             transport: Some("mqtt"),
             id_scope: Some(scope.parse().unwrap()),
             registration_id: Some(format!("dev-{}", number % 10).parse().unwrap()),
@@ -209,7 +219,7 @@ mod tests {
             explanations.keep(refusal("0ne0", number, "127.0.0.1"), true);
         }
         let connections = |wanted: &Wanted, limit| -> Vec<_> {
-            explanations.find(wanted, limit).iter().map(|found| found.connection).collect()
+            explanations.find(wanted, limit).iter().filter_map(|found| found.connection).collect()
         };
         let tracking_id = TrackingId::from_random(7u128.to_be_bytes()).to_string().to_uppercase();
         assert_eq!(connections(&Wanted { tracking_id: Some(tracking_id), ..Wanted::default() }, 9), [7]);
@@ -264,7 +274,11 @@ mod tests {
             explanations.keep(refusal("0ne0", number, &address), true);
         }
         let kept = explanations.find(&Wanted::default(), usize::MAX);
-        assert_eq!((kept.len(), kept.last().unwrap().connection), (KEPT_MAX, 50), "the oldest went first");
+        assert_eq!(
+            (kept.len(), kept.last().unwrap().connection),
+            (KEPT_MAX, Some(50)),
+            "the oldest went first"
+        );
         {
             let rings = explanations.lock();
             let ring = rings.values().next().unwrap();

@@ -1,6 +1,8 @@
 //! Refusals, as devices read them: the one place where a refusal becomes an error code, for every transport.
 //! Spec: DPS-BODY-9, DPS-BODY-10, DPS-MQTT-20.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use dps_core::ports::StoreError;
 use dps_core::refusal::{Refusal, Unproven};
@@ -128,13 +130,42 @@ pub fn of_request(fault: &RequestFault, transport: Transport) -> (ErrorCode, &'s
 }
 
 /// The code and the text that stand in the record of a failed operation. Spec: DPS-BODY-5.
-pub fn of_failure(failure: Failure) -> (ErrorCode, &'static str) {
-    match failure {
+pub fn of_failure(failure: Failure) -> (ErrorCode, Cow<'static, str>) {
+    let (code, text) = match failure {
         Failure::NoUsableHub => (ErrorCode::HUB_NOT_FOUND, "IoTHub not found."),
-        Failure::EnrollmentGone => (ErrorCode::ENROLLMENT_NOT_FOUND, "Enrollment not found"),
-    }
+        Failure::EnrollmentGone => (ErrorCode::ENROLLMENT_NOT_FOUND, ENROLLMENT_NOT_FOUND),
+        // Spec: DPS-REG-28.
+        Failure::WebhookChoseNone => (
+            ErrorCode::CUSTOM_ALLOCATION_HUB_NOT_SPECIFIED,
+            "Custom allocation failed: no IoT hub was specified.",
+        ),
+        Failure::WebhookUnauthorized => (
+            ErrorCode::CUSTOM_ALLOCATION_UNAUTHORIZED,
+            "Custom allocation failed: unauthorized access to the webhook.",
+        ),
+        Failure::WebhookStatus(status) => {
+            let text = format!("Custom allocation failed with status code: {status}");
+            return (ErrorCode::CUSTOM_ALLOCATION_FAILED, text.into());
+        }
+        Failure::WebhookSilent => {
+            (ErrorCode::CUSTOM_ALLOCATION_FAILED, "Custom allocation failed: the webhook did not answer.")
+        }
+        Failure::WebhookChoseAnother => (
+            ErrorCode::CUSTOM_ALLOCATION_FAILED,
+            "Custom allocation failed: the specified IoT hub is none of the linked hubs.",
+        ),
+        Failure::WebhookUnreadable => (
+            ErrorCode::CUSTOM_ALLOCATION_FAILED,
+            "Custom allocation failed: the answer of the webhook cannot be read.",
+        ),
+        Failure::WebhookNotCalled => {
+            (ErrorCode::CUSTOM_ALLOCATION_FAILED, "Custom allocation failed: the webhook may not be called.")
+        }
+    };
+    (code, text.into())
 }
 
+const ENROLLMENT_NOT_FOUND: &str = "Enrollment not found";
 const UNAUTHORIZED: &str = "Unauthorized";
 const THROTTLED: &str = "Operations are being throttled for this tenant.";
 const UNAVAILABLE: &str = "The service is not available. Try again later.";
@@ -144,7 +175,7 @@ fn of_refusal(refusal: &Refusal, transport: Transport) -> (ErrorCode, &'static s
         Refusal::UnknownIdScope(_) | Refusal::ClaimedAcrossGroups { .. } | Refusal::TpmChallenge(_) => {
             (ErrorCode::UNAUTHORIZED, UNAUTHORIZED)
         }
-        Refusal::TpmNotEnrolled => of_failure(Failure::EnrollmentGone),
+        Refusal::TpmNotEnrolled => (ErrorCode::ENROLLMENT_NOT_FOUND, ENROLLMENT_NOT_FOUND),
         Refusal::Unproven(unproven) => (ErrorCode::UNAUTHORIZED, of_unproven(unproven)),
         Refusal::TpmWanted => match transport {
             // Azure refuses TPM over MQTT too, without saying so. Spec: DPS-REG-7.
@@ -248,11 +279,35 @@ mod tests {
         }
     }
 
-    /// DPS-BODY-5, DPS-REG-15
+    /// DPS-BODY-5, DPS-REG-15, DPS-REG-28
     #[test]
     fn every_failure_keeps_its_code() {
-        assert_eq!(of_failure(Failure::NoUsableHub), (ErrorCode::HUB_NOT_FOUND, "IoTHub not found."));
-        assert_eq!(of_failure(Failure::EnrollmentGone).0.value(), 404_201);
+        for (failure, code, text) in [
+            (Failure::NoUsableHub, 401_001, "IoTHub not found."),
+            (Failure::EnrollmentGone, 404_201, "Enrollment not found"),
+            (Failure::WebhookChoseNone, 400_208, "Custom allocation failed: no IoT hub was specified."),
+            (
+                Failure::WebhookUnauthorized,
+                400_209,
+                "Custom allocation failed: unauthorized access to the webhook.",
+            ),
+            (Failure::WebhookStatus(400), 400_207, "Custom allocation failed with status code: 400"),
+            (Failure::WebhookSilent, 400_207, "Custom allocation failed: the webhook did not answer."),
+            (
+                Failure::WebhookChoseAnother,
+                400_207,
+                "Custom allocation failed: the specified IoT hub is none of the linked hubs.",
+            ),
+            (
+                Failure::WebhookUnreadable,
+                400_207,
+                "Custom allocation failed: the answer of the webhook cannot be read.",
+            ),
+            (Failure::WebhookNotCalled, 400_207, "Custom allocation failed: the webhook may not be called."),
+        ] {
+            let (told, message) = of_failure(failure);
+            assert_eq!((told.value(), &*message), (code, text), "{failure}");
+        }
     }
 
     /// DPS-BODY-1, DPS-BODY-9, DPS-MQTT-20

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dps_core::register::Registrar;
 
 use crate::admission::Admission;
+use crate::allocation::AllocationsDue;
 use crate::challenged::Challenged;
 use crate::expiry_warnings::ExpiryWarnings;
 use crate::explain::Explanations;
@@ -37,6 +38,8 @@ pub struct FrontEnd {
     pub challenged: Challenged,
     /// Which signing certificates were warned of.
     pub expiry_warnings: ExpiryWarnings,
+    /// Wakes whoever asks the webhooks.
+    pub allocations: AllocationsDue,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -54,6 +57,7 @@ impl FrontEnd {
             explanations: Arc::default(),
             challenged: Challenged::default(),
             expiry_warnings: ExpiryWarnings::default(),
+            allocations: AllocationsDue::default(),
             metrics: Arc::default(),
             limits,
         }

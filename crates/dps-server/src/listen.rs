@@ -211,8 +211,8 @@ fn explain(front_end: &FrontEnd, transport: &'static str, peer: Peer, reason: St
     let explanation = Explanation {
         at: front_end.moments.moment().now,
         tracking_id: None,
-        connection: peer.connection,
-        peer: peer.address,
+        connection: Some(peer.connection),
+        peer: Some(peer.address),
         transport: Some(transport),
         id_scope: None,
         registration_id: None,

@@ -15,11 +15,15 @@ use dps_proto::date;
 use dps_proto::ids::RegistrationId;
 use jiff::Timestamp;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::fault::{self, Answer, Transport};
 
 /// The api-version that brought `reprovisionedToInitialAssignment`. Spec: DPS-BODY-7.
 const FULL_SUBSTATUS_SINCE: &str = "2019-04-15";
+
+/// The api-version that brought `payload`. Spec: DPS-BODY-12.
+const PAYLOAD_SINCE: &str = "2019-03-31";
 
 /// The answer to a register.
 pub fn registered(
@@ -83,6 +87,7 @@ pub fn tpm_not_enrolled(id: &RegistrationId, now: Timestamp) -> Answer {
             error_message: Some(message),
             last_updated_date_time_utc: Some(date::format(now)),
             etag: None,
+            payload: None,
         }),
     };
     Answer { status: 202, retry_after_s: None, body: to_bytes(&body) }
@@ -106,7 +111,7 @@ pub fn polled(polled: &Polled, api_version: &ApiVersion, retry_after_s: u32) -> 
 
 fn status(state: &State) -> Status {
     match state {
-        State::Assigning { .. } => Status::Assigning,
+        State::Choosing { .. } | State::Assigning { .. } => Status::Assigning,
         State::Assigned { .. } => Status::Assigned,
         State::Failed { .. } => Status::Failed,
         State::Disabled { .. } => Status::Disabled,
@@ -126,12 +131,13 @@ fn state<'r>(registration: &'r Registration, api_version: &ApiVersion) -> Regist
         error_message: None,
         last_updated_date_time_utc: None,
         etag: None,
+        payload: None,
     };
     let updated = Some(date::format(registration.updated_at));
     let etag = Some(registration.etag.as_str());
     match &registration.state {
         // Spec: DPS-BODY-3. Small clients have room for little more than this while they wait; DPS-BODY-8 for the rest.
-        State::Assigning { .. } => bare,
+        State::Choosing { .. } | State::Assigning { .. } => bare,
         State::Assigned { assignment, substatus } => RegistrationState {
             x509: matches!(assignment.credential, HubCredential::Certificate { .. })
                 .then_some(ProvedByCertificate {}),
@@ -143,6 +149,7 @@ fn state<'r>(registration: &'r Registration, api_version: &ApiVersion) -> Regist
             substatus: Some(substatus_word(*substatus, api_version)),
             last_updated_date_time_utc: updated,
             etag,
+            payload: payload(registration).filter(|_| api_version.reaches(PAYLOAD_SINCE)),
             ..bare
         },
         State::Failed { failure, .. } => {
@@ -165,13 +172,17 @@ pub fn record(registration: &Registration) -> Value {
     let last = match &registration.state {
         State::Assigned { assignment, .. } => Some(assignment),
         // Where the device lives still, whatever became of its latest operation.
-        State::Assigning { last, .. } | State::Failed { last, .. } | State::Disabled { last } => {
-            last.as_ref()
-        }
+        State::Choosing { last, .. }
+        | State::Assigning { last, .. }
+        | State::Failed { last, .. }
+        | State::Disabled { last } => last.as_ref(),
     };
     let (code, message) = match &registration.state {
         State::Failed { failure, .. } => Some(fault::of_failure(*failure)).unzip(),
-        State::Assigning { .. } | State::Assigned { .. } | State::Disabled { .. } => (None, None),
+        State::Choosing { .. }
+        | State::Assigning { .. }
+        | State::Assigned { .. }
+        | State::Disabled { .. } => (None, None),
     };
     let record = RegistrationState {
         tpm: None,
@@ -185,15 +196,27 @@ pub fn record(registration: &Registration) -> Value {
         status: status(&registration.state),
         substatus: match &registration.state {
             State::Assigned { substatus, .. } => Some(full_substatus_word(*substatus)),
-            State::Assigning { .. } | State::Failed { .. } | State::Disabled { .. } => None,
+            State::Choosing { .. }
+            | State::Assigning { .. }
+            | State::Failed { .. }
+            | State::Disabled { .. } => None,
         },
         error_code: code.map(ErrorCode::value),
         error_message: message,
         last_updated_date_time_utc: Some(date::format(registration.updated_at)),
         etag: Some(registration.etag.as_str()),
+        payload: match &registration.state {
+            State::Assigned { .. } => payload(registration),
+            _ => None,
+        },
     };
     // It holds text and numbers only.
     serde_json::to_value(&record).unwrap_or_default()
+}
+
+/// Spec: DPS-BODY-12. It was JSON when it came in.
+fn payload(registration: &Registration) -> Option<&RawValue> {
+    registration.payload.as_ref().and_then(|payload| serde_json::from_str(&payload.0).ok())
 }
 
 /// Spec: DPS-BODY-7.
@@ -218,7 +241,7 @@ fn full_substatus_word(substatus: Substatus) -> &'static str {
 #[cfg(test)]
 mod tests {
     use dps_core::enrollment::EntryRef;
-    use dps_core::registration::{Assignment, Operation};
+    use dps_core::registration::{Assignment, JsonText, Operation, Waiting};
     use dps_proto::ids::{ETag, InstanceSecret, OperationId};
 
     use super::*;
@@ -245,6 +268,7 @@ mod tests {
                 etag: ETag::generate([0x11; 16], 1_661_983_370),
                 operation: Operation { guid, began_at: Timestamp::UNIX_EPOCH },
                 storage_root_key: None,
+                payload: None,
                 state,
             },
             tpm_key: None,
@@ -275,6 +299,49 @@ mod tests {
         answers(assigned(again), "2019-03-31", 200, None, &text("initialAssignment"));
         answers(assigned(again), "2021-06-01", 200, None, &text("reprovisionedToInitialAssignment"));
         answers(assigned(Substatus::DeviceDataReset), "2019-03-31", 200, None, &text("deviceDataReset"));
+    }
+
+    /// DPS-BODY-12
+    #[test]
+    fn what_the_webhook_has_for_a_device_is_told_last_and_byte_for_byte() {
+        let state = State::Assigned {
+            assignment: assignment("hub.localhost"),
+            substatus: Substatus::InitialAssignment,
+        };
+        let mut polled = polled_in(state.clone());
+        polled.registration.payload = Some(JsonText(r#"{ "b" : [1.10] }"#.into()));
+        let told = |polled: &Polled, version: &str| {
+            let answer = super::polled(polled, &version.parse().unwrap(), 3);
+            String::from_utf8_lossy(&answer.body).into_owned()
+        };
+        let expected = format!(r#"{},"payload":{{ "b" : [1.10] }}}}}}"#, &DATES[..DATES.len() - 2]);
+        assert!(told(&polled, "2019-03-31").ends_with(&expected), "{}", told(&polled, "2019-03-31"));
+        assert!(told(&polled, "2018-11-01").ends_with(DATES));
+        assert_eq!(
+            record(&polled.registration)["payload"],
+            serde_json::from_str::<Value>(r#"{"b": [1.10]}"#).unwrap()
+        );
+        polled.registration.state = State::Failed { failure: Failure::WebhookSilent, last: None };
+        assert!(!told(&polled, "2019-03-31").contains("payload"));
+    }
+
+    /// DPS-BODY-3, DPS-REG-27
+    #[test]
+    fn a_device_whose_hub_is_yet_to_be_chosen_reads_the_same_as_one_that_waits_for_its_hub() {
+        let waiting = Waiting {
+            credential: HubCredential::EnrollmentKeys,
+            certificate: None,
+            payload: None,
+            predates_reprovisioning: false,
+            webhook_host: "hook.example".into(),
+            tries: 0,
+            due_at: Timestamp::UNIX_EPOCH,
+        };
+        let choosing = State::Choosing { waiting: Box::new(waiting), last: Some(assignment("h.x")) };
+        let text = format!(
+            r#"{OPERATION}"status":"assigning","registrationState":{{"registrationId":"sensor-7","status":"assigning"}}}}"#
+        );
+        answers(choosing, "2019-03-31", 202, Some(3), &text);
     }
 
     /// DPS-BODY-11

@@ -1,6 +1,6 @@
 //! Devices that proved themselves and have no hub all the same. Spec: DPS-EXPLAIN-10.
 
-use dps_core::registration::{Registration, State};
+use dps_core::registration::{Failure, Registration, State};
 
 use crate::fault;
 
@@ -21,7 +21,7 @@ impl Unassigned {
     /// `None` for a device that has a hub, or will have one.
     pub fn of(registration: &Registration) -> Option<Self> {
         match &registration.state {
-            State::Assigned { .. } | State::Assigning { .. } => None,
+            State::Assigned { .. } | State::Choosing { .. } | State::Assigning { .. } => None,
             State::Disabled { .. } => Some(Self {
                 outcome: "disabled",
                 told: "disabled".to_owned(),
@@ -32,8 +32,34 @@ impl Unassigned {
                 outcome: "failed",
                 told: fault::of_failure(*failure).0.to_string(),
                 reason: failure.to_string(),
-                advice: "link a hub that the enrollment allows and whose allocation weight is not 0",
+                advice: advice(*failure),
             }),
+        }
+    }
+}
+
+fn advice(failure: Failure) -> &'static str {
+    match failure {
+        Failure::NoUsableHub => "link a hub that the enrollment allows and whose allocation weight is not 0",
+        Failure::EnrollmentGone => "make the enrollment again, with the attestation that the device has",
+        Failure::WebhookChoseNone => "let the webhook answer 200 with one of linkedHubs in iotHubHostName",
+        Failure::WebhookUnauthorized => {
+            "write the function key that the webhook wants into webhookUrl, as ?code=KEY"
+        }
+        Failure::WebhookStatus(_) => {
+            "look into the log of the webhook: it is to answer 200, and 429 or above where it should be asked again"
+        }
+        Failure::WebhookSilent => {
+            "let the webhook answer within 10 s, over HTTPS with a certificate that is trusted here; the log has each try"
+        }
+        Failure::WebhookChoseAnother => {
+            "let the webhook choose one of linkedHubs in its request, or link the hub and let the enrollment name it"
+        }
+        Failure::WebhookUnreadable => {
+            "let the webhook answer a JSON object of at most 128 KiB, with iotHubHostName"
+        }
+        Failure::WebhookNotCalled => {
+            "see the log for the address of the webhook; [outbound] in the configuration says which are allowed"
         }
     }
 }

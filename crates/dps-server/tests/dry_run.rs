@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use dps_core::custom_allocation::CustomAllocation;
 use dps_core::enrollment::{
     AllocationPolicy, EnrollmentGroup, EntrySettings, GroupAttestation, ProvisioningStatus,
 };
@@ -42,6 +43,7 @@ fn group(name: &str, provisioning_status: ProvisioningStatus) -> EnrollmentGroup
         attestation: GroupAttestation::SymmetricKey(KeyPair { primary: key(name), secondary: key("second") }),
         settings: EntrySettings {
             provisioning_status,
+            custom_allocation: None,
             allocation_policy: None,
             hubs: Vec::new(),
             initial_twin: None,
@@ -146,7 +148,7 @@ async fn a_device_that_would_be_admitted_is_told_its_hub_and_leaves_no_trace() {
         predates_reprovisioning: false,
         address: None,
     };
-    service.front_end.registrar.register(&real, SystemMoments.moment()).await.unwrap();
+    service.front_end.registrar.register(&real, None, SystemMoments.moment()).await.unwrap();
     assert_eq!(service.judge(&asked).await["keepsAssignment"], true);
 }
 
@@ -206,4 +208,27 @@ async fn what_cannot_be_judged_is_named_without_what_it_held() {
         let refused = DryRun::of(&service.front_end).judge(body.as_bytes()).await.unwrap_err().to_string();
         assert!(refused.contains(words) && !refused.contains("s3cret"), "{body}: {refused}");
     }
+}
+
+/// DPS-EXPLAIN-14
+#[tokio::test]
+async fn a_device_whose_webhook_would_be_asked_is_told_so_and_nobody_is_asked() {
+    let service = Service::new(vec![instance(SCOPE, true)]).await;
+    let mut hooked = group("hooked", ProvisioningStatus::Enabled);
+    hooked.settings.allocation_policy = Some(AllocationPolicy::Custom);
+    let webhook_url = "https://hook.example/".parse().unwrap();
+    hooked.settings.custom_allocation =
+        Some(CustomAllocation { webhook_url, api_version: "2019-03-31".into() });
+    let scope = SCOPE.parse().unwrap();
+    service.store.put_enrollment_group(&scope, hooked, Condition::Always.into()).await.unwrap();
+    let judged =
+        service.judge(&claim("dev-1", token(SCOPE, "dev-1", &key("hooked").derive("dev-1"), 1))).await;
+    assert_eq!(
+        judged,
+        json!({
+            "idScope": SCOPE, "registrationId": "dev-1", "outcome": "admitted", "entry": "enrollment group hooked",
+            "status": "assigning", "claimedFrom": null, "path": [], "asksWebhook": true,
+        })
+    );
+    assert!(service.store.look_up(&scope, &"dev-1".parse().unwrap()).await.unwrap().registration.is_none());
 }

@@ -3,6 +3,7 @@
 mod content;
 mod instances;
 
+use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -16,13 +17,15 @@ use dps_core::enrollment::{
 use dps_core::entry_filter::EntryFilter;
 use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
-    AnchorsWanted, CandidateGroups, ChainEntries, ChainWanted, Commit, HubWrite, LookUp, RegistrationWrite,
-    Store, StoreError, StoredHubDevice, Sweep, WriteError, WriteOrder,
+    AnchorsWanted, CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit,
+    HubWrite, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep, WriteError, WriteOrder,
 };
-use dps_core::registration::Registration;
+use dps_core::registration::{Registration, State, Waiting};
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
 
 use crate::condition::{permits_deletion, permits_put};
+
+use jiff::Timestamp;
 
 use content::{Anchor, Content, anchors, is_open, signers_of, written_over};
 
@@ -42,6 +45,15 @@ impl MemoryStore {
         self.content
             .lock()
             .map_err(|_| StoreError::Unavailable("a write was broken off by a panic".to_owned()))
+    }
+}
+
+fn waiting(record: &Registration) -> Option<&Waiting> {
+    match &record.state {
+        State::Choosing { waiting, .. } => Some(waiting),
+        State::Assigning { .. } | State::Assigned { .. } | State::Failed { .. } | State::Disabled { .. } => {
+            None
+        }
     }
 }
 
@@ -137,7 +149,7 @@ impl Store for MemoryStore {
 
     async fn commit(&self, write: RegistrationWrite) -> Result<Commit, StoreError> {
         let mut content = self.content()?;
-        let RegistrationWrite { mut registration, replaces, decided_on, hub_writes } = write;
+        let RegistrationWrite { mut registration, replaces, under_claim, decided_on, hub_writes } = write;
         let scope = registration.id_scope.clone();
         if let Some((entry, etag)) = decided_on
             && content.entry_etag(&scope, &entry) != Some(&etag)
@@ -147,6 +159,10 @@ impl Store for MemoryStore {
         let key = (scope, registration.registration_id.clone());
         let stored = content.registrations.get(&key);
         if stored.map(|stored| &stored.etag) != replaces.as_ref() {
+            return Ok(Commit::Outdated);
+        }
+        let newest_claim = stored.and_then(waiting).map(|waiting| waiting.tries);
+        if under_claim.is_some() && under_claim != newest_claim {
             return Ok(Commit::Outdated);
         }
         if let Some(stored) = stored {
@@ -164,6 +180,60 @@ impl Store for MemoryStore {
             }
         }
         Ok(Commit::Done)
+    }
+
+    async fn claim_waiting(&self, order: ClaimOrder) -> Result<Claimed, StoreError> {
+        let mut content = self.content()?;
+        let mut claimed = Claimed::default();
+        let mut due = Vec::new();
+        for (key, record) in &content.registrations {
+            let Some(waiting) = waiting(record) else { continue };
+            if waiting.due_at <= order.now {
+                due.push((waiting.due_at, key.clone()));
+            } else if claimed.next_due.is_none_or(|next| waiting.due_at < next) {
+                claimed.next_due = Some(waiting.due_at);
+            }
+        }
+        due.sort();
+        let mut taken: HashMap<Box<str>, u32> = HashMap::new();
+        for (_, key) in due {
+            if claimed.operations.len() >= order.limit as usize {
+                break;
+            }
+            let Some(record) = content.registrations.get_mut(&key) else { continue };
+            let Registration { state: State::Choosing { waiting, .. }, .. } = record else { continue };
+            let of_host = taken.entry(waiting.webhook_host.clone()).or_default();
+            if *of_host >= order.room_for(&waiting.webhook_host) {
+                continue;
+            }
+            *of_host += 1;
+            waiting.tries += 1;
+            waiting.due_at = order.lease_until;
+            claimed.operations.push(ClaimedOperation {
+                tries: waiting.tries,
+                webhook_host: waiting.webhook_host.clone(),
+                id_scope: key.0,
+                registration_id: record.registration_id.clone(),
+                guid: record.operation.guid,
+                etag: record.etag.clone(),
+            });
+        }
+        Ok(claimed)
+    }
+
+    async fn postpone(&self, claimed: &ClaimedOperation, until: Timestamp) -> Result<Commit, StoreError> {
+        let mut content = self.content()?;
+        let key = (claimed.id_scope.clone(), claimed.registration_id.clone());
+        let record = content.registrations.get_mut(&key);
+        let record =
+            record.filter(|record| record.operation.guid == claimed.guid && record.etag == claimed.etag);
+        match record.map(|record| &mut record.state) {
+            Some(State::Choosing { waiting, .. }) if waiting.tries == claimed.tries => {
+                waiting.due_at = until;
+                Ok(Commit::Done)
+            }
+            _ => Ok(Commit::Outdated),
+        }
     }
 
     async fn delete_registration(

@@ -75,6 +75,9 @@ impl Judged {
     fn describe(&self) -> String {
         let mut shown = self.0.clone();
         shown["would"] = match (self.0["outcome"].as_str(), self.0["keepsAssignment"].as_bool()) {
+            (Some("admitted"), _) if self.0["asksWebhook"] == true => {
+                "be admitted, and its enrollment's webhook be asked for a hub"
+            }
             (Some("admitted"), Some(true)) => "be admitted and keep its hub",
             (Some("admitted"), _) => "be admitted",
             (Some("disabled"), _) => "be told that its enrollment is disabled",
@@ -90,6 +93,7 @@ impl Judged {
                 ("would", "would"),
                 ("by", "entry"),
                 ("at hub", "assignedHub"),
+                ("lives at", "currentHub"),
                 ("as", "deviceId"),
                 ("leaving", "claimedFrom"),
                 ("would hear", "told"),

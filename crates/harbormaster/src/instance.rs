@@ -78,7 +78,7 @@ pub(crate) struct SettingOptions {
     #[arg(long = "service-host", value_name = "HOST")]
     service_hosts: Vec<ServiceHost>,
     /// How a hub is chosen where the enrollment does not say.
-    #[arg(long, value_name = "POLICY", value_parser = PossibleValuesParser::new(AllocationPolicy::ALL.map(AllocationPolicy::as_str)))]
+    #[arg(long, value_name = "POLICY", value_parser = PossibleValuesParser::new(AllocationPolicy::DEFAULTS.map(AllocationPolicy::as_str)))]
     default_allocation_policy: Option<String>,
     /// What happens when a device of one group comes in by another.
     #[arg(long, value_name = "WHAT", value_parser = PossibleValuesParser::new(ClaimAcrossGroups::ALL.map(ClaimAcrossGroups::as_str)))]

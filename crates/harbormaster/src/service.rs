@@ -12,7 +12,10 @@ use dps_core::instances::{Instances, Origin};
 use dps_core::ports::{Store, StoreError};
 use dps_core::register::Registrar;
 use dps_hub::HubKinds;
+use dps_hub::outbound::{AllowedTargets, Outbound, Trust, TrustedRoots};
+use dps_hub::webhook::Webhook;
 use dps_server::admin::Admin;
+use dps_server::allocation::AllocationWorker;
 use dps_server::counted_searches::CountedSearches;
 use dps_server::front_end::FrontEnd;
 use dps_server::limits::Limits;
@@ -40,6 +43,8 @@ pub(crate) struct Service {
     pub(crate) tls: Arc<ServerConfig>,
     /// What `tls` serves: its expiry is shown in the metrics.
     pub(crate) certificates: Arc<ServerCertificates>,
+    /// By which webhooks are asked.
+    pub(crate) outbound: Outbound,
     /// Opens the admin listener.
     pub(crate) admin_token: String,
 }
@@ -61,7 +66,7 @@ impl Service {
         ready: impl FnOnce() -> anyhow::Result<()>,
         reload: impl AsyncFn(),
     ) -> Result<ExitCode, Failure> {
-        let Self { store, instances, limits, tls, certificates, admin_token } = self;
+        let Self { store, instances, limits, tls, certificates, outbound, admin_token } = self;
         let metrics = Arc::new(Metrics::default());
         metrics.certificates(certificates.expiry());
         store.observe_writes(Arc::clone(&metrics) as _);
@@ -92,6 +97,8 @@ impl Service {
                 stopping.clone(),
             ));
         }
+        let worker = AllocationWorker::new(Arc::clone(&front_end), Arc::new(Webhook::new(outbound)));
+        serving.spawn(worker.run(stopping.clone()));
         ready()?;
         supervisor::ready();
         let watchdog = supervisor::keep_awake();
@@ -114,7 +121,7 @@ impl Service {
         stop.send_replace(true);
         let drained = async {
             while let Some(ended) = serving.join_next().await {
-                ended.context("a listener")?;
+                ended.context("a listener or the worker")?;
             }
             admin.await.context("the admin listener")
         };
@@ -132,13 +139,25 @@ impl Service {
 /// ready. Spec: DPS-METRICS-4.
 async fn ended_by_itself(serving: &mut JoinSet<()>, admin: &mut JoinHandle<()>) -> anyhow::Error {
     let (which, ended) = tokio::select! {
-        Some(ended) = serving.join_next() => ("a listener for devices or for the service API", ended),
+        Some(ended) = serving.join_next() => ("a listener for devices or for the service API, or the worker that asks webhooks,", ended),
         ended = admin => ("the admin listener", ended),
     };
     match ended {
         Ok(()) => anyhow!("{which} ended by itself"),
         Err(why) => anyhow!(why).context(format!("{which} ended by itself")),
     }
+}
+
+/// The way out for requests that users cause. Spec: DPS-HUB-2, DPS-HUB-6.
+pub(crate) fn outbound(allowed: AllowedTargets, trust: &Trust) -> anyhow::Result<Outbound> {
+    let roots = TrustedRoots::read(trust)?;
+    if roots.is_empty() {
+        tracing::warn!(
+            "this system trusts no certificate authority, so no webhook can be called: install its CA certificates, or name a \
+             file by outbound.ca_file"
+        );
+    }
+    Ok(Outbound::new(allowed, roots)?)
 }
 
 /// The threads that everything asynchronous runs on.

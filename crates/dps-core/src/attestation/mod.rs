@@ -1,6 +1,7 @@
 //! Who the device is: which entry decides, and whether the credential proves it. Spec: DPS-REG-1, DPS-REG-5 to DPS-REG-7,
 //! DPS-X509-4 to DPS-X509-8.
 
+mod at_hub;
 mod certificate;
 pub mod symmetric;
 pub(crate) mod tpm;
@@ -20,7 +21,8 @@ use crate::ports::{HubAuthentication, LookUp, SearchPool, SearchTurn, Store};
 use crate::refusal::{EntriesTried, Refusal, Unproven};
 use crate::registration::HubCredential;
 use crate::tpm::TpmEvidence;
-use crate::x509::{ChainRules, Presented, Step};
+use crate::x509::{Certificate, ChainRules, Presented, Step};
+pub(crate) use at_hub::authentication;
 use symmetric::GroupMatch;
 
 /// Who a device says it is, and what it offers as proof.
@@ -50,6 +52,14 @@ pub struct Credential {
     pub certificates: Option<Presented>,
     /// What its request says of a TPM.
     pub tpm: TpmEvidence,
+}
+
+impl Credential {
+    /// The certificate that is the device's own, where it sent one that can be read.
+    pub(crate) fn leaf(&self) -> Option<Arc<Certificate>> {
+        let chain = self.certificates.as_ref()?.as_ref().ok()?;
+        Some(Arc::new(chain.leaf().clone()))
+    }
 }
 
 /// A device that has proven who it is.

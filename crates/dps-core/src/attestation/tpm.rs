@@ -114,7 +114,7 @@ fn storage_root_of(registration: &Registration) -> Option<&[u8]> {
     registration.storage_root_key.as_deref()
 }
 
-fn known(endorsement: &[u8], storage_root: &[u8]) -> Result<TpmKeys, BadTpmKey> {
+pub(super) fn known(endorsement: &[u8], storage_root: &[u8]) -> Result<TpmKeys, BadTpmKey> {
     Ok(TpmKeys {
         endorsement: StorageKey::parse(endorsement)?,
         storage_root: StorageKey::parse(storage_root)?,

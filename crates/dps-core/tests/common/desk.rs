@@ -115,13 +115,13 @@ impl Desk {
     }
 
     pub(crate) fn register(&self, device: &DeviceClaim) -> Result<Registered, Refusal> {
-        drive(self.registrar.register(device, self.moment()))
+        drive(self.registrar.register(device, None, self.moment()))
     }
 
     /// A register that waits for the test to drive it on.
     pub(crate) fn start_register(&self, device: &DeviceClaim) -> Running<Result<Registered, Refusal>> {
         let (registrar, device, moment) = (Arc::clone(&self.registrar), device.clone(), self.moment());
-        Running::start(async move { registrar.register(&device, moment).await })
+        Running::start(async move { registrar.register(&device, None, moment).await })
     }
 
     /// The operation id and record of a register that must be accepted.

@@ -92,6 +92,7 @@ fn settings() -> EntrySettings {
     EntrySettings {
         provisioning_status: ProvisioningStatus::Enabled,
         allocation_policy: None,
+        custom_allocation: None,
         hubs: Vec::new(),
         initial_twin: None,
         iot_edge: false,

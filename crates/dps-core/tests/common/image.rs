@@ -9,11 +9,20 @@ use dps_core::enrollment::{
     PREFIXED_GROUPS_MAX, ProvisioningStatus, Signers,
 };
 use dps_core::ports::{
-    CandidateGroups, ChainEntries, ChainWanted, Commit, Condition, HubWrite, LookUp, RegistrationWrite,
-    StoredHubDevice, WriteError,
+    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit, Condition,
+    HubWrite, LookUp, RegistrationWrite, StoredHubDevice, WriteError,
 };
-use dps_core::registration::Registration;
+use dps_core::registration::{Registration, State};
 use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
+use jiff::Timestamp;
+
+/// The number of the newest claim of an operation that waits.
+fn tries(record: &Registration) -> Option<u32> {
+    match &record.state {
+        State::Choosing { waiting, .. } => Some(waiting.tries),
+        _ => None,
+    }
+}
 
 /// Everything that is stored, at one point in time.
 #[derive(Debug, Clone, Default)]
@@ -158,6 +167,7 @@ impl Image {
         };
         if faults.always_outdated
             || !(record_holds || faults.ignores_record)
+            || write.under_claim.is_some() && write.under_claim != before.as_ref().and_then(tries)
             || !(entry_holds || faults.ignores_entry)
         {
             return (Commit::Outdated, None);
@@ -182,6 +192,57 @@ impl Image {
         }
         self.registrations.insert(device, record.clone());
         (Commit::Done, Some(Applied { write, before, entry }))
+    }
+
+    /// Spec: DPS-REG-32.
+    pub(crate) fn claim_waiting(&mut self, order: &ClaimOrder) -> Claimed {
+        let mut claimed = Claimed::default();
+        let mut due = Vec::new();
+        for (key, record) in &self.registrations {
+            let State::Choosing { waiting, .. } = &record.state else { continue };
+            if waiting.due_at <= order.now {
+                due.push((waiting.due_at, key.clone()));
+            } else {
+                claimed.next_due = claimed.next_due.into_iter().chain([waiting.due_at]).min();
+            }
+        }
+        due.sort();
+        let mut taken: BTreeMap<Box<str>, u32> = BTreeMap::new();
+        for (_, key) in due {
+            let Some(record) = self.registrations.get_mut(&key) else { continue };
+            let State::Choosing { waiting, .. } = &mut record.state else { continue };
+            let of_host = taken.entry(waiting.webhook_host.clone()).or_default();
+            let is_full = *of_host >= order.room_for(&waiting.webhook_host);
+            if is_full || claimed.operations.len() >= order.limit as usize {
+                continue;
+            }
+            *of_host += 1;
+            waiting.tries += 1;
+            waiting.due_at = order.lease_until;
+            claimed.operations.push(ClaimedOperation {
+                id_scope: key.0,
+                registration_id: record.registration_id.clone(),
+                guid: record.operation.guid,
+                etag: record.etag.clone(),
+                tries: waiting.tries,
+                webhook_host: waiting.webhook_host.clone(),
+            });
+        }
+        claimed
+    }
+
+    /// Spec: DPS-REG-32.
+    pub(crate) fn postpone(&mut self, claimed: &ClaimedOperation, until: Timestamp) -> Commit {
+        let key = (claimed.id_scope.clone(), claimed.registration_id.clone());
+        let Some(record) = self.registrations.get_mut(&key) else { return Commit::Outdated };
+        let is_same = record.operation.guid == claimed.guid && record.etag == claimed.etag;
+        match &mut record.state {
+            State::Choosing { waiting, .. } if is_same && waiting.tries == claimed.tries => {
+                waiting.due_at = until;
+                Commit::Done
+            }
+            _ => Commit::Outdated,
+        }
     }
 
     /// The local hubs where the current record of a device has made identities.

@@ -15,11 +15,12 @@ use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
 use dps_core::entry_filter::EntryFilter;
 use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
-    CandidateGroups, ChainEntries, ChainWanted, Commit, LookUp, RegistrationWrite, Store, StoreError,
-    StoredHubDevice, Sweep, WriteError, WriteOrder,
+    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit, LookUp,
+    RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep, WriteError, WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
+use jiff::Timestamp;
 
 use super::executor::turn;
 use super::image::{Applied, Faults, Image};
@@ -341,6 +342,14 @@ impl Store for SimStore {
             answer
         })
         .await
+    }
+
+    async fn claim_waiting(&self, order: ClaimOrder) -> Result<Claimed, StoreError> {
+        self.write(|inner| inner.volatile.claim_waiting(&order)).await
+    }
+
+    async fn postpone(&self, claimed: &ClaimedOperation, until: Timestamp) -> Result<Commit, StoreError> {
+        self.write(|inner| inner.volatile.postpone(claimed, until)).await
     }
 
     async fn delete_registration(

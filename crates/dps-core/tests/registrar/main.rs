@@ -11,6 +11,7 @@ mod authorities;
 mod chains;
 mod client_certificates;
 mod commits;
+mod custom_allocation;
 mod disabled;
 mod finishing;
 mod groups;

@@ -82,7 +82,7 @@ fn a_register_is_allowed_or_not_once_the_device_has_proved_itself_and_before_any
     let desk = desk();
     let asked = std::cell::Cell::new(0);
     let register = |device: &DeviceClaim| {
-        drive(desk.registrar.register_if(device, desk.moment(), || {
+        drive(desk.registrar.register_if(device, None, desk.moment(), || {
             asked.set(asked.get() + 1);
             Err(Refusal::Busy)
         }))

@@ -148,7 +148,7 @@ impl World {
         let (name, signer) = (self.devices[asked.device].name, asked.signer);
         let task = self
             .tasks
-            .spawn(async move { Done::Registered(asked, registrar.register(&claim, moment).await) });
+            .spawn(async move { Done::Registered(asked, registrar.register(&claim, None, moment).await) });
         self.note(&format!("{task:?} registers {name} with the key of {signer:?}"));
     }
 

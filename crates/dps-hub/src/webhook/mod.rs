@@ -1,8 +1,8 @@
 //! The webhook that chooses a hub (custom allocation). Spec: DPS-HUB-20 to DPS-HUB-23 (docs/spec/hubs.md).
 
 mod allocation;
+mod hook;
 mod outcome;
-mod retry;
 
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use bytes::Bytes;
 
 pub use allocation::{Allocation, LeftOut, NotNamed};
 pub use outcome::{Outcome, Retryable};
-pub use retry::{RETRIES_MAX, retry_delay};
 
 use crate::outbound::{HeaderMap, HeaderValue, HttpsUrl, Method, Outbound, Request};
 

@@ -22,7 +22,7 @@ pub enum Outcome {
         /// That status.
         status: u16,
     },
-    /// It may answer otherwise later; see [`super::retry_delay`].
+    /// It may answer otherwise later; see [`dps_core::custom_allocation::retry_delay`].
     #[error(transparent)]
     Retryable(Retryable),
     /// 200, and an answer that says nothing.

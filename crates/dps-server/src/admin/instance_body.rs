@@ -77,7 +77,7 @@ pub(super) fn instance(body: &[u8], id_scope: Option<&IdScope>) -> Result<Wanted
     let hubs = body.objects("linkedHubs")?.unwrap_or_default();
     let policies = body.objects("sharedAccessPolicies")?;
     let claims = ClaimAcrossGroups::ALL.map(|claim| (claim.as_str(), claim));
-    let allocation_policies = AllocationPolicy::ALL.map(|policy| (policy.as_str(), policy));
+    let allocation_policies = AllocationPolicy::DEFAULTS.map(|policy| (policy.as_str(), policy));
     let allocation_policy = word(&body, "defaultAllocationPolicy", &allocation_policies)?;
     Ok(WantedInstance {
         service_hosts: body.list("serviceHosts")?,

@@ -3,11 +3,13 @@
 //! Read member by member rather than by derive, so that an error names the path of the member that is wrong.
 
 use dps_core::Moment;
+use dps_core::custom_allocation::{BadWebhookUrl, CustomAllocation};
 use dps_core::enrollment::{
     AllocationPolicy, Attestation, EnrollmentGroup, EntrySettings, GroupAttestation, IndividualEnrollment,
     OtherMembers, ProvisioningStatus, ReprovisionPolicy, TwinDocument,
 };
 use dps_core::tpm::StorageKey;
+use dps_proto::api_version::ApiVersion;
 use dps_proto::ids::ETag;
 use dps_proto::key::{KeyPair, SymmetricKey};
 use serde_json::{Map, Value};
@@ -18,7 +20,7 @@ use crate::json_members::{BadMember, Members, bad};
 use crate::new_key::new_key;
 
 /// What this service reads of both kinds, or writes itself; everything else is kept as it came. Spec: DPS-SERVICE-16.
-pub(super) const KNOWN: [&str; 12] = [
+pub(super) const KNOWN: [&str; 13] = [
     "registrationId",
     "enrollmentGroupId",
     "attestation",
@@ -30,6 +32,7 @@ pub(super) const KNOWN: [&str; 12] = [
     "createdDateTimeUtc",
     "lastUpdatedDateTimeUtc",
     "allocationPolicy",
+    "customAllocationDefinition",
     "iotHubs",
 ];
 
@@ -42,6 +45,10 @@ pub(super) const KNOWN_OF_GROUPS: [&str; 1] = ["registrationIdPrefix"];
 /// The one hub of an entry, as old clients name it; it counts where there is no `iotHubs`, and is kept like a member of no
 /// meaning here.
 pub(super) const LEGACY_HUB: &str = "iotHubHostName";
+
+/// Azure's words.
+const DEFINITION_MISSING: &str =
+    "A CustomAllocationDefinition is required when the allocation policy is set to 'Custom'";
 
 /// Reads one entry: keys and certificates that it leaves out are those of `kept`, the entry as it stands; other keys are made.
 /// Dates and etag are new; read-only members are ignored.
@@ -146,22 +153,20 @@ fn settings(entry: &Members<'_>, known: &[&str], moment: Moment) -> Result<Entry
     };
     let allocation_policy = match entry.text("allocationPolicy")? {
         None => None,
-        Some("hashed") => Some(AllocationPolicy::Hashed),
-        Some("static") => Some(AllocationPolicy::Static),
-        Some("geoLatency") => Some(AllocationPolicy::GeoLatency),
-        Some("custom") => {
-            return Err(entry.wrong(
-                "allocationPolicy",
-                "custom is not supported yet; use hashed, static or geoLatency".to_owned(),
-            ));
-        }
-        Some(other) => {
-            return Err(entry.wrong(
-                "allocationPolicy",
-                format!("{other:?} is none of hashed, static, geoLatency, custom"),
-            ));
-        }
+        Some(text) => match AllocationPolicy::ALL.into_iter().find(|policy| policy.as_str() == text) {
+            Some(policy) => Some(policy),
+            None => {
+                return Err(entry.wrong(
+                    "allocationPolicy",
+                    format!("{text:?} is none of hashed, static, geoLatency, custom"),
+                ));
+            }
+        },
     };
+    let custom_allocation = custom_allocation(entry)?;
+    if allocation_policy == Some(AllocationPolicy::Custom) && custom_allocation.is_none() {
+        return Err(entry.wrong("customAllocationDefinition", DEFINITION_MISSING));
+    }
     let mut hubs = entry.list("iotHubs")?;
     let legacy_hub = entry.parsed(LEGACY_HUB)?;
     if hubs.is_empty() {
@@ -182,6 +187,7 @@ fn settings(entry: &Members<'_>, known: &[&str], moment: Moment) -> Result<Entry
     Ok(EntrySettings {
         provisioning_status,
         allocation_policy,
+        custom_allocation,
         hubs,
         initial_twin,
         iot_edge,
@@ -191,6 +197,15 @@ fn settings(entry: &Members<'_>, known: &[&str], moment: Moment) -> Result<Entry
         created_at: moment.now,
         updated_at: moment.now,
     })
+}
+
+/// Spec: DPS-REG-26. Errors do not show the URL, which often is a password.
+fn custom_allocation(entry: &Members<'_>) -> Result<Option<CustomAllocation>, BadMember> {
+    let Some(definition) = entry.object("customAllocationDefinition")? else { return Ok(None) };
+    let url = definition.required_text("webhookUrl")?.parse();
+    let webhook_url = url.map_err(|why: BadWebhookUrl| definition.wrong("webhookUrl", why.to_string()))?;
+    let api_version: ApiVersion = definition.required("apiVersion")?;
+    Ok(Some(CustomAllocation { webhook_url, api_version: api_version.as_str().into() }))
 }
 
 /// What neither [`KNOWN`] nor `known` names. A null member counts as absent here too.

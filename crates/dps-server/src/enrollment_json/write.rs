@@ -85,6 +85,11 @@ fn settings(object: &mut Map<String, Value>, settings: &EntrySettings, default_p
         json!({"updateHubAssignment": update_hub_assignment, "migrateDeviceData": migrate_device_data});
     put(object, "reprovisionPolicy", reprovision_policy);
     put(object, "allocationPolicy", policy);
+    if let Some(custom) = &settings.custom_allocation {
+        let definition =
+            json!({"webhookUrl": custom.webhook_url.expose(), "apiVersion": &*custom.api_version});
+        put(object, "customAllocationDefinition", definition);
+    }
     // A hub that came as the legacy member alone goes back so: beside `iotHubs` a change of it would count for nothing.
     let legacy_hub = object.get(LEGACY_HUB).and_then(Value::as_str);
     let is_legacy =

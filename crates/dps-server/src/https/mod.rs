@@ -269,8 +269,8 @@ fn note(front_end: &FrontEnd, peer: Peer, end: &End) {
     let explanation = Explanation {
         at: front_end.moments.moment().now,
         tracking_id: None,
-        connection,
-        peer: address,
+        connection: Some(connection),
+        peer: Some(address),
         transport: Some(transport),
         id_scope: None,
         registration_id: None,

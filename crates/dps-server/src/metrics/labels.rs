@@ -1,5 +1,6 @@
 //! The values that labels take. None of them can name a device, an address or a group. Spec: DPS-METRICS-1.
 
+use dps_core::ports::AllocationOutcome;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 
 use crate::admission::NotAdmitted;
@@ -18,6 +19,46 @@ pub enum Attestation {
 
 impl Attestation {
     pub(super) const ALL: [Self; 3] = [Self::Proven, Self::Refused, Self::Undecided];
+}
+
+/// What an allocation webhook answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum WebhookAnswer {
+    /// A hub.
+    Named,
+    /// Success, and no hub.
+    NotNamed,
+    /// Another status, for good.
+    Refused,
+    /// Nothing, or a status that may pass.
+    Retryable,
+    /// Success, and an answer that says nothing.
+    Unreadable,
+    /// It was not sent anything.
+    NotSent,
+}
+
+impl From<&AllocationOutcome> for WebhookAnswer {
+    fn from(outcome: &AllocationOutcome) -> Self {
+        match outcome {
+            AllocationOutcome::Named(_) => Self::Named,
+            AllocationOutcome::NotNamed => Self::NotNamed,
+            AllocationOutcome::Unauthorized | AllocationOutcome::Refused { .. } => Self::Refused,
+            AllocationOutcome::Retryable { .. } => Self::Retryable,
+            AllocationOutcome::Unreadable => Self::Unreadable,
+            AllocationOutcome::NotSent => Self::NotSent,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct WebhookLabels {
+    pub(super) outcome: WebhookAnswer,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct AllocationLabels {
+    pub(super) status: &'static str,
 }
 
 /// How a TLS handshake ended.

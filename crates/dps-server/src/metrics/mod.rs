@@ -18,11 +18,11 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-pub use self::labels::{Asked, Attestation, Closed, Handshake, Limit};
+pub use self::labels::{Asked, Attestation, Closed, Handshake, Limit, WebhookAnswer};
 
 use self::labels::{
-    AssignmentLabels, AttestationLabels, CertificateLabels, ClosedLabels, HandshakeLabels, LimitLabels,
-    RegistrationLabels, RequestLabels, ServiceRequestLabels,
+    AllocationLabels, AssignmentLabels, AttestationLabels, CertificateLabels, ClosedLabels, HandshakeLabels,
+    LimitLabels, RegistrationLabels, RequestLabels, ServiceRequestLabels, WebhookLabels,
 };
 use crate::fault::Transport;
 use crate::tls::Expiry;
@@ -46,6 +46,25 @@ pub struct Metrics {
     writes_waiting: Gauge,
     searches_waiting: Gauge,
     certificate_expiry: Family<CertificateLabels, Gauge<f64, AtomicU64>>,
+    webhook_seconds: Family<WebhookLabels, Histogram>,
+    webhook_calls: Gauge,
+    webhook_allocations: Family<AllocationLabels, Counter>,
+}
+
+/// A call of a webhook that is under way.
+pub struct WebhookCall<'m>(&'m Metrics);
+
+impl WebhookCall<'_> {
+    /// It answered, or did not.
+    pub fn ended(self, outcome: WebhookAnswer, took: Duration) {
+        self.0.webhook_seconds.get_or_create(&WebhookLabels { outcome }).observe(took.as_secs_f64());
+    }
+}
+
+impl Drop for WebhookCall<'_> {
+    fn drop(&mut self) {
+        self.0.webhook_calls.dec();
+    }
 }
 
 /// What a number is called and means, whether or not anything was counted yet.
@@ -75,6 +94,9 @@ impl Default for Metrics {
             writes_waiting: Gauge::default(),
             searches_waiting: Gauge::default(),
             certificate_expiry: Family::default(),
+            webhook_seconds: Family::new_with_constructor(seconds),
+            webhook_calls: Gauge::default(),
+            webhook_allocations: Family::default(),
         };
         metrics.describe();
         metrics.begin_at_zero();
@@ -84,6 +106,9 @@ impl Default for Metrics {
 
 /// The statuses that an attempt to register leads to.
 const STATUSES: [&str; 5] = ["assigning", "assigned", "failed", "disabled", "refused"];
+
+/// The statuses that an operation which waited for a webhook leads to.
+const WEBHOOK_STATUSES: [&str; 4] = ["assigning", "assigned", "failed", "disabled"];
 
 /// From half a millisecond to sixteen seconds: a commit, up to the limit of a request.
 fn seconds() -> Histogram {
@@ -137,6 +162,17 @@ impl Metrics {
             "When the served certificate chain expires, in seconds since 1970",
             self.certificate_expiry.clone(),
         );
+        self.seconds(
+            "webhook",
+            "Time that an allocation webhook took, by what it answered",
+            self.webhook_seconds.clone(),
+        );
+        self.plain("webhook_calls", "Allocation webhooks that are being called", self.webhook_calls.clone());
+        self.counter(
+            "webhook_allocations",
+            "Operations that waited for an allocation webhook, by the status they ended with",
+            self.webhook_allocations.clone(),
+        );
         let build = vec![("version", env!("CARGO_PKG_VERSION")), ("architecture", std::env::consts::ARCH)];
         self.registry.register("build", "What runs here", Info::new(build));
         self.described.push(Description { name: format!("{PREFIX}_build_info"), help: "What runs here" });
@@ -151,6 +187,9 @@ impl Metrics {
             for status in STATUSES {
                 drop(self.registrations.get_or_create(&RegistrationLabels { status, transport }));
             }
+        }
+        for status in WEBHOOK_STATUSES {
+            drop(self.webhook_allocations.get_or_create(&AllocationLabels { status }));
         }
         for outcome in Handshake::ALL {
             drop(self.handshakes.get_or_create(&HandshakeLabels { outcome }));
@@ -203,7 +242,7 @@ impl Metrics {
             }
         };
         let status = match state {
-            State::Assigning { .. } => "assigning",
+            State::Choosing { .. } | State::Assigning { .. } => "assigning",
             State::Assigned { .. } => "assigned",
             State::Failed { .. } => "failed",
             State::Disabled { .. } => "disabled",
@@ -225,6 +264,23 @@ impl Metrics {
     pub fn registration_refused(&self, transport: Transport) {
         let labels = RegistrationLabels { status: "refused", transport: transport.as_str() };
         self.registrations.get_or_create(&labels).inc();
+    }
+
+    /// An allocation webhook is being called, until what this gives is dropped.
+    pub fn webhook_called(&self) -> WebhookCall<'_> {
+        self.webhook_calls.inc();
+        WebhookCall(self)
+    }
+
+    /// An operation that waited for a webhook has ended, or waits for a hub now.
+    pub fn allocated(&self, state: &State) {
+        let status = match state {
+            State::Choosing { .. } | State::Assigning { .. } => "assigning",
+            State::Assigned { .. } => "assigned",
+            State::Failed { .. } => "failed",
+            State::Disabled { .. } => "disabled",
+        };
+        self.webhook_allocations.get_or_create(&AllocationLabels { status }).inc();
     }
 
     /// A request was decided.

@@ -312,8 +312,8 @@ impl ServiceApi {
         let explanation = Explanation {
             at: self.front_end.moments.moment().now,
             tracking_id: Some(tracking_id),
-            connection: peer.connection,
-            peer: peer.address,
+            connection: Some(peer.connection),
+            peer: Some(peer.address),
             transport: Some(TRANSPORT),
             id_scope,
             registration_id,

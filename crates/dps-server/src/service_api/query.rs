@@ -145,7 +145,7 @@ impl Words {
             }
             Some("allocationPolicy") => {
                 let words = AllocationPolicy::ALL.map(|policy| (policy.as_str(), policy));
-                let policy = self.is_one_of(&words, "'hashed', 'static' or 'geoLatency'")?;
+                let policy = self.is_one_of(&words, "'hashed', 'static', 'geoLatency' or 'custom'")?;
                 let is_default = policy == listing.default_allocation_policy;
                 set(&mut filter.allocation_policy, PolicyFilter { policy, is_default }, &name)
             }
@@ -292,6 +292,7 @@ mod tests {
             ("attestation.type='X509'", EntryFilter { attestation: Some(AttestationKind::X509), ..all() }),
             ("allocationPolicy = 'hashed'", with_policy(AllocationPolicy::Hashed, true)),
             ("allocationPolicy = 'static'", with_policy(AllocationPolicy::Static, false)),
+            ("allocationPolicy = 'custom'", with_policy(AllocationPolicy::Custom, false)),
             (
                 "iotHubs = 'hub.localhost'",
                 EntryFilter { hub: Some("hub.localhost".parse().unwrap()), ..all() },
@@ -345,7 +346,10 @@ mod tests {
             ("provisioningStatus = 'off'", "'enabled' or 'disabled' is expected where \"off\" stands"),
             ("provisioningStatus = disabled", "where \"disabled\" stands"),
             ("attestation.type = 'x.509'", "where \"x.509\" stands"),
-            ("allocationPolicy = 'custom'", "where \"custom\" stands"),
+            (
+                "allocationPolicy = 'weighted'",
+                "'hashed', 'static', 'geoLatency' or 'custom' is expected where \"weighted\" stands",
+            ),
             ("iotHubs = 'a b'", "where \"a b\" stands"),
             ("createdDateTimeUtc = 'yesterday'", "a date such as"),
             ("createdDateTimeUtc = '2026-11-20'", "a date such as"),

@@ -208,7 +208,7 @@ async fn the_record_of_a_device_is_read_alone_and_with_its_enrollment() {
         address: None,
     };
     let moment = Moment { now: Timestamp::now(), random: [5; 32] };
-    client.registrar.register(&claim, moment).await.unwrap();
+    client.registrar.register(&claim, None, moment).await.unwrap();
 
     let record = client.get("/registrations/DEV-1").await.body;
     assert_eq!(record["status"], "assigned");

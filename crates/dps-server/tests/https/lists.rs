@@ -172,7 +172,7 @@ async fn the_records_of_a_group_are_listed_and_outlive_it() {
                 address: None,
             };
             let moment = Moment { now: Timestamp::now(), random: [number; 32] };
-            client.registrar.register(&claim, moment).await.unwrap();
+            client.registrar.register(&claim, None, moment).await.unwrap();
         }
     }
     let (sizes, items) = pages(&client, path, "DeviceRegistration", Some("2")).await;

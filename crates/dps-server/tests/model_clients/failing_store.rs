@@ -10,12 +10,13 @@ use dps_core::enrollment::{EnrollmentGroup, IndividualEnrollment};
 use dps_core::entry_filter::EntryFilter;
 use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
-    CandidateGroups, ChainEntries, ChainWanted, Commit, LookUp, RegistrationWrite, Store, StoreError,
-    StoredHubDevice, Sweep, WriteError, WriteOrder,
+    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit, LookUp,
+    RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep, WriteError, WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
 use dps_store::MemoryStore;
+use jiff::Timestamp;
 
 pub(crate) struct FailingStore {
     pub(crate) inner: MemoryStore,
@@ -75,6 +76,14 @@ impl Store for FailingStore {
         id: &RegistrationId,
     ) -> Result<CandidateGroups, StoreError> {
         self.inner.candidate_groups(s, id).await
+    }
+
+    async fn claim_waiting(&self, order: ClaimOrder) -> Result<Claimed, StoreError> {
+        self.inner.claim_waiting(order).await
+    }
+
+    async fn postpone(&self, claimed: &ClaimedOperation, until: Timestamp) -> Result<Commit, StoreError> {
+        self.inner.postpone(claimed, until).await
     }
 
     async fn commit(&self, write: RegistrationWrite) -> Result<Commit, StoreError> {

@@ -250,6 +250,7 @@ fn group(number: u32, status: ProvisioningStatus) -> EnrollmentGroup {
         }),
         settings: EntrySettings {
             provisioning_status: status,
+            custom_allocation: None,
             allocation_policy: None,
             hubs: Vec::new(),
             initial_twin: None,

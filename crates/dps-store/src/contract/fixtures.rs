@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dps_core::ca_certificate::{CaCertificate, Possession};
+use dps_core::custom_allocation::CustomAllocation;
 use dps_core::enrollment::{
     AllocationPolicy, Attestation, CaReferences, CertificatePair, EnrollmentGroup, EntryRef, EntrySettings,
     GroupAttestation, IndividualEnrollment, OtherMembers, ProvisioningStatus, ReprovisionPolicy, Signers,
@@ -12,7 +13,9 @@ use dps_core::ports::{
     Commit, Condition, HubAuthentication, HubDevice, HubWrite, RegistrationWrite, Store, StoredHubDevice,
     WriteError,
 };
-use dps_core::registration::{Assignment, HubCredential, Operation, Registration, State, Substatus};
+use dps_core::registration::{
+    Assignment, HubCredential, JsonText, Operation, Registration, State, Substatus, Waiting,
+};
 use dps_core::x509::Certificate;
 use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, RegistrationId};
 use dps_proto::key::{KeyPair, SymmetricKey};
@@ -63,6 +66,7 @@ pub(crate) fn settings(number: u32) -> EntrySettings {
     EntrySettings {
         provisioning_status: ProvisioningStatus::Enabled,
         allocation_policy: None,
+        custom_allocation: None,
         hubs: Vec::new(),
         initial_twin: None,
         iot_edge: false,
@@ -78,7 +82,8 @@ pub(crate) fn settings(number: u32) -> EntrySettings {
 pub(crate) fn full_settings(number: u32) -> EntrySettings {
     EntrySettings {
         provisioning_status: ProvisioningStatus::Disabled,
-        allocation_policy: Some(AllocationPolicy::Static),
+        allocation_policy: Some(AllocationPolicy::Custom),
+        custom_allocation: Some(custom_allocation(number)),
         hubs: vec![hub("Hub-One.example"), hub("hub-two.example")],
         initial_twin: Some(twin(number)),
         iot_edge: true,
@@ -92,6 +97,11 @@ pub(crate) fn full_settings(number: u32) -> EntrySettings {
         updated_at: time(number + 1),
         ..settings(number)
     }
+}
+
+pub(crate) fn custom_allocation(number: u32) -> CustomAllocation {
+    let url = format!("https://hook-{number}.example:8443/api/choose?code=k3y{number}");
+    CustomAllocation { webhook_url: url.parse().unwrap(), api_version: "2019-03-31".into() }
 }
 
 pub(crate) fn twin(number: u32) -> TwinDocument {
@@ -179,13 +189,33 @@ pub(crate) fn record(id: &str, number: u32) -> Registration {
         etag: etag(&format!("r{number}")),
         operation: Operation { guid: Uuid::from_u128(number.into()), began_at: time(number) },
         storage_root_key: number.is_multiple_of(2).then(|| [number as u8; 314].into()),
+        payload: number.is_multiple_of(3).then(|| JsonText(format!(r#"{{"n":{number}}}"#).into())),
         state: State::Assigned { assignment: assignment(id), substatus: Substatus::InitialAssignment },
+    }
+}
+
+/// What waits for this webhook host, and is due at `time(number)`.
+pub(crate) fn waiting(credential: HubCredential, webhook_host: &str, number: u32) -> Waiting {
+    Waiting {
+        credential,
+        certificate: None,
+        payload: Some(JsonText(format!(r#"{{"sent":{number}}}"#).into())),
+        predates_reprovisioning: false,
+        webhook_host: webhook_host.into(),
+        tries: 0,
+        due_at: time(number),
     }
 }
 
 /// A first write of a record that needs no entry.
 pub(crate) fn first(registration: Registration) -> RegistrationWrite {
-    RegistrationWrite { registration, replaces: None, decided_on: None, hub_writes: Vec::new() }
+    RegistrationWrite {
+        registration,
+        replaces: None,
+        under_claim: None,
+        decided_on: None,
+        hub_writes: Vec::new(),
+    }
 }
 
 /// A write of a record over the one with the etag `r{replaces}`, which needs no entry.
@@ -270,7 +300,7 @@ pub(crate) fn shown_enrollment(enrollment: &IndividualEnrollment) -> String {
             String::new()
         }
     };
-    format!("{enrollment:?} {keys}")
+    format!("{enrollment:?} {keys} {}", shown_webhook(&enrollment.settings))
 }
 
 /// Everything in a group, spellings and keys included.
@@ -279,7 +309,7 @@ pub(crate) fn shown_group(group: &EnrollmentGroup) -> String {
         GroupAttestation::SymmetricKey(keys) => shown_keys(keys),
         GroupAttestation::Signers(_) => String::new(),
     };
-    format!("{group:?} {keys}")
+    format!("{group:?} {keys} {}", shown_webhook(&group.settings))
 }
 
 /// Everything in a hub's device, spellings and keys included; the ID scope's spelling is the caller's.
@@ -289,6 +319,10 @@ pub(crate) fn shown_device(stored: &StoredHubDevice) -> String {
         HubAuthentication::SelfSigned { .. } => String::new(),
     };
     format!("{stored:?} {keys}")
+}
+
+fn shown_webhook(settings: &EntrySettings) -> &str {
+    settings.custom_allocation.as_ref().map_or("", |custom| custom.webhook_url.expose())
 }
 
 fn shown_keys(keys: &KeyPair) -> String {

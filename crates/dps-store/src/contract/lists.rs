@@ -138,7 +138,7 @@ fn filters() -> Vec<(EntryFilter, usize)> {
         (of_kind(AttestationKind::SymmetricKey), 20),
         (of_kind(AttestationKind::X509), 10),
         (of_kind(AttestationKind::Tpm), 10),
-        (with_policy(AllocationPolicy::Static, false), 8),
+        (with_policy(AllocationPolicy::Custom, false), 8),
         (with_policy(AllocationPolicy::Hashed, false), 8),
         (with_policy(AllocationPolicy::Hashed, true), 32),
         (EntryFilter { hub: Some(hub("HUB-two.example")), ..all() }, 16),

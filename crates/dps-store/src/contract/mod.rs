@@ -17,6 +17,7 @@ mod lists;
 mod load;
 mod model;
 mod registrations;
+mod waiting;
 
 use std::sync::Arc;
 

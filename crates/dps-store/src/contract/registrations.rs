@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use dps_core::enrollment::{EntryRef, ProvisioningStatus};
 use dps_core::ports::{Condition, LookUp, RegistrationWrite, Store};
-use dps_core::registration::{Assignment, Failure, HubCredential, Registration, State, Substatus};
+use dps_core::registration::{Assignment, Failure, HubCredential, Registration, State, Substatus, Waiting};
 
 use super::fixtures::*;
 
@@ -66,8 +66,30 @@ async fn every_state_comes_back_as_it_was_written(store: Arc<dyn Store>) {
     let mut states = Vec::new();
     for last in lasts {
         states.push(State::Disabled { last: last.clone() });
-        for failure in [Failure::NoUsableHub, Failure::EnrollmentGone] {
+        for failure in [
+            Failure::NoUsableHub,
+            Failure::EnrollmentGone,
+            Failure::WebhookChoseNone,
+            Failure::WebhookUnauthorized,
+            Failure::WebhookStatus(404),
+            Failure::WebhookSilent,
+            Failure::WebhookChoseAnother,
+            Failure::WebhookUnreadable,
+            Failure::WebhookNotCalled,
+        ] {
             states.push(State::Failed { failure, last: last.clone() });
+        }
+        let credential = HubCredential::DerivedKeys { spelling: "D-1".into() };
+        for waiting in [
+            waiting(credential, "hook.example", 3),
+            Waiting { payload: None, ..waiting(HubCredential::EnrollmentKeys, "", 0) },
+            Waiting {
+                certificate: Some(certificate("d-1")),
+                predates_reprovisioning: true,
+                ..waiting(HubCredential::Tpm { storage_root_key: [8; 314].into() }, "hook.example:8443", 9)
+            },
+        ] {
+            states.push(State::Choosing { waiting: Box::new(waiting), last: last.clone() });
         }
         states.push(State::Assigning { target: assignment("D-1"), last: last.clone() });
         states

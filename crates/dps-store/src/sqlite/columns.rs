@@ -143,11 +143,29 @@ impl Word for Substatus {
 }
 
 impl Word for Failure {
-    const ALL: &'static [Self] = &[Self::NoUsableHub, Self::EnrollmentGone];
+    /// A status stands in a column of its own.
+    const ALL: &'static [Self] = &[
+        Self::NoUsableHub,
+        Self::EnrollmentGone,
+        Self::WebhookChoseNone,
+        Self::WebhookUnauthorized,
+        Self::WebhookStatus(0),
+        Self::WebhookSilent,
+        Self::WebhookChoseAnother,
+        Self::WebhookUnreadable,
+        Self::WebhookNotCalled,
+    ];
     fn word(self) -> &'static str {
         match self {
             Self::NoUsableHub => "no_usable_hub",
             Self::EnrollmentGone => "enrollment_gone",
+            Self::WebhookChoseNone => "webhook_chose_none",
+            Self::WebhookUnauthorized => "webhook_unauthorized",
+            Self::WebhookStatus(_) => "webhook_status",
+            Self::WebhookSilent => "webhook_silent",
+            Self::WebhookChoseAnother => "webhook_chose_another",
+            Self::WebhookUnreadable => "webhook_unreadable",
+            Self::WebhookNotCalled => "webhook_not_called",
         }
     }
 }

@@ -20,7 +20,7 @@ use super::entry_clause::EntryClause;
 use super::fault::Fault;
 use super::remembered::Versioned;
 use super::remembered_certificates;
-use super::settings::{self, SettingsColumns};
+use super::settings::{self, SealedEntry, SettingsColumns};
 use super::signers::{self, SignerColumns};
 use crate::condition::permits_put;
 use crate::sealing::Sealer;
@@ -37,7 +37,7 @@ macro_rules! select {
             "SELECT g.etag, g.created_at, g.updated_at, g.enrollment_group_id_spelling, g.registration_id_prefix,
                     g.attestation, g.sealed_keys, g.provisioning_status, g.allocation_policy, g.hubs,
                     g.initial_twin, g.iot_edge, g.update_hub_assignment, g.migrate_device_data,
-                    g.other_members, g.primary_certificate, g.secondary_certificate, g.primary_ca_spelling,
+                    g.other_members, g.sealed_webhook_url, g.webhook_api_version, g.primary_certificate, g.secondary_certificate, g.primary_ca_spelling,
                     g.secondary_ca_spelling ",
             $rest
         )
@@ -65,12 +65,12 @@ impl Versioned for OpenGroups {
     }
 }
 
-/// `sealed_keys` is what [`seal`] gave for this group.
+/// `sealed` is what [`seal`] gave for this group.
 pub(super) fn put(
     connection: &Connection,
     scope: &IdScope,
     group: &EnrollmentGroup,
-    sealed_keys: Option<&[u8]>,
+    sealed: &SealedEntry,
     condition: &Condition,
 ) -> Result<Result<(), WriteError>, Fault> {
     let (scope, id) = (scope.folded(), &group.id);
@@ -115,9 +115,9 @@ pub(super) fn put(
                  registration_id_prefix, attestation, sealed_keys, provisioning_status, allocation_policy, hubs,
                  initial_twin, iot_edge, update_hub_assignment, migrate_device_data, other_members,
                  primary_certificate, secondary_certificate, primary_ca, primary_ca_spelling, secondary_ca,
-                 secondary_ca_spelling)
+                 secondary_ca_spelling, sealed_webhook_url, webhook_api_version)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-                 ?21, ?22, ?23)
+                 ?21, ?22, ?23, ?24, ?25)
              ON CONFLICT (id_scope, enrollment_group_id) DO UPDATE SET
                  etag = excluded.etag, updated_at = excluded.updated_at,
                  registration_id_prefix = excluded.registration_id_prefix, attestation = excluded.attestation,
@@ -129,7 +129,9 @@ pub(super) fn put(
                  primary_certificate = excluded.primary_certificate,
                  secondary_certificate = excluded.secondary_certificate,
                  primary_ca = excluded.primary_ca, primary_ca_spelling = excluded.primary_ca_spelling,
-                 secondary_ca = excluded.secondary_ca, secondary_ca_spelling = excluded.secondary_ca_spelling",
+                 secondary_ca = excluded.secondary_ca, secondary_ca_spelling = excluded.secondary_ca_spelling,
+                 sealed_webhook_url = excluded.sealed_webhook_url,
+                 webhook_api_version = excluded.webhook_api_version",
         )?
         .execute(params![
             scope,
@@ -140,7 +142,7 @@ pub(super) fn put(
             settings.updated_at,
             prefix,
             attestation,
-            sealed_keys,
+            sealed.keys.as_deref(),
             settings.provisioning_status,
             settings.allocation_policy,
             settings.hubs,
@@ -155,6 +157,8 @@ pub(super) fn put(
             signers.primary_ca.map(CaName::as_str),
             signers.secondary_ca.map(CaName::folded),
             signers.secondary_ca.map(CaName::as_str),
+            sealed.webhook_url.as_deref(),
+            settings.webhook_api_version,
         ])?;
     if prefix.is_none() || stored == Some(Prefix::None) {
         count_open_write(connection, scope)?;
@@ -232,16 +236,18 @@ pub(super) fn etag(
     TABLE.etag(connection, scope.folded(), id.folded())
 }
 
-/// The sealed keys of a group that has keys.
+/// The sealed secrets of a group.
 pub(super) fn seal(
     sealer: &Sealer,
     scope: &IdScope,
     group: &EnrollmentGroup,
-) -> Result<Option<Vec<u8>>, StoreError> {
-    match &group.attestation {
-        GroupAttestation::SymmetricKey(keys) => seal_keys(sealer, &row_key(scope, &group.id), keys).map(Some),
-        GroupAttestation::Signers(_) => Ok(None),
-    }
+) -> Result<SealedEntry, StoreError> {
+    let row_key = row_key(scope, &group.id);
+    let keys = match &group.attestation {
+        GroupAttestation::SymmetricKey(keys) => Some(seal_keys(sealer, &row_key, keys)?),
+        GroupAttestation::Signers(_) => None,
+    };
+    Ok(SealedEntry { keys, webhook_url: settings::seal_webhook(sealer, &row_key, &group.settings)? })
 }
 
 /// One step in the index of anchors, then one for each group.
@@ -424,7 +430,7 @@ fn read(columns: &mut Columns<'_>, sealer: &Sealer, scope: &IdScope) -> Result<E
     let row_key = row_key(scope, &id);
     let attestation: String = columns.value()?;
     let sealed: Option<Vec<u8>> = columns.value()?;
-    let settings = settings::read(columns, version)?;
+    let settings = settings::read(columns, (sealer, &row_key), version)?;
     let signers = signers::Read::next(columns, remembered_certificates::read)?;
     let attestation = match (attestation.as_str(), sealed, signers.signers(&attestation)) {
         ("symmetric_key", Some(sealed), None) => {

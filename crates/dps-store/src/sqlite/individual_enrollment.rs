@@ -14,7 +14,7 @@ use super::columns::{Columns, open_keys, seal_keys};
 use super::conditional::Conditional;
 use super::entry_clause::EntryClause;
 use super::fault::Fault;
-use super::settings::{self, SettingsColumns};
+use super::settings::{self, SealedEntry, SettingsColumns};
 use super::signers::{self, SignerColumns};
 use crate::condition::permits_put;
 use crate::sealing::Sealer;
@@ -24,12 +24,12 @@ pub(super) const TABLE: Conditional = Conditional {
     delete: "DELETE FROM individual_enrollment WHERE id_scope = ?1 AND registration_id = ?2",
 };
 
-/// `sealed_keys` is what [`seal`] gave for this enrollment.
+/// `sealed` is what [`seal`] gave for this enrollment.
 pub(super) fn put(
     connection: &Connection,
     scope: &IdScope,
     enrollment: &IndividualEnrollment,
-    sealed_keys: Option<&[u8]>,
+    sealed: &SealedEntry,
     condition: &Condition,
 ) -> Result<Result<(), WriteError>, Fault> {
     let (scope, id) = (scope.folded(), &enrollment.registration_id);
@@ -62,9 +62,10 @@ pub(super) fn put(
                  provisioning_status, allocation_policy, hubs, initial_twin, iot_edge,
                  update_hub_assignment, migrate_device_data, other_members,
                  primary_certificate, secondary_certificate, primary_ca, primary_ca_spelling, secondary_ca,
-                 secondary_ca_spelling, primary_thumbprint, secondary_thumbprint)
+                 secondary_ca_spelling, primary_thumbprint, secondary_thumbprint,
+                 sealed_webhook_url, webhook_api_version)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-                 ?21, ?22, ?23, ?24, ?25, ?26)
+                 ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28)
              ON CONFLICT (id_scope, registration_id) DO UPDATE SET
                  etag = excluded.etag, updated_at = excluded.updated_at, device_id = excluded.device_id,
                  attestation = excluded.attestation, sealed_keys = excluded.sealed_keys,
@@ -78,7 +79,9 @@ pub(super) fn put(
                  primary_ca = excluded.primary_ca, primary_ca_spelling = excluded.primary_ca_spelling,
                  secondary_ca = excluded.secondary_ca, secondary_ca_spelling = excluded.secondary_ca_spelling,
                  primary_thumbprint = excluded.primary_thumbprint,
-                 secondary_thumbprint = excluded.secondary_thumbprint",
+                 secondary_thumbprint = excluded.secondary_thumbprint,
+                 sealed_webhook_url = excluded.sealed_webhook_url,
+                 webhook_api_version = excluded.webhook_api_version",
         )?
         .execute(params![
             scope,
@@ -89,7 +92,7 @@ pub(super) fn put(
             settings.updated_at,
             enrollment.device_id.as_ref().map(|device_id| device_id.as_str()),
             word,
-            sealed_keys,
+            sealed.keys.as_deref(),
             endorsement_key,
             settings.provisioning_status,
             settings.allocation_policy,
@@ -107,6 +110,8 @@ pub(super) fn put(
             signers.secondary_ca.map(CaName::as_str),
             thumbprints[0].as_ref().map(|thumbprint| thumbprint.as_bytes()),
             thumbprints[1].as_ref().map(|thumbprint| thumbprint.as_bytes()),
+            sealed.webhook_url.as_deref(),
+            settings.webhook_api_version,
         ])?;
     Ok(Ok(()))
 }
@@ -119,7 +124,7 @@ macro_rules! select {
                     attestation, sealed_keys, endorsement_key,
                     provisioning_status, allocation_policy, hubs, initial_twin, iot_edge,
                     update_hub_assignment, migrate_device_data, other_members,
-                    primary_certificate, secondary_certificate, primary_ca_spelling, secondary_ca_spelling
+                    sealed_webhook_url, webhook_api_version, primary_certificate, secondary_certificate, primary_ca_spelling, secondary_ca_spelling
              FROM individual_enrollment ",
             $rest
         )
@@ -203,24 +208,25 @@ fn read(columns: &mut Columns<'_>, sealer: &Sealer, scope: &IdScope) -> Result<I
     let registration_id = columns.parsed()?;
     let device_id = columns.optional()?;
     let kept = Kept::next(columns)?;
-    let settings = settings::read(columns, version)?;
+    let row_key = row_key(scope, &registration_id);
+    let settings = settings::read(columns, (sealer, &row_key), version)?;
     let signers = signers::Read::next(columns, |der| Certificate::from_der(der).map(Arc::new))?;
-    let attestation = kept.attestation(signers, sealer, &row_key(scope, &registration_id))?;
+    let attestation = kept.attestation(signers, sealer, &row_key)?;
     Ok(IndividualEnrollment { registration_id, device_id, attestation, settings })
 }
 
-/// The sealed keys of an enrollment that has keys.
+/// The sealed secrets of an enrollment.
 pub(super) fn seal(
     sealer: &Sealer,
     scope: &IdScope,
     enrollment: &IndividualEnrollment,
-) -> Result<Option<Vec<u8>>, StoreError> {
-    match &enrollment.attestation {
-        Attestation::SymmetricKey(keys) => {
-            seal_keys(sealer, &row_key(scope, &enrollment.registration_id), keys).map(Some)
-        }
-        Attestation::ClientCertificates(_) | Attestation::Signers(_) | Attestation::Tpm { .. } => Ok(None),
-    }
+) -> Result<SealedEntry, StoreError> {
+    let row_key = row_key(scope, &enrollment.registration_id);
+    let keys = match &enrollment.attestation {
+        Attestation::SymmetricKey(keys) => Some(seal_keys(sealer, &row_key, keys)?),
+        Attestation::ClientCertificates(_) | Attestation::Signers(_) | Attestation::Tpm { .. } => None,
+    };
+    Ok(SealedEntry { keys, webhook_url: settings::seal_webhook(sealer, &row_key, &enrollment.settings)? })
 }
 
 /// The columns that say how a device proves itself, but for certificates.

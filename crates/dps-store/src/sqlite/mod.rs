@@ -30,6 +30,7 @@ mod signers;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod writer;
 
 use std::path::Path;
@@ -42,11 +43,12 @@ use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
 use dps_core::entry_filter::EntryFilter;
 use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
-    CandidateGroups, ChainEntries, ChainWanted, Commit, LookUp, RegistrationWrite, Store, StoreError,
-    StoredHubDevice, Sweep, WriteError, WriteObserver, WriteOrder,
+    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit, LookUp,
+    RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep, WriteError, WriteObserver, WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
+use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub use self::open::{OpenError, SqliteOptions, Synchronous};
@@ -201,6 +203,15 @@ impl Store for SqliteStore {
         self.writer.write(move |connection| registration::commit(connection, &write, &sealed_keys)).await
     }
 
+    async fn claim_waiting(&self, order: ClaimOrder) -> Result<Claimed, StoreError> {
+        self.writer.write(move |connection| waiting::claim(connection, &order)).await
+    }
+
+    async fn postpone(&self, claimed: &ClaimedOperation, until: Timestamp) -> Result<Commit, StoreError> {
+        let claimed = claimed.clone();
+        self.writer.write(move |connection| waiting::postpone(connection, &claimed, until)).await
+    }
+
     async fn delete_registration(
         &self,
         scope: &IdScope,
@@ -246,7 +257,7 @@ impl Store for SqliteStore {
                         .is_some())
                 };
                 change.carry_out(connection, by.as_deref(), existed, |connection| {
-                    individual_enrollment::put(connection, &scope, &enrollment, sealed.as_deref(), &condition)
+                    individual_enrollment::put(connection, &scope, &enrollment, &sealed, &condition)
                 })
             })
             .await?
@@ -329,7 +340,7 @@ impl Store for SqliteStore {
                     Ok(enrollment_group::etag(connection, &scope, &group.id)?.is_some())
                 };
                 change.carry_out(connection, by.as_deref(), existed, |connection| {
-                    enrollment_group::put(connection, &scope, &group, sealed.as_deref(), &condition)
+                    enrollment_group::put(connection, &scope, &group, &sealed, &condition)
                 })
             })
             .await?

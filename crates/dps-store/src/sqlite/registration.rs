@@ -1,10 +1,16 @@
 //! Rows of `registration`.
 
+use std::sync::Arc;
+
 use dps_core::enrollment::EntryRef;
 use dps_core::ports::{Commit, RegistrationWrite, StoreError};
-use dps_core::registration::{Assignment, HubCredential, Operation, Registration, State};
+use dps_core::registration::{
+    Assignment, Failure, HubCredential, JsonText, Operation, Registration, State, Waiting,
+};
+use dps_core::x509::Certificate;
 use dps_proto::ids::{ETag, EnrollmentGroupId, HubName, IdScope, RegistrationId};
-use rusqlite::{Connection, params};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::columns::{Columns, Word as _, nanoseconds};
@@ -34,6 +40,11 @@ pub(super) fn commit(
     if TABLE.etag(connection, scope, id)?.as_deref() != write.replaces.as_ref().map(ETag::as_str) {
         return Ok(Commit::Outdated);
     }
+    if let Some(claim) = write.under_claim
+        && newest_claim(connection, scope, id)? != Some(claim)
+    {
+        return Ok(Commit::Outdated);
+    }
     put(connection, record)?;
     for (write, sealed_keys) in write.hub_writes.iter().zip(sealed_keys) {
         hub_device::write(connection, write, sealed_keys, nanoseconds(record.updated_at)?)?;
@@ -41,15 +52,24 @@ pub(super) fn commit(
     Ok(Commit::Done)
 }
 
+/// The number of the newest claim of an operation that waits.
+fn newest_claim(connection: &Connection, scope: &str, id: &str) -> Result<Option<u32>, Fault> {
+    let select = "SELECT waiting_tries FROM registration WHERE id_scope = ?1 AND registration_id = ?2";
+    let mut statement = connection.prepare_cached(select)?;
+    Ok(statement.query_row([scope, id], |row| row.get(0)).optional()?.flatten())
+}
+
 /// The columns that [`read`] reads.
 macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT registration_id_spelling, entry_kind, entry_id_spelling, created_at, updated_at, etag,
-                    operation_guid, operation_began_at, operation_storage_root_key, state, substatus, failure,
+                    operation_guid, operation_began_at, operation_storage_root_key, payload,
+                    state, substatus, failure, failure_status,
                     hub, device_id, derived_spelling, thumbprint, storage_root_key,
                     target_hub, target_device_id, target_derived_spelling, target_thumbprint,
-                    target_storage_root_key
+                    target_storage_root_key, waiting_due_at, waiting_host, waiting_tries, waiting_payload,
+                    waiting_certificate, waiting_predates
              FROM registration ",
             $rest
         )
@@ -100,6 +120,7 @@ fn read(columns: &mut Columns<'_>, scope: &IdScope) -> Result<Registration, Faul
         etag: columns.parsed()?,
         operation: Operation { guid: Uuid::from_bytes(columns.value()?), began_at: columns.time()? },
         storage_root_key: columns.value::<Option<Vec<u8>>>()?.map(Into::into),
+        payload: columns.value::<Option<Box<str>>>()?.map(JsonText),
         state: read_state(columns)?,
     })
 }
@@ -119,13 +140,21 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
         EntryRef::Group(id) => ("group", id.folded(), id.as_str()),
     };
     let (state, substatus, failure, target) = match &record.state {
+        State::Choosing { .. } => ("choosing", None, None, None),
         State::Assigning { target, .. } => ("assigning", None, None, Some(target)),
         State::Assigned { substatus, .. } => ("assigned", Some(substatus.word()), None, None),
         State::Failed { failure, .. } => ("failed", None, Some(failure.word()), None),
         State::Disabled { .. } => ("disabled", None, None, None),
     };
     let lives = AssignmentColumns::of(record.assignment());
-    let target = AssignmentColumns::of(target);
+    let (target, waiting) = match &record.state {
+        State::Choosing { waiting, .. } => (AssignmentColumns::by(&waiting.credential), Some(waiting)),
+        _ => (AssignmentColumns::of(target), None),
+    };
+    let failure_status = match &record.state {
+        State::Failed { failure: Failure::WebhookStatus(status), .. } => Some(status),
+        _ => None,
+    };
     connection
         .prepare_cached(
             "INSERT INTO registration (
@@ -133,9 +162,10 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
                  entry_kind, entry_id, entry_id_spelling, operation_guid, operation_began_at,
                  state, substatus, failure, hub, device_id, derived_spelling,
                  target_hub, target_device_id, target_derived_spelling, thumbprint, target_thumbprint,
-                 storage_root_key, target_storage_root_key, operation_storage_root_key)
+                 storage_root_key, target_storage_root_key, operation_storage_root_key, payload, failure_status,
+                 waiting_due_at, waiting_host, waiting_tries, waiting_payload, waiting_certificate, waiting_predates)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                 ?22, ?23, ?24, ?25)
+                 ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33)
              ON CONFLICT (id_scope, registration_id) DO UPDATE SET
                  etag = excluded.etag, updated_at = excluded.updated_at, entry_kind = excluded.entry_kind,
                  entry_id = excluded.entry_id, entry_id_spelling = excluded.entry_id_spelling,
@@ -147,7 +177,12 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
                  thumbprint = excluded.thumbprint, target_thumbprint = excluded.target_thumbprint,
                  storage_root_key = excluded.storage_root_key,
                  target_storage_root_key = excluded.target_storage_root_key,
-                 operation_storage_root_key = excluded.operation_storage_root_key",
+                 operation_storage_root_key = excluded.operation_storage_root_key,
+                 payload = excluded.payload, failure_status = excluded.failure_status,
+                 waiting_due_at = excluded.waiting_due_at, waiting_host = excluded.waiting_host,
+                 waiting_tries = excluded.waiting_tries, waiting_payload = excluded.waiting_payload,
+                 waiting_certificate = excluded.waiting_certificate,
+                 waiting_predates = excluded.waiting_predates",
         )?
         .execute(params![
             record.id_scope.folded(),
@@ -175,6 +210,14 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
             lives.storage_root_key,
             target.storage_root_key,
             record.storage_root_key.as_deref(),
+            record.payload.as_ref().map(|payload| &*payload.0),
+            failure_status,
+            waiting.map(|waiting| nanoseconds(waiting.due_at)).transpose()?,
+            waiting.map(|waiting| &*waiting.webhook_host),
+            waiting.map(|waiting| waiting.tries),
+            waiting.and_then(|waiting| waiting.payload.as_ref()).map(|payload| &*payload.0),
+            waiting.and_then(|waiting| waiting.certificate.as_ref()).map(|certificate| certificate.der()),
+            waiting.map(|waiting| waiting.predates_reprovisioning),
         ])?;
     Ok(())
 }
@@ -193,8 +236,13 @@ impl<'record> AssignmentColumns<'record> {
     fn of(assignment: Option<&'record Assignment>) -> Self {
         let Some(assignment) = assignment else { return Self::default() };
         let (hub, device_id) = (Some(assignment.hub.as_str()), Some(assignment.device_id.as_str()));
-        let bare = Self { hub, device_id, ..Self::default() };
-        match &assignment.credential {
+        Self { hub, device_id, ..Self::by(&assignment.credential) }
+    }
+
+    /// The credential alone.
+    fn by(credential: &'record HubCredential) -> Self {
+        let bare = Self::default();
+        match credential {
             HubCredential::EnrollmentKeys => bare,
             HubCredential::DerivedKeys { spelling } => Self { derived_spelling: Some(spelling), ..bare },
             HubCredential::Certificate { thumbprint } => {
@@ -220,9 +268,17 @@ fn read_state(columns: &mut Columns<'_>) -> Result<State, Fault> {
     let state: String = columns.value()?;
     let substatus = columns.optional_word()?;
     let failure = columns.optional_word()?;
-    let last = read_assignment(columns)?;
-    let target = read_assignment(columns)?;
+    let failure = match (failure, columns.value::<Option<u16>>()?) {
+        (Some(Failure::WebhookStatus(_)), Some(status)) => Some(Failure::WebhookStatus(status)),
+        (failure, _) => failure,
+    };
+    let (last, _) = read_assignment(columns)?;
+    let (target, credential) = read_assignment(columns)?;
+    let waiting = read_waiting(columns, credential)?;
     match (state.as_str(), substatus, failure, last, target) {
+        ("choosing", None, None, last, None) if let Some(waiting) = waiting => {
+            Ok(State::Choosing { waiting: Box::new(waiting), last })
+        }
         ("assigning", None, None, last, Some(target)) => Ok(State::Assigning { target, last }),
         ("assigned", Some(substatus), None, Some(assignment), None) => {
             Ok(State::Assigned { assignment, substatus })
@@ -235,18 +291,49 @@ fn read_state(columns: &mut Columns<'_>) -> Result<State, Fault> {
     }
 }
 
-fn read_assignment(columns: &mut Columns<'_>) -> Result<Option<Assignment>, Fault> {
+fn read_waiting(columns: &mut Columns<'_>, credential: HubCredential) -> Result<Option<Waiting>, Fault> {
+    let due_at: Option<i64> = columns.value()?;
+    let (webhook_host, tries): (Option<Box<str>>, Option<u32>) = (columns.value()?, columns.value()?);
+    let payload: Option<Box<str>> = columns.value()?;
+    let der: Option<Vec<u8>> = columns.value()?;
+    let certificate = match der.map(|der| Certificate::from_der(&der)).transpose() {
+        Ok(certificate) => certificate.map(Arc::new),
+        Err(why) => return Err(columns.unreadable(why)),
+    };
+    let predates: Option<bool> = columns.value()?;
+    let (Some(due_at), Some(webhook_host), Some(tries), Some(predates_reprovisioning)) =
+        (due_at, webhook_host, tries, predates)
+    else {
+        return Ok(None);
+    };
+    let due_at = Timestamp::from_nanosecond(due_at.into()).map_err(|why| columns.unreadable(why))?;
+    let payload = payload.map(JsonText);
+    Ok(Some(Waiting {
+        credential,
+        certificate,
+        payload,
+        predates_reprovisioning,
+        webhook_host,
+        tries,
+        due_at,
+    }))
+}
+
+/// The assignment, if there is one, and the credential that stands there in any case.
+fn read_assignment(columns: &mut Columns<'_>) -> Result<(Option<Assignment>, HubCredential), Fault> {
     let hub: Option<HubName> = columns.optional()?;
     let device_id = columns.optional()?;
     let derived_spelling: Option<Box<str>> = columns.value()?;
     let thumbprint = signers::thumbprint(columns)?;
     let storage_root_key: Option<Vec<u8>> = columns.value()?;
-    let (Some(hub), Some(device_id)) = (hub, device_id) else { return Ok(None) };
     let credential = match (derived_spelling, thumbprint, storage_root_key) {
         (Some(spelling), _, _) => HubCredential::DerivedKeys { spelling },
         (None, Some(thumbprint), _) => HubCredential::Certificate { thumbprint },
         (None, None, Some(key)) => HubCredential::Tpm { storage_root_key: key.into() },
         (None, None, None) => HubCredential::EnrollmentKeys,
     };
-    Ok(Some(Assignment { hub, device_id, credential }))
+    let assignment = hub.zip(device_id);
+    let assignment =
+        assignment.map(|(hub, device_id)| Assignment { hub, device_id, credential: credential.clone() });
+    Ok((assignment, credential))
 }

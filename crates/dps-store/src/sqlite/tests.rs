@@ -454,3 +454,23 @@ async fn what_is_remembered_of_a_deleted_instance_is_forgotten() {
     assert_eq!(store.sweep_deleted_instances(Some(&scope()), 9).await.unwrap(), Sweep::Clean);
     assert!(remembered.upgrade().is_none());
 }
+
+/// DPS-REG-33: one step for each webhook host, and none over what waits for one that has no room.
+#[test]
+fn what_waits_for_a_webhook_is_found_through_an_index_of_that_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let connections = open::open(&directory.path().join("store.db"), &SqliteOptions::default()).unwrap();
+    let reader = &connections.readers[0];
+    for query in [waiting::SELECT_FIRST_HOST, waiting::SELECT_HOST, waiting::SELECT_DUE, waiting::SELECT_NEXT]
+    {
+        let mut statement = reader.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+        let parameters = vec!["1"; statement.parameter_count()];
+        let plan = statement
+            .query_map(rusqlite::params_from_iter(parameters), |row| row.get("detail"))
+            .unwrap()
+            .collect::<Result<Vec<String>, _>>()
+            .unwrap()
+            .join("; ");
+        assert!(plan.contains("registration_waiting") && !plan.contains("B-TREE"), "{query}: {plan}");
+    }
+}

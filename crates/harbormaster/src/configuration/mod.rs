@@ -14,6 +14,7 @@ mod limits;
 mod listen;
 mod log;
 mod names;
+mod outbound;
 #[cfg(test)]
 mod reference;
 mod reload;
@@ -45,6 +46,7 @@ use fault::Lines;
 use key::Section;
 use log::Log;
 use names::Names;
+use outbound::Outbound;
 use store::Store;
 
 /// Most bytes of a configuration: thousands of instances.
@@ -57,6 +59,7 @@ pub(crate) struct Configuration {
     pub(crate) certificates: Vec<Certificate>,
     pub(crate) store: Store,
     pub(crate) limits: Limits,
+    pub(crate) outbound: Outbound,
     pub(crate) log: Log,
     pub(crate) instances: Vec<Instance>,
     /// What may be meant and is probably not.
@@ -178,6 +181,7 @@ fn judge(root: &Table<'_>) -> Option<Configuration> {
     let certificates: Vec<_> = certificate_tables.iter().filter_map(Certificate::read).collect();
     let store = Store::read(&root.table("store"));
     let limits = limits::read(&root.table("limits"));
+    let outbound = Outbound::read(&root.table("outbound"));
     let log = Log::read(&root.table("log"));
     let instance_tables = root.tables("instance");
     let mut names = Names::default();
@@ -188,6 +192,7 @@ fn judge(root: &Table<'_>) -> Option<Configuration> {
         certificates,
         store: store?,
         limits,
+        outbound,
         log,
         instances: instances.into_iter().collect::<Option<_>>()?,
         warnings: Vec::new(),

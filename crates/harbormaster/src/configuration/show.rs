@@ -22,7 +22,8 @@ type Values = Vec<(&'static str, String)>;
 
 /// What `configuration` says, and what it leaves to the defaults. Of secrets it shows where they lie.
 pub(crate) fn show(configuration: &Configuration) -> String {
-    let Configuration { listen, certificates, store, limits, log, instances, warnings: _ } = configuration;
+    let Configuration { listen, certificates, store, limits, outbound, log, instances, warnings: _ } =
+        configuration;
     let mut page = Page::default();
     for section in sections() {
         match section.path {
@@ -57,6 +58,12 @@ pub(crate) fn show(configuration: &Configuration) -> String {
                 page.table(&section, &values);
             }
             "limits" => page.table(&section, &limit_values(limits)),
+            "outbound" => {
+                let mut values = vec![("allow", list(outbound.allow.iter().map(quoted)))];
+                let file = outbound.ca_file.as_ref();
+                values.extend(file.map(|file| ("ca_file", quoted(&file.value.display()))));
+                page.table(&section, &values);
+            }
             "log" => {
                 let values = [("format", quoted(&log.format.word())), ("level", quoted(&log.level.word()))];
                 page.table(&section, &values);

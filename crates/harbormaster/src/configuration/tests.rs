@@ -197,6 +197,26 @@ fn an_unknown_key_is_told_with_the_nearest_known_one() {
     assert!(told("[log]\nzzz = 1\n").advice.contains("there are format, level"));
 }
 
+/// DPS-SERVE-16
+#[test]
+fn where_requests_may_go_is_judged_with_all_else() {
+    let harbor = Harbor::new();
+    let default = harbor.parse(GOOD).unwrap().outbound;
+    assert_eq!((&*default.allow, default.ca_file), (&["public".to_owned()][..], None));
+    let more = "[outbound]\nallow = [\"*.hooks.example\", \"10.0.0.0/8\"]\nca_file = \"server.pem\"\n";
+    let read = harbor.parse(&format!("{GOOD}{more}")).unwrap().outbound;
+    assert_eq!(read.allow, ["*.hooks.example", "10.0.0.0/8"]);
+    assert_eq!(read.trust(), dps_hub::outbound::Trust::SystemAnd(harbor.path("server.pem")));
+    let faults =
+        harbor.faults(&format!("{GOOD}[outbound]\nallow = [\"10.0.0.1/8\"]\nca_file = \"owner.key\"\n"));
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(
+        faults[0].starts_with("18:10: outbound.allow: ") && faults[0].contains("is no network"),
+        "{faults:?}"
+    );
+    assert!(faults[1].contains("outbound.ca_file: ") && faults[1].contains("no certificate"), "{faults:?}");
+}
+
 /// DPS-SERVE-2
 #[test]
 fn a_value_of_the_wrong_type_or_form_is_told() {

@@ -22,6 +22,7 @@ use clap::{Args, ValueEnum};
 use dps_core::access::{ServiceHost, SharedAccessPolicy};
 use dps_core::instance_settings::InstanceSettings;
 use dps_core::ports::Store;
+use dps_hub::outbound::{AllowedTargets, Trust};
 use dps_proto::ids::IdScope;
 use dps_proto::key::SymmetricKey;
 use dps_server::admin;
@@ -168,6 +169,9 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         linked_hubs: linked_hubs.into_iter().map(|hub| hub.name).collect(),
     };
 
+    // Spec: DPS-DEV-16. The author of a webhook tries it on this very machine.
+    let allowed = AllowedTargets::parse(["public", "127.0.0.0/8", "::1"])?;
+    let outbound = service::outbound(allowed, &Trust::SystemAnd(certificates.ca_file()))?;
     let service = Service {
         instances: service::instances(Vec::new(), &*store).await?,
         store,
@@ -179,6 +183,7 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         },
         tls,
         certificates: Arc::clone(&server_certificates),
+        outbound,
         admin_token,
     };
     // Taken back when this function ends.

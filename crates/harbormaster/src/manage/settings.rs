@@ -18,7 +18,7 @@ pub(super) struct SettingsOptions {
     /// A hub to choose from, one that the service has linked. May be repeated.
     #[arg(long = "hub", value_name = "NAME")]
     hubs: Vec<HubName>,
-    /// Whom allocation policy "custom" asks. On Azure; not served by Harbormaster yet.
+    /// Whom allocation policy "custom" asks: an https URL, with its key as ?code=KEY.
     #[arg(long, value_name = "URL")]
     webhook_url: Option<String>,
     /// The api-version in which it is asked.
@@ -45,11 +45,11 @@ pub(super) struct SettingsOptions {
 enum AllocationPolicy {
     /// Spread over the hubs by their weights.
     Hashed,
-    /// The nearest hub, as the service judges it. On Azure; not served by Harbormaster yet.
+    /// The nearest hub, as the service judges it.
     GeoLatency,
     /// The hubs of the entry alone.
     Static,
-    /// Ask a webhook. On Azure; not served by Harbormaster yet.
+    /// Ask a webhook (--webhook-url).
     Custom,
 }
 

@@ -16,6 +16,7 @@ use dps_core::instance::ServiceInstance;
 use dps_core::instances::{Instances, Origin};
 use dps_core::ports::{Store, StoreError};
 use dps_hub::HubKinds;
+use dps_hub::outbound::AllowedTargets;
 use dps_proto::ids::{IdScope, InstanceSecret};
 use dps_server::admin;
 use dps_server::tls::{self, ServerCertificates};
@@ -71,7 +72,8 @@ async fn serve(
     passed: Vec<Passed>,
 ) -> Result<ExitCode, Failure> {
     let to_reload = Reload::of(options.file.clone(), &configuration);
-    let Configuration { listen, certificates, store, limits, log: _, instances, warnings: _ } = configuration;
+    let Configuration { listen, certificates, store, limits, outbound, log: _, instances, warnings: _ } =
+        configuration;
     let place = Place { file: options.file.display().to_string() };
     let files: Vec<_> = certificates.iter().map(Certificate::files).collect();
     let server_certificates = ServerCertificates::load(&files)?;
@@ -107,6 +109,8 @@ async fn serve(
         );
     }
 
+    let allowed = AllowedTargets::parse(&outbound.allow).map_err(Failure::usage)?;
+    let outbound = service::outbound(allowed, &outbound.trust()).context("[outbound]")?;
     let listeners = bind(&listen, passed, &place).await?;
     let id_scopes = instances.all().iter().map(|(_, instance)| instance.id_scope.to_string()).collect();
     let ready = Ready::of(&listeners, id_scopes, token_file)?;
@@ -144,6 +148,7 @@ async fn serve(
         limits,
         tls,
         certificates: Arc::clone(&server_certificates),
+        outbound,
         admin_token,
     };
     service.run(listeners, announce, reload).await
