@@ -8,6 +8,7 @@ pub mod access;
 pub mod allocation;
 pub mod attestation;
 pub mod audit;
+pub mod broker;
 pub mod ca_certificate;
 mod destination;
 pub mod enrollment;

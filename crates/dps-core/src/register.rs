@@ -373,6 +373,9 @@ fn assign(
                 Placement::Outside => {
                     (State::Assigning { target: assignment, last: current.cloned() }, Vec::new())
                 }
+                Placement::Refused(failure) => {
+                    (State::Failed { failure, last: current.cloned() }, Vec::new())
+                }
             }
         }
     };

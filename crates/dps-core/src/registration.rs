@@ -126,6 +126,11 @@ pub enum Failure {
     /// The entry was deleted before a hub outside had answered.
     #[error("the enrollment was deleted while the hub was asked")]
     EnrollmentGone,
+    /// The hub cannot take a device of this id. Spec: DPS-BROKER-11.
+    #[error(
+        "a broker serves the hub, and the device id would be more than one level of its topics: it holds '.', '+', '*' or '#'"
+    )]
+    DeviceIdRefused,
 }
 
 impl Registration {

@@ -60,7 +60,7 @@ fn instance(scope: &str, has_hub: bool) -> ServiceInstance {
         name: "hub.example".parse().unwrap(),
         kind: HubKind::Local,
         allocation_weight: 1,
-        hub: Arc::new(LocalHub),
+        hub: Arc::new(LocalHub::default()),
     };
     ServiceInstance {
         id_scope: scope.parse().unwrap(),

@@ -103,7 +103,7 @@ impl Client {
             name: name.parse().unwrap(),
             kind: HubKind::Local,
             allocation_weight: 1,
-            hub: Arc::new(LocalHub),
+            hub: Arc::new(LocalHub::default()),
         };
         let instance = |scope: &str, host: &str, policies| ServiceInstance {
             id_scope: scope.parse().unwrap(),

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use dps_core::enrollment::{AllocationPolicy, ProvisioningStatus};
-use dps_core::ports::StoreError;
+use dps_core::ports::{HubDeviceStatus, StoreError};
 use dps_core::registration::{Failure, Substatus};
 use dps_proto::key::{KeyPair, SymmetricKey};
 use jiff::Timestamp;
@@ -146,12 +146,20 @@ impl Word for Substatus {
 }
 
 impl Word for Failure {
-    const ALL: &'static [Self] = &[Self::NoUsableHub, Self::EnrollmentGone];
+    const ALL: &'static [Self] = &[Self::NoUsableHub, Self::EnrollmentGone, Self::DeviceIdRefused];
     fn word(self) -> &'static str {
         match self {
             Self::NoUsableHub => "no_usable_hub",
             Self::EnrollmentGone => "enrollment_gone",
+            Self::DeviceIdRefused => "device_id_refused",
         }
+    }
+}
+
+impl Word for HubDeviceStatus {
+    const ALL: &'static [Self] = &HubDeviceStatus::ALL;
+    fn word(self) -> &'static str {
+        self.as_str()
     }
 }
 

@@ -21,6 +21,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration::of(include_str!("migrations/0006_tpm_operations.sql")),
     Migration::of(include_str!("migrations/0007_audit.sql")),
     Migration::of(include_str!("migrations/0008_instances.sql")),
+    Migration::of(include_str!("migrations/0009_hub_device_status.sql")),
 ];
 
 /// One step to a newer version.
