@@ -132,6 +132,7 @@ pub fn of_failure(failure: Failure) -> (ErrorCode, &'static str) {
     match failure {
         Failure::NoUsableHub => (ErrorCode::HUB_NOT_FOUND, "IoTHub not found."),
         Failure::EnrollmentGone => (ErrorCode::ENROLLMENT_NOT_FOUND, "Enrollment not found"),
+        Failure::DeviceIdRefused => (ErrorCode::INVALID_ARGUMENT, "The hub does not take this device id."),
     }
 }
 
@@ -253,6 +254,7 @@ mod tests {
     fn every_failure_keeps_its_code() {
         assert_eq!(of_failure(Failure::NoUsableHub), (ErrorCode::HUB_NOT_FOUND, "IoTHub not found."));
         assert_eq!(of_failure(Failure::EnrollmentGone).0.value(), 404_201);
+        assert_eq!(of_failure(Failure::DeviceIdRefused).0.value(), 400_004);
     }
 
     /// DPS-BODY-1, DPS-BODY-9, DPS-MQTT-20

@@ -8,6 +8,7 @@ pub mod admin;
 mod admin_listener;
 pub mod admission;
 pub mod advice;
+pub mod broker_auth;
 pub mod chain_explanation;
 pub mod challenged;
 pub mod client_certificates;

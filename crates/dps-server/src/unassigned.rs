@@ -1,6 +1,6 @@
 //! Devices that proved themselves and have no hub all the same. Spec: DPS-EXPLAIN-10.
 
-use dps_core::registration::{Registration, State};
+use dps_core::registration::{Failure, Registration, State};
 
 use crate::fault;
 
@@ -32,7 +32,15 @@ impl Unassigned {
                 outcome: "failed",
                 told: fault::of_failure(*failure).0.to_string(),
                 reason: failure.to_string(),
-                advice: "link a hub that the enrollment allows and whose allocation weight is not 0",
+                advice: match failure {
+                    Failure::NoUsableHub | Failure::EnrollmentGone => {
+                        "link a hub that the enrollment allows and whose allocation weight is not 0"
+                    }
+                    Failure::DeviceIdRefused => {
+                        "give the device an id without '.', '+', '*' and '#': deviceId of its individual enrollment, or another \
+                         registration id"
+                    }
+                },
             }),
         }
     }

@@ -8,7 +8,7 @@ use crate::ids::{BadId, DeviceId, HubName};
 pub const USER_NAME_BYTES_MAX: usize = 2_048;
 
 /// Who says to be connecting.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum HubUserName {
     /// `{hub}/{deviceId}`, or `{hub}/{deviceId}/?api-version=...` as the device SDKs of Azure send it.
     OfHub {
