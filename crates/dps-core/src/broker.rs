@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use dps_proto::hub::{BadHubUserName, HubUserName, NotALevel, ResourceRefused, TopicRefused, check_level};
-use dps_proto::ids::{DeviceId, HubName};
+use dps_proto::ids::{DeviceId, HubName, NotALevel};
 use dps_proto::sas::{MalformedToken, SKEW, SasToken, hub_device_resource};
 use jiff::Timestamp;
 
@@ -25,6 +24,15 @@ pub struct BrokerRules {
     pub trusts_certificates: bool,
 }
 
+/// Who a broker says is asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asker {
+    /// A device, by its hub and its id there.
+    OfHub(HubName, DeviceId),
+    /// A device, by the name that the broker took from a certificate.
+    ByCertificate(DeviceId),
+}
+
 /// What a broker says that a device showed.
 #[derive(Debug, Clone)]
 pub enum Credential {
@@ -37,12 +45,6 @@ pub enum Credential {
 /// Why a broker is told no. The texts are for people, and hold no secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerRefusal {
-    /// It names nobody.
-    #[error("{0}")]
-    UserName(#[from] BadHubUserName),
-    /// One word, with a password.
-    #[error("the user name {0} names no hub: with a password it has to be {{hub}}/{{deviceId}}")]
-    NoHub(DeviceId),
     /// No such hub is kept here.
     #[error("no service instance links a local hub {0}")]
     UnknownHub(HubName),
@@ -115,22 +117,6 @@ pub enum BrokerRefusal {
     /// It proves itself, and may not connect all the same. Spec: DPS-BROKER-12.
     #[error("the device is disabled at its hub")]
     Disabled,
-    /// Something of the broker that is not the device's.
-    #[error("{why}: {name:?}")]
-    Resource {
-        /// Why not.
-        why: ResourceRefused,
-        /// Its name.
-        name: String,
-    },
-    /// A topic that is not the device's.
-    #[error("{why}: {topic:?}")]
-    Topic {
-        /// Why not.
-        why: TopicRefused,
-        /// As the broker gave it.
-        topic: String,
-    },
 }
 
 fn quoted(found: &Option<String>) -> String {
@@ -149,20 +135,22 @@ pub struct Named {
 }
 
 impl BrokerRules {
-    /// Who is meant by a user name at a virtual host, where one is told. Spec: DPS-BROKER-4, DPS-BROKER-5, DPS-BROKER-11.
+    /// Who is meant at a virtual host, where one is told. Spec: DPS-BROKER-4, DPS-BROKER-5, DPS-BROKER-11.
     pub fn named(
         &self,
         instances: &Instances,
-        user_name: &HubUserName,
+        asker: &Asker,
         virtual_host: Option<&str>,
     ) -> Result<Named, BrokerRefusal> {
         let root_hub = || self.root_hub.clone().or_else(|| instances.only_local_hub());
-        let hub = match user_name {
-            HubUserName::OfHub { hub, .. } => hub.clone(),
-            HubUserName::Bare(_) if !self.trusts_certificates => {
+        let (hub, device_id) = match asker {
+            Asker::OfHub(hub, device_id) => (hub.clone(), device_id.clone()),
+            Asker::ByCertificate(_) if !self.trusts_certificates => {
                 return Err(BrokerRefusal::CertificatesNotTrusted);
             }
-            HubUserName::Bare(_) => root_hub().ok_or(BrokerRefusal::NoRootHub)?,
+            Asker::ByCertificate(device_id) => {
+                (root_hub().ok_or(BrokerRefusal::NoRootHub)?, device_id.clone())
+            }
         };
         let instance = match instances.of_local_hub(&hub) {
             LocalHubOwner::Nobody => return Err(BrokerRefusal::UnknownHub(hub)),
@@ -179,8 +167,7 @@ impl BrokerRules {
         {
             return Err(BrokerRefusal::VirtualHost { virtual_host: virtual_host.to_owned(), hub });
         }
-        let device_id = user_name.device_id().clone();
-        check_level(&device_id)?;
+        device_id.check_level()?;
         Ok(Named { instance, hub, device_id })
     }
 }
@@ -231,14 +218,10 @@ impl Named {
     }
 
     /// Judges what is asked for a device that has connected: it may have been disabled or gone since. Spec: DPS-BROKER-12.
-    pub fn still_admit(
-        &self,
-        stored: Option<&StoredHubDevice>,
-        user_name: &HubUserName,
-    ) -> Result<(), BrokerRefusal> {
+    pub fn still_admit(&self, stored: Option<&StoredHubDevice>, asker: &Asker) -> Result<(), BrokerRefusal> {
         let stored = self.known(stored)?;
-        match (user_name, &stored.device.authentication) {
-            (HubUserName::Bare(_), HubAuthentication::Keys(_)) => Err(BrokerRefusal::TokenWanted),
+        match (asker, &stored.device.authentication) {
+            (Asker::ByCertificate(_), HubAuthentication::Keys(_)) => Err(BrokerRefusal::TokenWanted),
             _ => check_enabled(stored),
         }
     }

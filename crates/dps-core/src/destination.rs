@@ -18,7 +18,7 @@ pub(crate) enum Destination<'i> {
     /// It stays where it is.
     Same(&'i LinkedHub),
     /// It moves, and takes along what it has at its hub, if that is here and its policy says so.
-    Other(&'i LinkedHub, Option<StoredHubDevice>),
+    Other(&'i LinkedHub, Option<Box<StoredHubDevice>>),
 }
 
 impl<'i> Destination<'i> {
@@ -50,7 +50,7 @@ impl<'i> Destination<'i> {
                     true => store.hub_device(&device.id_scope, hub, device_id).await?,
                     false => None,
                 };
-                Self::Other(linked, left)
+                Self::Other(linked, left.map(Box::new))
             }
         })
     }

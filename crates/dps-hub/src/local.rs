@@ -2,7 +2,6 @@
 
 use dps_core::ports::{Hub, HubDevice, HubWrite, Placement};
 use dps_core::registration::Failure;
-use dps_proto::hub::check_level;
 
 /// A hub that is kept here: for a desk, for CI, and for brokers that ask Harbormaster who a device is.
 #[derive(Debug, Clone, Copy, Default)]
@@ -14,7 +13,7 @@ pub struct LocalHub {
 impl Hub for LocalHub {
     /// The identity goes into the commit of the record: both are there, or neither. Spec: DPS-STORE-5.
     fn place(&self, device: HubDevice) -> Placement {
-        if self.serves_broker && check_level(&device.device_id).is_err() {
+        if self.serves_broker && device.device_id.check_level().is_err() {
             return Placement::Refused(Failure::DeviceIdRefused);
         }
         Placement::Writes(vec![HubWrite::PutDevice(Box::new(device))])

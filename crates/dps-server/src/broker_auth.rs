@@ -1,8 +1,8 @@
 //! What a broker that is a local hub asks of its devices, as RabbitMQ's HTTP backend does. Spec: DPS-BROKER-1 to DPS-BROKER-14
 //! (docs/spec/broker.md).
 //!
-//! [`question`] reads what is asked, `dps_core::broker` decides who may connect and `dps_proto::hub` which topics are whose,
-//! [`refused`] tells people why not.
+//! `question` reads what is asked, `dps_core::broker` decides who may connect and `dps_proto::hub` which topics are whose,
+//! `refused` tells people why not.
 
 mod listener;
 mod question;
@@ -17,7 +17,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Extension, Router, middleware};
-use dps_core::broker::{BrokerRefusal, BrokerRules, Credential, Named};
+use dps_core::broker::{Asker, BrokerRules, Credential, Named};
 use dps_core::ports::{Store, StoreError, StoredHubDevice};
 use dps_proto::hub::{HubUserName, Permission, ResourceKind, TopicAccess, check_resource, check_topic};
 use rustls::ServerConfig;
@@ -29,6 +29,7 @@ use tokio::time::timeout;
 use crate::front_end::{FrontEnd, Peer};
 use crate::metrics::{BrokerAnswer, Limit};
 use question::{Asked, Form, Question, ResourceForm, TopicForm, UserForm, VirtualHostForm};
+use refused::Denied;
 
 pub use listener::{BadClientCa, ClientCa, server_config};
 
@@ -49,7 +50,7 @@ enum BrokerFault {
     #[error("{why}")]
     Refused {
         /// Why.
-        why: BrokerRefusal,
+        why: Denied,
         /// Who was meant, as far as that is known.
         who: Option<Box<Who>>,
     },
@@ -73,9 +74,9 @@ impl fmt::Debug for Who {
     }
 }
 
-impl From<BrokerRefusal> for BrokerFault {
-    fn from(why: BrokerRefusal) -> Self {
-        Self::Refused { why, who: None }
+impl<D: Into<Denied>> From<D> for BrokerFault {
+    fn from(why: D) -> Self {
+        Self::Refused { why: why.into(), who: None }
     }
 }
 
@@ -118,15 +119,14 @@ impl BrokerAuth {
     }
 
     async fn judge(&self, asked: &Asked) -> Result<(), BrokerFault> {
-        let user_name = asked.user_name.parse().map_err(BrokerRefusal::from)?;
-        // A word with a password is somebody else's than a device's: of the broker's own users, mostly.
-        if let (HubUserName::Bare(name), Question::User { credential: Credential::Password(_) }) =
-            (&user_name, &asked.question)
-        {
-            return Err(BrokerRefusal::NoHub(name.clone()).into());
-        }
+        let asker = match asked.user_name.parse().map_err(Denied::UserName)? {
+            HubUserName::OfHub { hub, device_id } => Asker::OfHub(hub, device_id),
+            // A word with a password is somebody else's than a device's: of the broker's own users, mostly.
+            HubUserName::Bare(name) if asked.has_password() => return Err(Denied::NoHub(name).into()),
+            HubUserName::Bare(name) => Asker::ByCertificate(name),
+        };
         let instances = self.front_end.registrar.instances();
-        let named = self.rules.named(instances, &user_name, asked.virtual_host.as_deref())?;
+        let named = self.rules.named(instances, &asker, asked.virtual_host.as_deref())?;
         let scope = &named.instance.id_scope;
         let stored = self.store.hub_device(scope, &named.hub, &named.device_id).await?;
         let client_id = match (&asked.question, asked.client_id.as_deref()) {
@@ -134,21 +134,25 @@ impl BrokerAuth {
             (Question::User { credential: Credential::Certificate }, None) => Ok(()),
             (_, client_id) => named.check_client_id(client_id),
         };
-        let judged = client_id.and_then(|()| match &asked.question {
+        let judged = client_id.map_err(Denied::from).and_then(|()| match &asked.question {
             Question::User { credential } => {
-                named.admit(stored.as_ref(), credential, self.front_end.moments.moment().now)
+                let at = self.front_end.moments.moment().now;
+                Ok(named.admit(stored.as_ref(), credential, at)?)
             }
-            question => named.still_admit(stored.as_ref(), &user_name).and_then(|()| may(&named, question)),
+            question => {
+                named.still_admit(stored.as_ref(), &asker)?;
+                may(&named, question)
+            }
         });
         judged.map_err(|why| BrokerFault::Refused { why, who: Some(Box::new(Who { named, stored })) })
     }
 }
 
 /// Whether a device that has connected may have what is asked for it. Spec: DPS-BROKER-9, DPS-BROKER-10.
-fn may(named: &Named, question: &Question) -> Result<(), BrokerRefusal> {
+fn may(named: &Named, question: &Question) -> Result<(), Denied> {
     let resource = |kind, name: &str, permission| {
         check_resource(&named.device_id, kind, name, permission)
-            .map_err(|why| BrokerRefusal::Resource { why, name: name.to_owned() })
+            .map_err(|why| Denied::Resource { why, name: name.to_owned() })
     };
     match question {
         Question::User { .. } | Question::VirtualHost => Ok(()),
@@ -160,7 +164,7 @@ fn may(named: &Named, question: &Question) -> Result<(), BrokerRefusal> {
             };
             resource(ResourceKind::Exchange, exchange, permission)?;
             check_topic(&named.device_id, *access, topic)
-                .map_err(|why| BrokerRefusal::Topic { why, topic: topic.clone() })
+                .map_err(|why| Denied::Topic { why, topic: topic.clone() })
         }
     }
 }

@@ -60,8 +60,11 @@ fn rules(root_hub: Option<&str>, trusts_certificates: bool) -> BrokerRules {
     BrokerRules { root_hub: root_hub.map(|hub| hub.parse().unwrap()), trusts_certificates }
 }
 
-fn user(text: &str) -> HubUserName {
-    text.parse().unwrap()
+fn user(text: &str) -> Asker {
+    match text.split_once('/') {
+        Some((hub, device_id)) => Asker::OfHub(hub.parse().unwrap(), device_id.parse().unwrap()),
+        None => Asker::ByCertificate(text.parse().unwrap()),
+    }
 }
 
 /// DPS-BROKER-4, DPS-BROKER-5, DPS-BROKER-11

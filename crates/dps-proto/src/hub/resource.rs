@@ -1,7 +1,6 @@
 //! What RabbitMQ makes for a device that speaks MQTT: its queues, and the exchange of all topics. Spec: DPS-BROKER-10.
 
-use super::level::{NotALevel, check_level};
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, NotALevel};
 
 /// The exchange that carries MQTT topics; which of them a device may use is asked for each one.
 const EXCHANGE: &str = "amq.topic";
@@ -57,7 +56,7 @@ pub fn check_resource(
     name: &str,
     permission: Permission,
 ) -> Result<(), ResourceRefused> {
-    check_level(device_id)?;
+    device_id.check_level()?;
     match (kind, permission) {
         (ResourceKind::Exchange, Permission::Configure) => Err(ResourceRefused::ConfigureExchange),
         (ResourceKind::Exchange, _) if name == EXCHANGE => Ok(()),

@@ -3,8 +3,7 @@
 //! RabbitMQ carries MQTT topics as routing keys: `/` becomes `.` and `+` becomes `*`, and what was `.` stays. Both separators end a
 //! level here, so that no topic passes in one spelling that means another device in the other.
 
-use super::level::check_level;
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, NotALevel};
 
 /// What is wanted of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +31,7 @@ pub enum TopicRefused {
     Unknown,
     /// The id cannot stand in a topic. Spec: DPS-BROKER-11.
     #[error(transparent)]
-    DeviceId(#[from] super::NotALevel),
+    DeviceId(#[from] NotALevel),
 }
 
 /// A kind of topic: a fixed beginning, the device id as one whole level, a fixed middle, and then anything, be it empty.
@@ -58,7 +57,7 @@ const BY_CONNECTION: &str = "$iothub";
 /// # Errors
 /// Why it may not.
 pub fn check_topic(device_id: &DeviceId, access: TopicAccess, topic: &str) -> Result<(), TopicRefused> {
-    check_level(device_id)?;
+    device_id.check_level()?;
     let levels: Vec<&str> = topic.split(['/', '.']).collect();
     if levels.first() == Some(&BY_CONNECTION) {
         return Err(TopicRefused::Shared);

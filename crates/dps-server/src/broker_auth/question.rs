@@ -17,6 +17,23 @@ pub(super) struct Asked {
     pub(super) question: Question,
 }
 
+impl Asked {
+    /// Whether a user is asked about who came with a password.
+    pub(super) fn has_password(&self) -> bool {
+        matches!(self.question, Question::User { credential: Credential::Password(_) })
+    }
+
+    /// Which question it is.
+    pub(super) fn kind(&self) -> BrokerAsked {
+        match self.question {
+            Question::User { .. } => BrokerAsked::User,
+            Question::VirtualHost => BrokerAsked::VirtualHost,
+            Question::Resource { .. } => BrokerAsked::Resource,
+            Question::Topic { .. } => BrokerAsked::Topic,
+        }
+    }
+}
+
 /// What is asked.
 pub(super) enum Question {
     /// Whether it may connect.

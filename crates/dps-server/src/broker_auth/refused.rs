@@ -1,21 +1,51 @@
 //! What people are told of a broker's question that was answered with no. Spec: DPS-BROKER-13.
 
 use dps_core::broker::BrokerRefusal;
-use dps_proto::hub::{HubUserName, TopicRefused};
-use dps_proto::ids::RegistrationId;
+use dps_proto::hub::{BadHubUserName, HubUserName, ResourceRefused, TopicRefused};
+use dps_proto::ids::{DeviceId, RegistrationId};
 
-use super::question::{Asked, Question};
+use super::question::Asked;
 use super::{BrokerAuth, BrokerFault, Who};
 use crate::excerpt::excerpt;
 use crate::explain::{Explanation, Step};
 use crate::front_end::{FrontEnd, Peer};
-use crate::metrics::{BrokerAsked, Limit};
+use crate::metrics::Limit;
 
 /// Longest reason in the log, in characters: what a broker sent may be in it.
 const REASON_CHARACTERS_MAX: usize = 512;
 
 /// What the log and explanations call this way of asking.
 const TRANSPORT: &str = "broker";
+
+/// Why a broker is told no. The texts are for people, and hold no secret.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Denied {
+    /// It names nobody.
+    #[error(transparent)]
+    UserName(#[from] BadHubUserName),
+    /// One word, with a password.
+    #[error("the user name {0} names no hub: with a password it has to be {{hub}}/{{deviceId}}")]
+    NoHub(DeviceId),
+    /// The device does not prove itself, or may not connect.
+    #[error(transparent)]
+    Refused(#[from] BrokerRefusal),
+    /// Something of the broker that is not the device's.
+    #[error("{why}: {name:?}")]
+    Resource {
+        /// Why not.
+        why: ResourceRefused,
+        /// Its name.
+        name: String,
+    },
+    /// A topic that is not the device's.
+    #[error("{why}: {topic:?}")]
+    Topic {
+        /// Why not.
+        why: TopicRefused,
+        /// As the broker gave it.
+        topic: String,
+    },
+}
 
 impl BrokerAuth {
     /// Logs, counts and explains a question that was not answered with yes.
@@ -67,17 +97,6 @@ impl BrokerAuth {
     }
 }
 
-impl Asked {
-    pub(super) fn kind(&self) -> BrokerAsked {
-        match self.question {
-            Question::User { .. } => BrokerAsked::User,
-            Question::VirtualHost => BrokerAsked::VirtualHost,
-            Question::Resource { .. } => BrokerAsked::Resource,
-            Question::Topic { .. } => BrokerAsked::Topic,
-        }
-    }
-}
-
 /// That of the device's record; else the device id, which mostly is one.
 fn registration_id(who: Option<&Who>, named: Option<&HubUserName>) -> Option<RegistrationId> {
     let stored = who.and_then(|who| who.stored.as_ref()).map(|stored| stored.device.registration_id.clone());
@@ -85,12 +104,29 @@ fn registration_id(who: Option<&Who>, named: Option<&HubUserName>) -> Option<Reg
 }
 
 /// What would have worked.
-fn advice(why: &BrokerRefusal) -> &'static str {
+fn advice(why: &Denied) -> &'static str {
     match why {
-        BrokerRefusal::UserName(_) | BrokerRefusal::NoHub(_) => {
+        Denied::UserName(_) | Denied::NoHub(_) => {
             "send the user name {hub}/{deviceId}, with what the device was told as assignedHub and deviceId; users of the broker's own \
              belong into auth_backends.1 = internal"
         }
+        Denied::Refused(why) => on_refusal(why),
+        Denied::Resource { .. } => {
+            "speak MQTT: publish and subscribe, with the device id as the client id, and leave the broker's queues and exchanges alone"
+        }
+        Denied::Topic { why: TopicRefused::Shared, .. } => {
+            "a broker has no twins and no direct methods: publish to devices/{deviceId}/messages/events/ and subscribe to \
+             devices/{deviceId}/messages/devicebound/#"
+        }
+        Denied::Topic { .. } => {
+            "publish to devices/{deviceId}/messages/events/, followed by properties or nothing, and subscribe to \
+             devices/{deviceId}/messages/devicebound/#"
+        }
+    }
+}
+
+fn on_refusal(why: &BrokerRefusal) -> &'static str {
+    match why {
         BrokerRefusal::UnknownHub(_) => {
             "connect with the assignedHub that the device was told, or link a local hub of that name"
         }
@@ -130,16 +166,5 @@ fn advice(why: &BrokerRefusal) -> &'static str {
             "set listen.broker.certificate_login where the broker asks devices for certificates and knows the CA of each"
         }
         BrokerRefusal::Disabled => "enable it: harbormaster hub-device enable HUB DEVICE_ID",
-        BrokerRefusal::Resource { .. } => {
-            "speak MQTT: publish and subscribe, with the device id as the client id, and leave the broker's queues and exchanges alone"
-        }
-        BrokerRefusal::Topic { why: TopicRefused::Shared, .. } => {
-            "a broker has no twins and no direct methods: publish to devices/{deviceId}/messages/events/ and subscribe to \
-             devices/{deviceId}/messages/devicebound/#"
-        }
-        BrokerRefusal::Topic { .. } => {
-            "publish to devices/{deviceId}/messages/events/, followed by properties or nothing, and subscribe to \
-             devices/{deviceId}/messages/devicebound/#"
-        }
     }
 }

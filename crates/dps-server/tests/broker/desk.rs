@@ -174,20 +174,13 @@ impl Desk {
     }
 
     /// The answer to a form that RabbitMQ could have sent; its no and its yes are 200.
-    #[track_caller]
-    pub(crate) fn allowed<'d>(
-        &'d self,
-        path: &'d str,
-        fields: &'d [(&'d str, &'d str)],
-    ) -> impl Future<Output = bool> + 'd {
-        async move {
-            let Answer(status, body) = self.ask(path, fields).await;
-            assert_eq!(status, 200, "{body}");
-            match body.as_str() {
-                "allow" => true,
-                "deny" => false,
-                other => panic!("{other:?}"),
-            }
+    pub(crate) async fn allowed(&self, path: &str, fields: &[(&str, &str)]) -> bool {
+        let Answer(status, body) = self.ask(path, fields).await;
+        assert_eq!(status, 200, "{body}");
+        match body.as_str() {
+            "allow" => true,
+            "deny" => false,
+            other => panic!("{other:?}"),
         }
     }
 

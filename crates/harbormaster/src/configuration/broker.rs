@@ -26,7 +26,7 @@ pub(super) fn section() -> Section {
     Section {
         path: "listen.broker",
         repeated: false,
-        about: "Where a broker that is a local hub asks who its devices are, as RabbitMQ's HTTP backend does ([broker.md](broker.md)). Without an \
+        about: "Where a broker that is a local hub asks who its devices are, as RabbitMQ's HTTP backend does (docs/broker.md). Without an \
                 address there is no such socket.",
         keys: vec![
             Key::new(
