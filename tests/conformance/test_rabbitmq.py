@@ -18,7 +18,6 @@ import sdk
 from admin import admin
 from credentials import derived_key, fresh_id
 from enrollments import fresh_keys, group, individual, symmetric
-from https_device import HttpsDevice
 from rabbitmq import PASSWORD, USER, RabbitMq
 from raw_service import ask, enroll
 from service import Harbormaster
@@ -111,11 +110,11 @@ class Client:
                     pass
         raise AssertionError(f"neither granted nor refused within {WAIT} s")
 
-    def publish(self, topic, body):
+    def publish(self, topic, body, retain=False):
         """Whether the broker takes it: it acknowledges, or ends the connection."""
         # paho would refuse a topic with a wildcard itself.
         self.client._send_publish(self.client._mid_generate(), topic.encode(), body, 1) if set("+#") & set(topic) else (
-            self.client.publish(topic, body, 1)
+            self.client.publish(topic, body, 1, retain)
         )
         until = time.monotonic() + WAIT
         while time.monotonic() < until:
@@ -182,6 +181,12 @@ def explained(dev, registration_id):
     return found[0]["reason"]
 
 
+def test_the_socket_is_there_where_it_is_asked_for_and_on_loopback(dev, harbor):
+    """DPS-BROKER-1, DPS-BROKER-15"""
+    assert "broker" not in harbor.contract
+    assert dev.contract["broker"]["address"] == "127.0.0.1" and dev.contract["broker"]["port"] != 0
+
+
 def test_a_device_provisions_and_lives_at_the_broker_with_what_it_was_told(dev, broker, listener):
     """DPS-BROKER-4, DPS-BROKER-7, DPS-BROKER-9: it publishes, hears what it is sent, and nobody else does."""
     mine, theirs = Device(dev), Device(dev)
@@ -246,7 +251,10 @@ def test_a_device_is_refused_on_every_topic_that_is_not_its_own(dev, broker, lis
             assert not client.publish(topic, b"not mine"), topic
         assert "topic" in explained(dev, mine.registration_id), topic
     assert listener.silent()
+    # Kept by the broker for whoever subscribes later.
+    assert listener.publish(f"devices/{theirs.id}/messages/devicebound/", b"kept for another", retain=True)
     for pattern in (
+        f"devices/{theirs.id}/messages/devicebound/",
         f"devices/{theirs.id}/messages/devicebound/#",
         "devices/+/messages/devicebound/#",
         "devices/#",
