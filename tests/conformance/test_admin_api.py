@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from admin import admin
-from credentials import fresh_id
+from credentials import derived_key, fresh_id
 from enrollments import individual
+from raw_device import registers
 from raw_service import enroll
 
 CHECKS = [
@@ -37,6 +38,8 @@ def admin_of(service):
 
 # Instances for the run to change: one for each way, so that what one operation deletes is not what the others need.
 REPLACED, DELETED, PARTS = "0neREPLACED", "0neDELETED", "0nePARTS"
+# And a device of `dev`'s own hub.
+HUB_DEVICE = "press-7"
 
 OWNER = {
     "name": "provisioningserviceowner",
@@ -58,6 +61,9 @@ def configuration(service):
         "deleteInstance": {"path.id_scope": DELETED, "header.If-Match": {"dictionary": "etags", "probability": 0.7}},
     }
     hub, policy = ({"dictionary": name, "probability": 0.7} for name in ("hubs", "policies"))
+    device = {"dictionary": "devices", "probability": 0.7}
+    for operation in ("showHubDevice", "setHubDeviceStatus"):
+        changes[operation] = {"path.device_id": device}
     for operation in ("listLinkedHubs", "listPolicies"):
         changes[operation] = {"path.id_scope": PARTS}
     for operation in ("showLinkedHub", "putLinkedHub", "deleteLinkedHub"):
@@ -71,6 +77,7 @@ def configuration(service):
         'etags = { values = ["*"] }',
         'hubs = { values = ["kept.test", "one.test", "two.test"] }',
         'policies = { values = ["provisioningserviceowner", "one", "two"] }',
+        f'devices = {{ values = ["{HUB_DEVICE}"] }}',
         "[parameters]",
         f'"path.id_scope" = "{service.id_scope}"',
         f'"path.hub" = "{service.hub}"',
@@ -85,8 +92,10 @@ def configuration(service):
 
 @pytest.mark.timeout(420)
 def test_the_admin_api_is_what_its_document_says(service, tmp_path):
-    """DPS-DEV-14, DPS-AUDIT-4, DPS-X509-23, DPS-INST-4: with names that exist, so that more than refusals is looked at."""
+    """DPS-DEV-14, DPS-AUDIT-4, DPS-X509-23, DPS-INST-4, DPS-BROKER-12: with names that exist, so that more than refusals is looked at."""
     enroll(service, individual(fresh_id("audited"), {"type": "symmetricKey"}))
+    group = service.contract["enrollmentGroups"][0]
+    assert registers(service, HUB_DEVICE, derived_key(group["primaryKey"], HUB_DEVICE))
     url, admin_token = admin_of(service)
     end = "-----END CERTIFICATE-----\n"
     certificate = Path(service.ca_file).read_text().split(end)[0] + end
@@ -106,11 +115,12 @@ def test_the_admin_api_is_what_its_document_says(service, tmp_path):
     ]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout[-8000:] + ended.stderr[-2000:]
-    assert "26 selected / 26 total" in ended.stdout, ended.stdout
+    assert "27 selected / 27 total" in ended.stdout, ended.stdout
     # It came as far as the changes themselves.
     made = sum(instance["managedBy"] == "store" for instance in admin(service, "GET", "/id-scopes")[1])
     assert made > 5, "by POST"
     for id_scope, kinds in [
+        (service.id_scope, ["enabled hubDevice", "disabled hubDevice"]),
         (REPLACED, ["replaced serviceInstance"]),
         (DELETED, ["deleted serviceInstance"]),
         (PARTS, [f"{how} {what}" for how in ("created", "replaced", "deleted") for what in ("linkedHub", "sharedAccessPolicy")]),

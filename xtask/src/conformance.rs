@@ -35,7 +35,7 @@ struct Need {
 /// The oldest Node that the suite's packages run on.
 const NODE: &str = "process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)";
 
-const NEEDS: [Need; 9] = [
+const NEEDS: [Need; 10] = [
     Need { package: "faketime", program: "faketime", arguments: &["--version"] },
     Need { package: "openssl", program: "openssl", arguments: &["version"] },
     Need { package: "swtpm", program: "swtpm", arguments: &["--version"] },
@@ -45,6 +45,14 @@ const NEEDS: [Need; 9] = [
         arguments: &["-c", "ls /usr/lib/*/libtss2-tcti-swtpm.so.0"],
     },
     Need { package: "tpm2-tools", program: "tpm2_import", arguments: &["--version"] },
+    Need {
+        package: "rabbitmq-server",
+        program: "sh",
+        arguments: &[
+            "-c",
+            "ls /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server && epmd -help 2>&1 | grep -q port",
+        ],
+    },
     Need { package: "strace", program: "strace", arguments: &["--version"] },
     Need { package: "python3-venv", program: "python3", arguments: &["-c", "import ensurepip, venv"] },
     Need { package: "nodejs", program: "node", arguments: &["-e", NODE] },
@@ -133,6 +141,8 @@ pub(crate) fn provide_tools() -> Result<(), Failure> {
     let quiet = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
         command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        // What comes as a service is not started: the suite runs its own, on ports of their own.
+        command.env("SYSTEMD_OFFLINE", "1").env("RUNLEVEL", "1");
         command
     };
     step::run(step, &mut quiet(&["-qq", "update"]), &advice(&missing))?;

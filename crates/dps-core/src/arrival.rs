@@ -80,6 +80,7 @@ impl Arrival<'_> {
             Placement::Outside => {
                 (State::Assigning { target: assignment, last: current.cloned() }, Vec::new())
             }
+            Placement::Refused(failure) => (State::Failed { failure, last: current.cloned() }, Vec::new()),
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::net::IpAddr;
 
-use dps_proto::ids::{ETag, EnrollmentGroupId, HubName, IdScope, PolicyName, RegistrationId};
+use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, PolicyName, RegistrationId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::ca_certificate::CaName;
 use crate::enrollment::EntryRef;
+use crate::ports::HubDeviceStatus;
 
 /// Most records that a store keeps; the oldest go first. Spec: DPS-AUDIT-3.
 pub const AUDIT_RECORDS_MAX: u64 = 1_000_000;
@@ -43,6 +44,10 @@ pub enum Action {
     Replaced,
     /// It is gone.
     Deleted,
+    /// It may be used again. Spec: DPS-BROKER-12.
+    Enabled,
+    /// It may not be used any more. Spec: DPS-BROKER-12.
+    Disabled,
 }
 
 /// What it was done to.
@@ -60,6 +65,28 @@ pub enum Subject {
     LinkedHub(HubName),
     /// A shared access policy of the instance.
     SharedAccessPolicy(PolicyName),
+    /// A device of a local hub.
+    HubDevice(HubDeviceName),
+}
+
+/// Names a device of a hub: `{hub}/{deviceId}`. Found ignoring case, as all that the audit names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HubDeviceName {
+    spelling: Box<str>,
+    folded: Box<str>,
+}
+
+impl HubDeviceName {
+    /// The device of that id there.
+    pub fn new(hub: &HubName, device_id: &DeviceId) -> Self {
+        let spelling = format!("{hub}/{device_id}");
+        Self { folded: spelling.to_ascii_lowercase().into(), spelling: spelling.into() }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (hub, device_id) = text.split_once('/')?;
+        Some(Self::new(&hub.parse().ok()?, &device_id.parse().ok()?))
+    }
 }
 
 /// One change. It holds no secret: of what was written, the version alone. Spec: DPS-AUDIT-1.
@@ -97,6 +124,7 @@ impl Subject {
             Self::ServiceInstance(_) => "serviceInstance",
             Self::LinkedHub(_) => "linkedHub",
             Self::SharedAccessPolicy(_) => "sharedAccessPolicy",
+            Self::HubDevice(_) => "hubDevice",
         }
     }
 
@@ -110,6 +138,7 @@ impl Subject {
             "serviceInstance" => Self::ServiceInstance(id.parse().ok()?),
             "linkedHub" => Self::LinkedHub(id.parse().ok()?),
             "sharedAccessPolicy" => Self::SharedAccessPolicy(id.parse().ok()?),
+            "hubDevice" => Self::HubDevice(HubDeviceName::parse(id)?),
             _ => return None,
         })
     }
@@ -123,6 +152,7 @@ impl Subject {
             Self::ServiceInstance(id_scope) => id_scope.as_str(),
             Self::LinkedHub(name) => name.as_str(),
             Self::SharedAccessPolicy(name) => name.as_str(),
+            Self::HubDevice(name) => &name.spelling,
         }
     }
 
@@ -135,13 +165,14 @@ impl Subject {
             Self::ServiceInstance(id_scope) => id_scope.folded(),
             Self::LinkedHub(name) => name.folded(),
             Self::SharedAccessPolicy(name) => name.folded(),
+            Self::HubDevice(name) => &name.folded,
         }
     }
 }
 
 impl Action {
-    /// All three.
-    pub const ALL: [Self; 3] = [Self::Created, Self::Replaced, Self::Deleted];
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Created, Self::Replaced, Self::Deleted, Self::Enabled, Self::Disabled];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
@@ -149,6 +180,17 @@ impl Action {
             Self::Created => "created",
             Self::Replaced => "replaced",
             Self::Deleted => "deleted",
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+impl From<HubDeviceStatus> for Action {
+    fn from(status: HubDeviceStatus) -> Self {
+        match status {
+            HubDeviceStatus::Enabled => Self::Enabled,
+            HubDeviceStatus::Disabled => Self::Disabled,
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use dps_proto::ids::IdScope;
+use dps_proto::ids::{HubName, IdScope};
 
 use crate::access::ServiceHost;
-use crate::instance::ServiceInstance;
+use crate::instance::{HubKind, ServiceInstance};
 
 /// All instances of a node. A request takes its instance once and keeps to it: what changes meanwhile is for the next one.
 #[derive(Default)]
@@ -34,6 +34,19 @@ struct Served {
     by_scope: HashMap<IdScope, Entry>,
     /// By the text of each service host.
     by_host: HashMap<Box<str>, IdScope>,
+    /// Those that link a local hub of that name.
+    by_local_hub: HashMap<HubName, Vec<IdScope>>,
+}
+
+/// Whose a local hub is: user names of devices name the hub, and no ID scope. Spec: DPS-BROKER-4.
+#[derive(Clone)]
+pub enum LocalHubOwner {
+    /// No instance links a local hub of that name.
+    Nobody,
+    /// One instance does.
+    One(Arc<ServiceInstance>),
+    /// Several do, so the name means none of their hubs.
+    Several,
 }
 
 #[derive(Clone)]
@@ -97,6 +110,26 @@ impl Instances {
         served.by_scope.get(scope).map(|entry| Arc::clone(&entry.instance))
     }
 
+    /// Whose the local hub of that name is. Spec: DPS-BROKER-4.
+    pub fn of_local_hub(&self, hub: &HubName) -> LocalHubOwner {
+        let served = self.served();
+        match served.by_local_hub.get(hub).map(Vec::as_slice) {
+            None | Some([]) => LocalHubOwner::Nobody,
+            Some([scope]) => match served.by_scope.get(scope) {
+                Some(entry) => LocalHubOwner::One(Arc::clone(&entry.instance)),
+                None => LocalHubOwner::Nobody,
+            },
+            Some(_) => LocalHubOwner::Several,
+        }
+    }
+
+    /// The only local hub there is, of all instances; `None` where there is none, or are several. Spec: DPS-BROKER-5.
+    pub fn only_local_hub(&self) -> Option<HubName> {
+        let served = self.served();
+        let mut hubs = served.by_local_hub.keys();
+        hubs.next().filter(|_| hubs.next().is_none()).cloned()
+    }
+
     /// Where the instance of that ID scope comes from.
     pub fn origin(&self, scope: &IdScope) -> Option<Origin> {
         self.served().by_scope.get(scope).map(|entry| entry.origin)
@@ -127,6 +160,7 @@ impl Instances {
         let mut served = Served::clone(&current);
         change(&mut served);
         served.by_host = served.hosts();
+        served.by_local_hub = served.local_hubs();
         // In one step, so that a panic before it leaves all as it was.
         *current = Arc::new(served);
     }
@@ -148,6 +182,16 @@ impl Served {
         }
         hosts
     }
+
+    fn local_hubs(&self) -> HashMap<HubName, Vec<IdScope>> {
+        let mut hubs: HashMap<HubName, Vec<IdScope>> = HashMap::new();
+        for (scope, entry) in &self.by_scope {
+            for linked in entry.instance.linked_hubs.iter().filter(|linked| linked.kind == HubKind::Local) {
+                hubs.entry(linked.name.clone()).or_default().push(scope.clone());
+            }
+        }
+        hubs
+    }
 }
 
 #[cfg(test)]
@@ -160,16 +204,26 @@ mod tests {
     use super::*;
     use crate::access::{Right, SharedAccessPolicy};
     use crate::instance_settings::{HubSettings, InstanceSettings};
-    use crate::ports::{Hub, HubFactory};
+    use crate::ports::{Hub, HubDevice, HubFactory, Placement};
 
-    struct NoHubs;
-    impl HubFactory for NoHubs {
+    /// Hubs that nobody is assigned to.
+    struct Idle;
+    impl HubFactory for Idle {
         fn hub(&self, _: &HubSettings) -> Arc<dyn Hub> {
-            unreachable!("no hub is linked")
+            Arc::new(Self)
+        }
+    }
+    impl Hub for Idle {
+        fn place(&self, _: HubDevice) -> Placement {
+            unreachable!("nobody registers")
         }
     }
 
     fn instance(scope: &str, hosts: &[&str]) -> ServiceInstance {
+        ServiceInstance::new(settings(scope, hosts), InstanceSecret::new([0; 32]), &Idle)
+    }
+
+    fn settings(scope: &str, hosts: &[&str]) -> InstanceSettings {
         let key = SymmetricKey::from_bytes(vec![1; 32]).unwrap();
         let owner = SharedAccessPolicy {
             name: SharedAccessPolicy::OWNER.parse().unwrap(),
@@ -178,7 +232,48 @@ mod tests {
         };
         let mut settings = InstanceSettings::new(scope.parse().unwrap(), owner);
         settings.service_hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
-        ServiceInstance::new(settings, InstanceSecret::new([0; 32]), &NoHubs)
+        settings
+    }
+
+    fn with_hubs(scope: &str, hubs: &[(&str, HubKind)]) -> ServiceInstance {
+        let linked = |(name, kind): &(&str, HubKind)| HubSettings {
+            name: name.parse().unwrap(),
+            kind: *kind,
+            allocation_weight: 1,
+            applies_allocation_policy: true,
+            networks: Vec::new(),
+        };
+        let linked_hubs = hubs.iter().map(linked).collect();
+        let settings = InstanceSettings { linked_hubs, ..settings(scope, &[]) };
+        ServiceInstance::new(settings, InstanceSecret::new([0; 32]), &Idle)
+    }
+
+    /// DPS-BROKER-4, DPS-BROKER-5
+    #[test]
+    fn a_local_hub_is_that_of_one_instance_or_of_none() {
+        let owner = |instances: &Instances, hub: &str| match instances.of_local_hub(&hub.parse().unwrap()) {
+            LocalHubOwner::Nobody => "nobody".to_owned(),
+            LocalHubOwner::One(instance) => instance.id_scope.to_string(),
+            LocalHubOwner::Several => "several".to_owned(),
+        };
+        let instances = Instances::of(
+            Origin::Store,
+            [
+                with_hubs("0neA", &[("a.x", HubKind::Local), ("s.x", HubKind::Static)]),
+                with_hubs("0neB", &[("s.x", HubKind::Static)]),
+            ],
+        );
+        assert_eq!(owner(&instances, "A.X"), "0neA");
+        assert_eq!(owner(&instances, "s.x"), "nobody", "its devices are not known here");
+        assert_eq!(instances.only_local_hub(), Some("a.x".parse().unwrap()));
+        instances.set(Origin::Store, with_hubs("0neB", &[("a.X", HubKind::Local), ("b.x", HubKind::Local)]));
+        assert_eq!(owner(&instances, "a.x"), "several");
+        assert_eq!(owner(&instances, "b.x"), "0neB");
+        assert_eq!(instances.only_local_hub(), None);
+        instances.remove(&"0neA".parse().unwrap());
+        assert_eq!(owner(&instances, "a.x"), "0neB");
+        instances.remove(&"0neB".parse().unwrap());
+        assert_eq!((owner(&instances, "a.x"), instances.only_local_hub()), ("nobody".to_owned(), None));
     }
 
     /// DPS-INST-1, DPS-INST-8

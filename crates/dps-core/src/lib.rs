@@ -9,6 +9,7 @@ pub mod allocation;
 mod arrival;
 pub mod attestation;
 pub mod audit;
+pub mod broker;
 pub mod ca_certificate;
 pub mod custom_allocation;
 mod destination;

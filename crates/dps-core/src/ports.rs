@@ -19,7 +19,7 @@ use crate::custom_allocation::WebhookUrl;
 use crate::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment, TwinDocument};
 use crate::entry_filter::EntryFilter;
 use crate::instance_settings::{HubSettings, StoredInstance};
-use crate::registration::{JsonText, Registration};
+use crate::registration::{Failure, JsonText, Registration};
 use crate::x509::{NameKey, Sha256Thumbprint};
 
 /// Where enrollments, records and the devices of local hubs are kept. Spec: DPS-STORE-1 to DPS-STORE-11.
@@ -184,6 +184,17 @@ pub trait Store: Send + Sync {
         after: Option<&DeviceId>,
         limit: u32,
     ) -> Result<Vec<StoredHubDevice>, StoreError>;
+
+    /// Enables or disables a device of a local hub, which stays so when it registers again. [`WriteError::Missing`] where
+    /// there is none. Spec: DPS-BROKER-12.
+    async fn set_hub_device_status(
+        &self,
+        scope: &IdScope,
+        hub: &HubName,
+        device_id: &DeviceId,
+        status: HubDeviceStatus,
+        by: Option<Box<Author>>,
+    ) -> Result<(), WriteError>;
 
     /// What a chain may lead to, by way of [`ChainWanted::anchors`], all seen at one point in time. Spec: DPS-X509-6, DPS-X509-7.
     async fn chain_entries(&self, scope: &IdScope, wanted: &ChainWanted) -> Result<ChainEntries, StoreError>;
@@ -557,9 +568,12 @@ pub enum Placement {
     /// By asking someone outside: the record is kept as `assigning` until
     /// [`crate::register::Registrar::finish`] is called.
     Outside,
+    /// Not at all: the hub cannot take the device. Spec: DPS-BROKER-11.
+    Refused(Failure),
 }
 
-/// A write that belongs to a hub kept in this store.
+/// A write that belongs to a hub kept in this store. A device that is put stays enabled or disabled as it was, at the hub or, where
+/// the same commit removes it there, at the one that it comes from. Spec: DPS-BROKER-12.
 #[derive(Debug, Clone)]
 pub enum HubWrite {
     /// Make the device, or give it this authentication; a twin that it has already is left alone. Spec: DPS-REG-17.
@@ -608,11 +622,35 @@ pub enum HubAuthentication {
     },
 }
 
+/// Whether a device of a local hub may connect to it. Spec: DPS-BROKER-12.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HubDeviceStatus {
+    /// It may.
+    Enabled,
+    /// It may not, whatever it proves.
+    Disabled,
+}
+
+impl HubDeviceStatus {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Enabled, Self::Disabled];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
 /// A device of a local hub as the store keeps it.
 #[derive(Debug, Clone)]
 pub struct StoredHubDevice {
     /// What it was last given; `initial_twin` is the twin that it has.
     pub device: HubDevice,
+    /// Whether it may connect.
+    pub status: HubDeviceStatus,
     /// When it was made.
     pub created_at: Timestamp,
     /// When its authentication was last given.

@@ -188,6 +188,11 @@ pub enum Failure {
     /// The webhook could not be asked: its address is not allowed, there is too much to tell, or the entry has none.
     #[error("the webhook may not be called")]
     WebhookNotCalled,
+    /// The hub cannot take a device of this id. Spec: DPS-BROKER-11.
+    #[error(
+        "a broker serves the hub, and the device id would be more than one level of its topics: it holds '.', '+', '*' or '#'"
+    )]
+    DeviceIdRefused,
 }
 
 impl Registration {

@@ -37,7 +37,9 @@ mod tests {
     /// DPS-REG-17, DPS-STORE-5
     #[test]
     fn a_local_hub_writes_the_device_and_a_static_one_writes_nothing() {
-        let Placement::Writes(local) = LocalHub.place(device()) else { panic!("a local hub asks nobody") };
+        let Placement::Writes(local) = LocalHub::default().place(device()) else {
+            panic!("a local hub asks nobody")
+        };
         let [HubWrite::PutDevice(written)] = &*local else { panic!("{local:?}") };
         assert_eq!(written.device_id.as_str(), "dev-1");
         assert!(matches!(StaticHub.place(device()), Placement::Writes(writes) if writes.is_empty()));

@@ -213,11 +213,31 @@ impl FromStr for HubName {
 pub struct DeviceId(Box<str>);
 
 impl DeviceId {
+    /// What would make several levels of an id, or a pattern: MQTT's separator and wildcards, and those of AMQP 0-9-1, as which
+    /// RabbitMQ writes them. `$` is none of them: it means something at the start of a topic alone, where no id stands.
+    const MEANT_IN_TOPICS: [char; 5] = ['/', '.', '+', '*', '#'];
+
     /// The text of the id.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether the id can stand in a broker's topics as a level that means this device and no other. Spec: DPS-BROKER-11.
+    ///
+    /// # Errors
+    /// The first character that forbids it.
+    pub fn check_level(&self) -> Result<(), NotALevel> {
+        match self.0.chars().find(|character| Self::MEANT_IN_TOPICS.contains(character)) {
+            Some(character) => Err(NotALevel(character)),
+            None => Ok(()),
+        }
+    }
 }
+
+/// A device id that is more than one level of a topic, or a pattern.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the device id holds {0:?}, which means something in the broker's topics")]
+pub struct NotALevel(pub char);
 
 impl FromStr for DeviceId {
     type Err = BadId;
@@ -482,6 +502,27 @@ mod tests {
         assert_eq!("Hub.Localhost".parse::<HubName>().unwrap(), "hub.localhost".parse().unwrap());
         for bad in ["", "-a.b", "a-.b", "a..b", "a_b", "a b", &"x".repeat(64)] {
             assert!(bad.parse::<HubName>().is_err(), "{bad:?}");
+        }
+    }
+
+    /// DPS-BROKER-11
+    #[test]
+    fn an_id_is_a_level_unless_a_broker_would_read_something_else_in_it() {
+        let check = |id: &str| id.parse::<DeviceId>().unwrap().check_level();
+        for id in ["a", "press-7", "line_1", "mac:00:11", "100%", "$edge", "a=b", "a(b)!", "A@b;c,d'?"] {
+            assert_eq!(check(id), Ok(()), "{id}");
+        }
+        for (id, character) in [
+            ("+", '+'),
+            ("#", '#'),
+            ("*", '*'),
+            (".", '.'),
+            ("a.b", '.'),
+            ("a.", '.'),
+            ("a+b", '+'),
+            ("a#", '#'),
+        ] {
+            assert_eq!(check(id), Err(NotALevel(character)), "{id}");
         }
     }
 

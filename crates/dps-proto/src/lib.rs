@@ -10,6 +10,7 @@ pub mod code;
 pub mod connection_string;
 pub mod date;
 pub mod device_path;
+pub mod hub;
 pub mod ids;
 pub mod key;
 pub mod login;

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::ids::{IdScope, RegistrationId};
+use crate::ids::{DeviceId, HubName, IdScope, RegistrationId};
 use crate::key::SymmetricKey;
 use crate::percent;
 
@@ -112,6 +112,18 @@ impl SasToken {
             .is_some_and(|resource| resource.eq_ignore_ascii_case(&device_resource(scope, id)))
     }
 
+    /// Whether the token speaks for this device at its hub: the host in any case, the device id exactly. Spec: DPS-BROKER-7.
+    pub fn is_for_hub_device(&self, hub: &HubName, device_id: &DeviceId) -> bool {
+        let names = |resource: &str| {
+            resource.split_once('/').is_some_and(|(host, rest)| {
+                host.eq_ignore_ascii_case(hub.as_str())
+                    && rest.strip_prefix("devices/").is_some_and(|id| id == device_id.as_str())
+            })
+        };
+        // An id may hold `%`, and some clients encode nothing.
+        names(&self.resource) || percent::decode(&self.resource).is_some_and(|resource| names(&resource))
+    }
+
     /// Whether the token had expired, with [`SKEW`], at `at`. Spec: DPS-SAS-6.
     pub fn is_expired_at(&self, at: Timestamp) -> bool {
         self.expiry.checked_add(SKEW).is_ok_and(|last| last < at)
@@ -126,7 +138,8 @@ impl SasToken {
     pub fn shown_resource(&self) -> &str {
         let decoded = percent::decode(&self.resource);
         let text = decoded.as_deref().unwrap_or(&self.resource);
-        let is_path = text.to_ascii_lowercase().contains("/registrations/");
+        let lower = text.to_ascii_lowercase();
+        let is_path = lower.contains("/registrations/") || lower.contains("/devices/");
         if !is_path && text.parse::<SymmetricKey>().is_ok() {
             return "(not shown, as it might be a key)";
         }
@@ -156,6 +169,11 @@ impl fmt::Debug for SasToken {
 /// `{idScope}/registrations/{registrationId}`: what a device's token is about. Spec: DPS-SAS-3.
 pub fn device_resource(scope: &IdScope, id: &RegistrationId) -> String {
     format!("{scope}/registrations/{id}")
+}
+
+/// `{hub}/devices/{deviceId}`: what a device's token for its hub is about. Spec: DPS-BROKER-7.
+pub fn hub_device_resource(hub: &HubName, device_id: &DeviceId) -> String {
+    format!("{hub}/devices/{device_id}")
 }
 
 /// Signs a device's token as most official clients do: encoded `sr`, then `sig`, `se`, `skn=registration`.
@@ -271,6 +289,38 @@ mod tests {
         }
     }
 
+    /// DPS-BROKER-7
+    #[test]
+    fn a_token_for_a_hub_speaks_for_one_device_of_it() {
+        let is_for = |sr: &str, hub: &str, id: &str| {
+            let parsed = SasToken::parse(token(sr, "sr={sr}&sig={SIG}&se={se}").as_bytes()).unwrap();
+            parsed.is_for_hub_device(&hub.parse().unwrap(), &id.parse().unwrap())
+        };
+        for sr in [
+            "hub.localhost%2Fdevices%2FPress%3A7",
+            "HUB.localhost/devices/Press:7",
+            "hub.localhost%2fdevices%2fPress%3a7",
+        ] {
+            assert!(is_for(sr, "Hub.Localhost", "Press:7"), "{sr}");
+            assert!(!is_for(sr, "hub.localhost", "press:7"), "hubs tell case apart: {sr}");
+            assert!(!is_for(sr, "other.localhost", "Press:7"), "{sr}");
+        }
+        assert!(is_for("hub.localhost/devices/a%41", "hub.localhost", "a%41"));
+        assert!(is_for("hub.localhost%2Fdevices%2Fa%2541", "hub.localhost", "a%41"));
+        for sr in [
+            "hub.localhost",
+            "hub.localhost%2Fdevices",
+            "hub.localhost%2Fdevices%2F",
+            "hub.localhost%2Fdevices%2Fa%2Fmodules%2Fm",
+            "hub.localhost%2Fdevices%2Fab",
+            "hub.localhost%252Fdevices%252Fa",
+            "0ne00000000%2Fregistrations%2Fa",
+            "devices%2Fa",
+        ] {
+            assert!(!is_for(sr, "hub.localhost", "a"), "{sr}");
+        }
+    }
+
     /// DPS-SAS-6
     #[test]
     fn a_token_lives_five_minutes_longer_than_it_says() {
@@ -332,9 +382,13 @@ mod tests {
     #[test]
     fn a_key_in_place_of_a_resource_is_not_shown() {
         let key = "q83vASNFZ4mrze8BI0VniavN7wEjRWeJq83vASNFZ4k=";
-        for shown in
-            ["0ne00000000/registrations/dev1", "0ne00000000%2Fregistrations%2Fdev1", "dps.example", "a%"]
-        {
+        for shown in [
+            "0ne00000000/registrations/dev1",
+            "0ne00000000%2Fregistrations%2Fdev1",
+            "hub.x%2Fdevices%2Fdev1",
+            "dps.example",
+            "a%",
+        ] {
             let parsed = SasToken::parse(token(shown, "sr={sr}&sig={SIG}&se={se}").as_bytes()).unwrap();
             assert_eq!(parsed.shown_resource(), shown);
         }

@@ -3,6 +3,7 @@
 
 mod audit;
 mod certificates;
+mod hub_devices;
 mod instance_body;
 mod instance_change;
 mod instance_json;
@@ -14,22 +15,19 @@ mod refused;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::{constant_time, digest};
+use aws_lc_rs::constant_time;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 use dps_core::audit::{Author, Principal};
 use dps_core::instance::ServiceInstance;
-use dps_core::ports::{
-    Condition, HubAuthentication, HubFactory, Store, StoreError, StoredHubDevice, WriteOrder,
-};
+use dps_core::ports::{Condition, HubFactory, Store, StoreError, WriteOrder};
 use dps_core::register::Registrar;
 use dps_proto::date;
-use dps_proto::ids::{DeviceId, HubName, IdScope};
-use dps_proto::key::SymmetricKey;
+use dps_proto::ids::IdScope;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -103,9 +101,12 @@ impl Admin {
 
     /// A write that the admin token asked for. Spec: DPS-AUDIT-1.
     fn order(&self, condition: Condition) -> WriteOrder {
+        WriteOrder::by(self.author(), condition)
+    }
+
+    fn author(&self) -> Author {
         let at = self.moments.moment().now;
-        let author = Author { principal: Principal::Admin, address: None, tracking_id: None, at };
-        WriteOrder::by(author, condition)
+        Author { principal: Principal::Admin, address: None, tracking_id: None, at }
     }
 
     /// The instance of that ID scope. Who writes something of it, holds it until it is written: it is not deleted meanwhile.
@@ -126,14 +127,12 @@ impl Admin {
     }
 
     fn router(self: Arc<Self>) -> Router {
-        let hub = "/admin/v1/id-scopes/{id_scope}/hubs/{hub}/devices";
         let guarded = Router::new()
-            .route(hub, get(devices))
-            .route(&format!("{hub}/{{device_id}}"), get(device))
             .route("/admin/v1/explanations", get(explanations))
             .route("/admin/v1/explanations/dry-run", post(dry_run))
             .merge(audit::router())
             .merge(certificates::router())
+            .merge(hub_devices::router())
             .merge(instances::router())
             .merge(linked_hubs::router())
             .merge(policies::router())
@@ -267,45 +266,6 @@ async fn dry_run(State(admin): State<Arc<Admin>>, body: Bytes) -> Response {
     }
 }
 
-async fn devices(State(admin): State<Arc<Admin>>, Path((scope, hub)): Path<(String, String)>) -> Response {
-    let (scope, hub) = match hub_of(&admin.registrar, &scope, &hub) {
-        Ok(known) => known,
-        Err(why) => return problem(StatusCode::NOT_FOUND, &why),
-    };
-    match admin.store.hub_devices(&scope, &hub, None, PAGE).await {
-        Ok(devices) => Json(devices.iter().map(describe).collect::<Vec<_>>()).into_response(),
-        Err(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
-    }
-}
-
-async fn device(
-    State(admin): State<Arc<Admin>>,
-    Path((scope, hub, device_id)): Path<(String, String, String)>,
-) -> Response {
-    let (scope, hub) = match hub_of(&admin.registrar, &scope, &hub) {
-        Ok(known) => known,
-        Err(why) => return problem(StatusCode::NOT_FOUND, &why),
-    };
-    let Ok(device_id) = device_id.parse::<DeviceId>() else {
-        return problem(StatusCode::NOT_FOUND, "that is no device id");
-    };
-    match admin.store.hub_device(&scope, &hub, &device_id).await {
-        Ok(Some(device)) => Json(describe(&device)).into_response(),
-        Ok(None) => problem(StatusCode::NOT_FOUND, "the hub has no such device"),
-        Err(why) => problem(StatusCode::SERVICE_UNAVAILABLE, &why.to_string()),
-    }
-}
-
-/// The instance and its hub of these names; else which there are.
-fn hub_of(registrar: &Registrar, scope: &str, hub: &str) -> Result<(IdScope, HubName), String> {
-    let instance = instance_of(registrar, scope)?;
-    let linked = hub.parse().ok().and_then(|hub| instance.linked_hub(&hub)).ok_or_else(|| {
-        let known = instance.linked_hubs.iter().map(|linked| linked.name.as_str());
-        format!("the service instance has no hub of that name; there are {}", listed(known))
-    })?;
-    Ok((instance.id_scope.clone(), linked.name.clone()))
-}
-
 /// The instance of this ID scope; else which there are.
 fn instance_of(registrar: &Registrar, scope: &str) -> Result<Arc<ServiceInstance>, String> {
     let instances = registrar.instances();
@@ -326,45 +286,6 @@ fn listed<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
         (false, 0) => shown.join(", "),
         (false, more) => format!("{} and {more} more", shown.join(", ")),
     }
-}
-
-/// A device of a local hub, its keys as fingerprints.
-fn describe(stored: &StoredHubDevice) -> Value {
-    let device = &stored.device;
-    let twin = device.initial_twin.as_ref().and_then(|twin| serde_json::from_str::<Value>(&twin.0).ok());
-    json!({
-        "deviceId": device.device_id.as_str(),
-        "registrationId": device.registration_id.as_str(),
-        "authentication": describe_authentication(&device.authentication),
-        "capabilities": {"iotEdge": device.iot_edge},
-        "twin": twin.unwrap_or_else(|| json!({})),
-        "createdDateTimeUtc": date::format(stored.created_at),
-        "lastUpdatedDateTimeUtc": date::format(stored.updated_at),
-    })
-}
-
-/// Spec: DPS-X509-22.
-fn describe_authentication(authentication: &HubAuthentication) -> Value {
-    match authentication {
-        HubAuthentication::Keys(keys) => json!({
-            "type": "sas",
-            "primaryKeySha256": fingerprint(&keys.primary),
-            "secondaryKeySha256": fingerprint(&keys.secondary),
-        }),
-        HubAuthentication::SelfSigned { primary, secondary } => json!({
-            "type": "selfSigned",
-            "x509Thumbprint": {
-                "primaryThumbprint": primary.to_string(),
-                "secondaryThumbprint": secondary.to_string(),
-            },
-        }),
-    }
-}
-
-/// Enough to compare two keys, and nothing to sign with.
-fn fingerprint(key: &SymmetricKey) -> String {
-    let hash = digest::digest(&digest::SHA256, key.expose());
-    hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn problem(status: StatusCode, why: &str) -> Response {

@@ -38,7 +38,7 @@ pub struct Explanation {
     pub connection: Option<u64>,
     /// Where it came from; none as above.
     pub peer: Option<SocketAddr>,
-    /// How it came: `mqtt`, `mqtt-ws` or `https`.
+    /// How it came: `mqtt`, `mqtt-ws` or `https`; `broker` where a broker asked.
     pub transport: Option<&'static str>,
     /// As far as the device said it.
     pub id_scope: Option<IdScope>,
@@ -78,6 +78,8 @@ pub enum Step {
     ServiceRequest,
     /// The connection was closed for what the device sent, or did not send.
     Connection,
+    /// The broker that is its hub asked about it, and was told no. Spec: DPS-BROKER-13.
+    Broker,
 }
 
 impl Step {
@@ -90,6 +92,7 @@ impl Step {
             Self::Allocation => "allocation",
             Self::ServiceRequest => "service-request",
             Self::Connection => "connection",
+            Self::Broker => "broker",
         }
     }
 }

@@ -133,6 +133,7 @@ pub fn of_request(fault: &RequestFault, transport: Transport) -> (ErrorCode, &'s
 pub fn of_failure(failure: Failure) -> (ErrorCode, Cow<'static, str>) {
     let (code, text) = match failure {
         Failure::NoUsableHub => (ErrorCode::HUB_NOT_FOUND, "IoTHub not found."),
+        Failure::DeviceIdRefused => (ErrorCode::INVALID_ARGUMENT, "The hub does not take this device id."),
         Failure::EnrollmentGone => (ErrorCode::ENROLLMENT_NOT_FOUND, ENROLLMENT_NOT_FOUND),
         // Spec: DPS-REG-28.
         Failure::WebhookChoseNone => (
@@ -285,6 +286,7 @@ mod tests {
         for (failure, code, text) in [
             (Failure::NoUsableHub, 401_001, "IoTHub not found."),
             (Failure::EnrollmentGone, 404_201, "Enrollment not found"),
+            (Failure::DeviceIdRefused, 400_004, "The hub does not take this device id."),
             (Failure::WebhookChoseNone, 400_208, "Custom allocation failed: no IoT hub was specified."),
             (
                 Failure::WebhookUnauthorized,

@@ -9,6 +9,7 @@ mod admin_listener;
 pub mod admission;
 pub mod advice;
 pub mod allocation;
+pub mod broker_auth;
 pub mod chain_explanation;
 pub mod challenged;
 pub mod client_certificates;

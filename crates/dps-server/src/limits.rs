@@ -40,6 +40,8 @@ pub struct Limits {
     /// Failed attestations a minute after which an address counts as guessing; none does where absent, as in `dev`.
     /// Spec: DPS-LIMIT-8.
     pub guesses_per_minute: Option<NonZeroU32>,
+    /// Questions a second of a broker at one address; no limit where absent. Spec: DPS-BROKER-3.
+    pub broker_questions_per_second: Option<NonZeroU32>,
     /// Seconds that a device waits before it asks again, 2 to 5: some clients ignore anything else. Spec: DPS-REG-9.
     pub retry_after_s: u32,
 }
@@ -62,6 +64,7 @@ impl Default for Limits {
             polls_per_device: None,
             failed_attestations_per_minute: NonZeroU32::new(30),
             guesses_per_minute: NonZeroU32::new(20),
+            broker_questions_per_second: NonZeroU32::new(2_000),
             retry_after_s: 3,
         }
     }

@@ -31,6 +31,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 
+/// The number of a connection that was just accepted.
+pub(crate) fn next_connection() -> u64 {
+    CONNECTIONS.fetch_add(1, Ordering::Relaxed)
+}
+
 /// Serves MQTT over TLS until `stopping` becomes true, then lets requests in flight finish. Spec: DPS-DEV-5.
 pub async fn mqtt(
     listener: TcpListener,
@@ -112,7 +117,7 @@ async fn accept<F>(
             }
             None => break,
         };
-        let peer = Peer { connection: CONNECTIONS.fetch_add(1, Ordering::Relaxed), address };
+        let peer = Peer { connection: next_connection(), address };
         match front_end.admission.admit(place, address.ip()) {
             Ok(admitted) => {
                 let (acceptor, front_end) = (acceptor.clone(), Arc::clone(&front_end));

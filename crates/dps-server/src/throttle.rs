@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use dps_proto::hub::HubUserName;
 use dps_proto::ids::{IdScope, RegistrationId};
 use governor::{DefaultKeyedRateLimiter, Quota};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -45,6 +46,10 @@ pub enum Throttled {
     FailedAttestations,
 }
 
+/// A broker asks, or is told no, more often than it may. Spec: DPS-BROKER-3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BrokerThrottled;
+
 /// The counters of a node.
 pub struct Throttles {
     in_flight: Arc<Semaphore>,
@@ -54,6 +59,9 @@ pub struct Throttles {
     failures_of_address: Option<Limiter<(Network, IdScope)>>,
     guesses: Option<Limiter<(Network, IdScope)>>,
     guessers: Guessers,
+    broker_questions: Option<Limiter<Network>>,
+    broker_refusals_of_device: Option<Limiter<(Network, HubUserName)>>,
+    broker_refusals_of_address: Option<Limiter<Network>>,
 }
 
 impl Throttles {
@@ -61,6 +69,7 @@ impl Throttles {
     pub fn new(limits: &Limits) -> Self {
         let a_minute = |count: NonZeroU32| Quota::per_minute(count);
         let failures = limits.failed_attestations_per_minute;
+        let tenfold = |count: NonZeroU32| count.saturating_mul(NonZeroU32::MIN.saturating_add(9));
         Self {
             in_flight: Arc::new(Semaphore::new(limits.requests_in_flight.clamp(1, Semaphore::MAX_PERMITS))),
             registrations: limits.registrations_per_minute.map(|count| Limiter::new(a_minute(count))),
@@ -69,10 +78,14 @@ impl Throttles {
                 Some(Limiter::new(Quota::with_period(between)?.allow_burst(count)))
             }),
             failures_of_device: failures.map(|count| Limiter::new(a_minute(count))),
-            failures_of_address: failures
-                .map(|count| Limiter::new(a_minute(count.saturating_mul(NonZeroU32::MIN.saturating_add(9))))),
+            failures_of_address: failures.map(|count| Limiter::new(a_minute(tenfold(count)))),
             guesses: limits.guesses_per_minute.map(|count| Limiter::new(a_minute(count))),
             guessers: Guessers::default(),
+            broker_questions: limits
+                .broker_questions_per_second
+                .map(|count| Limiter::new(Quota::per_second(count))),
+            broker_refusals_of_device: failures.map(|count| Limiter::new(a_minute(count))),
+            broker_refusals_of_address: failures.map(|count| Limiter::new(a_minute(tenfold(count)))),
         }
     }
 
@@ -108,17 +121,36 @@ impl Throttles {
         check(&self.failures_of_address, || (address, scope.clone()), Throttled::FailedAttestations)
     }
 
+    /// Counts a question of a broker, before it is read. Spec: DPS-BROKER-3.
+    pub(crate) fn broker_question(&self, address: IpAddr) -> Result<(), BrokerThrottled> {
+        check(&self.broker_questions, || address.into(), BrokerThrottled)
+    }
+
+    /// Counts a no to a broker, after it was judged: a device that proves itself is never refused here. Spec: DPS-BROKER-3.
+    pub(crate) fn broker_refused(
+        &self,
+        address: IpAddr,
+        named: Option<&HubUserName>,
+    ) -> Result<(), BrokerThrottled> {
+        let address = Network::from(address);
+        if let Some(named) = named {
+            let key = || (address, named.clone());
+            check(&self.broker_refusals_of_device, key, BrokerThrottled)?;
+        }
+        check(&self.broker_refusals_of_address, || address, BrokerThrottled)
+    }
+
     /// Whether an address has failed so often lately that its searches should wait for those of others. Spec: DPS-LIMIT-8.
     pub fn is_guessing(&self, address: IpAddr, scope: &IdScope) -> bool {
         self.guessers.contains(&(Network::from(address), scope.clone()))
     }
 }
 
-fn check<K: Hash + Eq + Clone>(
+fn check<K: Hash + Eq + Clone, T>(
     limiter: &Option<Limiter<K>>,
     key: impl FnOnce() -> K,
-    throttled: Throttled,
-) -> Result<(), Throttled> {
+    throttled: T,
+) -> Result<(), T> {
     match limiter {
         Some(limiter) if !limiter.check(&key()) => Err(throttled),
         Some(_) | None => Ok(()),
@@ -256,6 +288,30 @@ mod tests {
         assert!(!throttles.is_guessing(ADDRESS, &scope()), "a device with a wrong key is no stranger yet");
         let _ = throttles.failed(ADDRESS, &scope(), &device(2));
         assert!(throttles.is_guessing(ADDRESS, &scope()) && !throttles.is_guessing(OTHER, &scope()));
+    }
+
+    /// DPS-BROKER-3
+    #[test]
+    fn a_broker_may_ask_so_often_and_what_it_is_refused_is_counted_by_device_and_address() {
+        let limits = Limits {
+            broker_questions_per_second: NonZeroU32::new(50),
+            failed_attestations_per_minute: NonZeroU32::new(4),
+            ..Limits::default()
+        };
+        let throttles = Throttles::new(&limits);
+        let asked = (0..200).filter(|_| throttles.broker_question(ADDRESS).is_ok()).count();
+        assert!((50..150).contains(&asked), "{asked}");
+        assert!(throttles.broker_question(OTHER).is_ok());
+
+        let named = |number: u32| format!("a.x/dev-{number}").parse::<HubUserName>().unwrap();
+        let told = |address, number| throttles.broker_refused(address, Some(&named(number))).is_ok();
+        assert_eq!((0..9).filter(|_| told(ADDRESS, 1)).count(), 4);
+        assert!(told(OTHER, 1));
+        assert_eq!((0..99).filter(|number| told(ADDRESS, 100 + number)).count(), 36);
+        assert!(throttles.broker_refused(ADDRESS, None).is_err());
+        let unlimited = Limits { failed_attestations_per_minute: None, ..limits };
+        let throttles = Throttles::new(&unlimited);
+        assert!((0..999).all(|_| throttles.broker_refused(ADDRESS, Some(&named(1))).is_ok()));
     }
 
     /// DPS-LIMIT-12

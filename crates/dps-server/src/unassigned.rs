@@ -40,6 +40,10 @@ impl Unassigned {
 
 fn advice(failure: Failure) -> &'static str {
     match failure {
+        Failure::DeviceIdRefused => {
+            "give the device an id without '.', '+', '*' and '#': deviceId of its individual enrollment, or another registration \
+             id"
+        }
         Failure::NoUsableHub => "link a hub that the enrollment allows and whose allocation weight is not 0",
         Failure::EnrollmentGone => "make the enrollment again, with the attestation that the device has",
         Failure::WebhookChoseNone => "let the webhook answer 200 with one of linkedHubs in iotHubHostName",

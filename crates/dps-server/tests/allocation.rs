@@ -119,7 +119,7 @@ impl Service {
             allocation_weight: 1,
             applies_allocation_policy: true,
             networks: Vec::new(),
-            hub: Arc::new(LocalHub),
+            hub: Arc::new(LocalHub::default()),
         };
         let instance = ServiceInstance {
             id_scope: SCOPE.parse().unwrap(),

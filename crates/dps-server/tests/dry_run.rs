@@ -64,7 +64,7 @@ fn instance(scope: &str, has_hub: bool) -> ServiceInstance {
         allocation_weight: 1,
         applies_allocation_policy: true,
         networks: Vec::new(),
-        hub: Arc::new(LocalHub),
+        hub: Arc::new(LocalHub::default()),
     };
     ServiceInstance {
         id_scope: scope.parse().unwrap(),

@@ -8,7 +8,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use dps_core::audit::{Action, AuditFilter, AuditRecord, Subject};
+use dps_core::audit::{Action, AuditFilter, AuditRecord, Author, HubDeviceName, Subject};
 use dps_core::ca_certificate::{CA_CERTIFICATES_MAX, CaCertificate, CaName};
 use dps_core::enrollment::{
     Attestation, EnrollmentGroup, EntryRef, GroupAttestation, IndividualEnrollment, OPEN_GROUPS_MAX,
@@ -18,7 +18,8 @@ use dps_core::entry_filter::EntryFilter;
 use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
     AnchorsWanted, CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit,
-    HubWrite, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep, WriteError, WriteOrder,
+    Condition, HubDeviceStatus, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep,
+    WriteError, WriteOrder,
 };
 use dps_core::registration::{Registration, State, Waiting};
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -171,14 +172,7 @@ impl Store for MemoryStore {
         }
         let at = registration.updated_at;
         content.registrations.insert(key, registration);
-        for write in hub_writes {
-            match write {
-                HubWrite::PutDevice(device) => content.put_hub_device(*device, at),
-                HubWrite::RemoveDevice { id_scope, hub, device_id } => {
-                    content.hub_devices.remove(&(id_scope, hub, device_id));
-                }
-            }
-        }
+        content.write_at_hubs(hub_writes, at);
         Ok(Commit::Done)
     }
 
@@ -440,6 +434,23 @@ impl Store for MemoryStore {
             None => Box::new(content.hub_devices.values()),
         };
         Ok(devices.filter(of_this_hub).take(limit as usize).cloned().collect())
+    }
+
+    async fn set_hub_device_status(
+        &self,
+        scope: &IdScope,
+        hub: &HubName,
+        device_id: &DeviceId,
+        status: HubDeviceStatus,
+        by: Option<Box<Author>>,
+    ) -> Result<(), WriteError> {
+        let mut content = self.content()?;
+        let key = (scope.clone(), hub.clone(), device_id.clone());
+        let stored = content.hub_devices.get_mut(&key).ok_or(WriteError::Missing)?;
+        stored.status = status;
+        let subject = Subject::HubDevice(HubDeviceName::new(hub, device_id));
+        content.note(scope, WriteOrder { condition: Condition::Always, by }, status.into(), subject, None);
+        Ok(())
     }
 
     async fn chain_entries(&self, scope: &IdScope, wanted: &ChainWanted) -> Result<ChainEntries, StoreError> {

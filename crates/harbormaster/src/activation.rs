@@ -94,6 +94,7 @@ mod tests {
             https: vec![located("[::]:443")],
             admin: located("127.0.0.1:9883"),
             admin_token: None,
+            broker: None,
         }
     }
 

@@ -20,6 +20,7 @@ mod dry_run;
 mod exit;
 mod explain;
 mod file_option;
+mod hub_device;
 mod instance;
 mod instance_option;
 mod invocation;
@@ -86,6 +87,9 @@ enum Command {
     /// Manage the hubs that devices of a service instance are assigned to.
     #[command(subcommand)]
     LinkedHub(linked_hub::Command),
+    /// Look at the devices of local hubs, and let them connect to the broker that is their hub or not.
+    #[command(subcommand)]
+    HubDevice(hub_device::Command),
     /// Manage shared access policies: who may manage a service instance, and with which keys.
     #[command(subcommand)]
     Policy(policy::Command),
@@ -148,6 +152,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Certificate(command) => certificate::run(command),
         Command::Instance(command) => instance::run(command),
         Command::LinkedHub(command) => linked_hub::run(command),
+        Command::HubDevice(command) => hub_device::run(command),
         Command::Policy(command) => policy::run(command),
         Command::Apply(options) => declared::apply(options),
         Command::Diff(options) => declared::diff(options),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
+use dps_core::broker::BrokerRules;
 use dps_core::instance::ServiceInstance;
 use dps_core::instance_settings::StoredInstance;
 use dps_core::instances::{Instances, Origin};
@@ -16,6 +17,7 @@ use dps_hub::outbound::{AllowedTargets, Outbound, Trust, TrustedRoots};
 use dps_hub::webhook::Webhook;
 use dps_server::admin::Admin;
 use dps_server::allocation::AllocationWorker;
+use dps_server::broker_auth::BrokerAuth;
 use dps_server::counted_searches::CountedSearches;
 use dps_server::front_end::FrontEnd;
 use dps_server::limits::Limits;
@@ -47,6 +49,18 @@ pub(crate) struct Service {
     pub(crate) outbound: Outbound,
     /// Opens the admin listener.
     pub(crate) admin_token: String,
+    /// What makes the hubs of instances.
+    pub(crate) hubs: HubKinds,
+    /// How brokers are answered.
+    pub(crate) broker: BrokerSettings,
+}
+
+/// How brokers that are local hubs are answered. Spec: DPS-BROKER-1.
+#[derive(Default)]
+pub(crate) struct BrokerSettings {
+    pub(crate) rules: BrokerRules,
+    /// Asks them for certificates.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
 }
 
 /// Where it listens: bound already, so that what cannot be bound is known before anything begins.
@@ -56,6 +70,8 @@ pub(crate) struct Listeners {
     /// For the service API.
     pub(crate) https: Vec<TcpListener>,
     pub(crate) admin: TcpListener,
+    /// For brokers, where there may be one.
+    pub(crate) broker: Option<TcpListener>,
 }
 
 impl Service {
@@ -66,7 +82,7 @@ impl Service {
         ready: impl FnOnce() -> anyhow::Result<()>,
         reload: impl AsyncFn(),
     ) -> Result<ExitCode, Failure> {
-        let Self { store, instances, limits, tls, certificates, outbound, admin_token } = self;
+        let Self { store, instances, limits, tls, certificates, outbound, admin_token, hubs, broker } = self;
         let metrics = Arc::new(Metrics::default());
         metrics.certificates(certificates.expiry());
         store.observe_writes(Arc::clone(&metrics) as _);
@@ -79,7 +95,8 @@ impl Service {
 
         let (stop, stopping) = watch::channel(false);
         let mut signals = stop::Signals::listen()?;
-        let admin = Admin::new(store, &front_end, Arc::new(HubKinds), admin_token);
+        let broker_auth = BrokerAuth::new(Arc::clone(&store), Arc::clone(&front_end), broker.rules);
+        let admin = Admin::new(store, &front_end, Arc::new(hubs), admin_token);
         let admin = admin.serve(listeners.admin, stopping.clone());
         let mut admin = tokio::spawn(admin);
         let mut serving = JoinSet::new();
@@ -99,6 +116,9 @@ impl Service {
         }
         let worker = AllocationWorker::new(Arc::clone(&front_end), Arc::new(Webhook::new(outbound)));
         serving.spawn(worker.run(stopping.clone()));
+        if let Some(listener) = listeners.broker {
+            serving.spawn(broker_auth.serve(listener, broker.tls, stopping.clone()));
+        }
         ready()?;
         supervisor::ready();
         let watchdog = supervisor::keep_awake();
@@ -139,7 +159,7 @@ impl Service {
 /// ready. Spec: DPS-METRICS-4.
 async fn ended_by_itself(serving: &mut JoinSet<()>, admin: &mut JoinHandle<()>) -> anyhow::Error {
     let (which, ended) = tokio::select! {
-        Some(ended) = serving.join_next() => ("a listener for devices or for the service API, or the worker that asks webhooks,", ended),
+        Some(ended) = serving.join_next() => ("a listener for devices, for the service API or for brokers, or the worker that asks webhooks,", ended),
         ended = admin => ("the admin listener", ended),
     };
     match ended {
@@ -186,6 +206,7 @@ pub(crate) fn random<const BYTES: usize>() -> [u8; BYTES] {
 pub(crate) async fn instances(
     configured: Vec<ServiceInstance>,
     store: &dyn Store,
+    hubs: HubKinds,
 ) -> Result<Arc<Instances>, StoreError> {
     let instances = Instances::of(Origin::Configuration, configured);
     for StoredInstance { settings, secret, .. } in store.service_instances().await? {
@@ -204,7 +225,7 @@ pub(crate) async fn instances(
                 "the service host {host} is that of an instance in the configuration, and not of {id_scope} in the store"
             );
         }
-        instances.set(Origin::Store, ServiceInstance::new(settings, secret, &HubKinds));
+        instances.set(Origin::Store, ServiceInstance::new(settings, secret, &hubs));
     }
     for id_scope in store.id_scopes().await?.iter().filter(|id_scope| instances.of_scope(id_scope).is_none())
     {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dps_core::enrollment::AllocationPolicy;
 use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance};
 use dps_core::ports::{Hub, HubDevice, HubWrite, Placement};
+use dps_core::registration::Failure;
 use dps_core::x509::ChainRules;
 use dps_proto::ids::InstanceSecret;
 
@@ -28,6 +29,20 @@ impl Hub for SlowHub {
     fn place(&self, _: HubDevice) -> Placement {
         Placement::Outside
     }
+}
+
+/// A hub that takes nobody.
+#[derive(Debug)]
+pub(crate) struct PickyHub;
+
+impl Hub for PickyHub {
+    fn place(&self, _: HubDevice) -> Placement {
+        Placement::Refused(Failure::DeviceIdRefused)
+    }
+}
+
+pub(crate) fn picky(name: &str) -> LinkedHub {
+    linked(name, Arc::new(PickyHub))
 }
 
 pub(crate) fn local(name: &str) -> LinkedHub {

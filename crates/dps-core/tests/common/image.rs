@@ -10,7 +10,7 @@ use dps_core::enrollment::{
 };
 use dps_core::ports::{
     CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit, Condition,
-    HubWrite, LookUp, RegistrationWrite, StoredHubDevice, WriteError,
+    HubDeviceStatus, HubWrite, LookUp, RegistrationWrite, StoredHubDevice, WriteError,
 };
 use dps_core::registration::{Registration, State};
 use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -187,7 +187,8 @@ impl Image {
                 given.initial_twin = known.stored.device.initial_twin.clone();
             }
             let created_at = known.map_or(record.updated_at, |known| known.stored.created_at);
-            let stored = StoredHubDevice { device: given, created_at, updated_at: record.updated_at };
+            let status = known.map_or(HubDeviceStatus::Enabled, |known| known.stored.status);
+            let stored = StoredHubDevice { device: given, status, created_at, updated_at: record.updated_at };
             self.hub_devices.insert(key, KeptDevice { stored, life });
         }
         self.registrations.insert(device, record.clone());

@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
 use async_trait::async_trait;
-use dps_core::audit::{AuditFilter, AuditRecord};
+use dps_core::audit::{AuditFilter, AuditRecord, Author};
 use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
 use dps_core::entry_filter::EntryFilter;
 use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
-    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit, LookUp,
-    RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep, WriteError, WriteOrder,
+    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit,
+    HubDeviceStatus, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep, WriteError,
+    WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -488,6 +489,25 @@ impl Store for SimStore {
             later.take(limit as usize).map(|(_, kept)| kept.stored.clone()).collect()
         })
         .await
+    }
+
+    async fn set_hub_device_status(
+        &self,
+        scope: &IdScope,
+        hub: &HubName,
+        device_id: &DeviceId,
+        status: HubDeviceStatus,
+        _: Option<Box<Author>>,
+    ) -> Result<(), WriteError> {
+        let key = (scope.clone(), hub.clone(), device_id.clone());
+        self.write(|inner| match inner.volatile.hub_devices.get_mut(&key) {
+            Some(kept) => {
+                kept.stored.status = status;
+                Ok(())
+            }
+            None => Err(WriteError::Missing),
+        })
+        .await?
     }
 
     async fn chain_entries(&self, scope: &IdScope, wanted: &ChainWanted) -> Result<ChainEntries, StoreError> {

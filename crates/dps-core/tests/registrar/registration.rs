@@ -6,7 +6,7 @@ use dps_core::registration::{Failure, HubCredential, State, Substatus};
 
 use crate::common::desk::{Desk, accepted, assigned};
 use crate::common::entries::{AnyEntry, group, group_ref, individual, individual_ref};
-use crate::common::hubs::{instance, local, slow};
+use crate::common::hubs::{instance, local, picky, slow};
 use crate::common::sim_store::{Call, Point};
 
 fn desk() -> Desk {
@@ -167,6 +167,22 @@ fn a_device_whose_register_fails_is_remembered_and_returns_to_its_hub() {
     desk.put_group(group("alpha").reprovisioned(ReprovisionPolicy::NEVER));
     let (_, record) = desk.accepted(&device);
     assert_eq!(assigned(&record.state), (&home, Substatus::ReprovisionedToInitialAssignment));
+}
+
+/// DPS-BROKER-11, DPS-REG-11
+#[test]
+fn a_hub_that_refuses_a_device_fails_its_operation_and_the_device_keeps_the_home_it_has() {
+    let mut desk = desk();
+    let device = desk.by_group("line-1", "alpha");
+    let (_, record) = desk.accepted(&device);
+    let home = assigned(&record.state).0.clone();
+    desk.reopen(instance(vec![picky("south.example")]));
+    let (operation, record) = desk.accepted(&device);
+    let failed = State::Failed { failure: Failure::DeviceIdRefused, last: Some(home) };
+    assert_eq!(record.state, failed);
+    assert_eq!(desk.polled(&device, operation), failed);
+    assert!(desk.hub_device("north.example", "line-1").is_some());
+    assert!(desk.hub_device("south.example", "line-1").is_none());
 }
 
 /// DPS-REG-22

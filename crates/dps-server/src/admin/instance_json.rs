@@ -4,7 +4,7 @@ use dps_core::access::SharedAccessPolicy;
 use dps_core::instance_settings::{HubSettings, InstanceSettings};
 use serde_json::{Value, json};
 
-use super::fingerprint;
+use super::hub_devices::fingerprint;
 
 /// Settings as they are told: of keys, their fingerprints.
 pub fn describe_settings(settings: &InstanceSettings) -> Value {

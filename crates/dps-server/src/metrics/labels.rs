@@ -148,6 +148,10 @@ pub enum Limit {
     Polls,
     /// Credentials that proved nothing.
     FailedAttestations,
+    /// Questions of a broker. Spec: DPS-BROKER-3.
+    BrokerQuestions,
+    /// Refusals of a broker's questions: those beyond are not logged one by one. Spec: DPS-BROKER-3.
+    BrokerRefusals,
 }
 
 impl From<Throttled> for Limit {
@@ -179,6 +183,56 @@ pub enum Asked {
     Poll,
     /// A status look-up.
     LookUp,
+}
+
+/// What a broker asked about a device. Spec: DPS-BROKER-14.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum BrokerAsked {
+    /// Whether it may connect.
+    User,
+    /// Whether it may use a virtual host.
+    VirtualHost,
+    /// Whether it may use a queue or an exchange.
+    Resource,
+    /// Whether it may use a topic.
+    Topic,
+}
+
+impl BrokerAsked {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::User, Self::VirtualHost, Self::Resource, Self::Topic];
+
+    /// The word for logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::VirtualHost => "vhost",
+            Self::Resource => "resource",
+            Self::Topic => "topic",
+        }
+    }
+}
+
+/// What a broker was told. Spec: DPS-BROKER-14.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum BrokerAnswer {
+    /// Yes.
+    Allowed,
+    /// No.
+    Refused,
+    /// Nothing: the question could not be read, or not be decided.
+    Undecided,
+}
+
+impl BrokerAnswer {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Allowed, Self::Refused, Self::Undecided];
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct BrokerLabels {
+    pub(super) asked: BrokerAsked,
+    pub(super) outcome: BrokerAnswer,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -18,11 +18,13 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-pub use self::labels::{Asked, Attestation, Closed, Handshake, Limit, WebhookAnswer};
+pub use self::labels::{
+    Asked, Attestation, BrokerAnswer, BrokerAsked, Closed, Handshake, Limit, WebhookAnswer,
+};
 
 use self::labels::{
-    AllocationLabels, AssignmentLabels, AttestationLabels, CertificateLabels, ClosedLabels, HandshakeLabels,
-    LimitLabels, RegistrationLabels, RequestLabels, ServiceRequestLabels, WebhookLabels,
+    AllocationLabels, AssignmentLabels, AttestationLabels, BrokerLabels, CertificateLabels, ClosedLabels,
+    HandshakeLabels, LimitLabels, RegistrationLabels, RequestLabels, ServiceRequestLabels, WebhookLabels,
 };
 use crate::fault::Transport;
 use crate::tls::Expiry;
@@ -42,6 +44,7 @@ pub struct Metrics {
     connections: Gauge,
     request_seconds: Family<RequestLabels, Histogram>,
     service_requests: Family<ServiceRequestLabels, Counter>,
+    broker_questions: Family<BrokerLabels, Counter>,
     commit_seconds: Histogram,
     writes_waiting: Gauge,
     searches_waiting: Gauge,
@@ -90,6 +93,7 @@ impl Default for Metrics {
             connections: Gauge::default(),
             request_seconds: Family::new_with_constructor(seconds),
             service_requests: Family::default(),
+            broker_questions: Family::default(),
             commit_seconds: seconds(),
             writes_waiting: Gauge::default(),
             searches_waiting: Gauge::default(),
@@ -142,6 +146,11 @@ impl Metrics {
             "Requests to the service API by operation and status",
             self.service_requests.clone(),
         );
+        self.counter(
+            "broker_questions",
+            "Questions of a broker that is a hub, by what it was told",
+            self.broker_questions.clone(),
+        );
         self.seconds(
             "store_commit",
             "Time from asking for a write of the store to its end, the wait in its queue included",
@@ -193,6 +202,11 @@ impl Metrics {
         }
         for outcome in Handshake::ALL {
             drop(self.handshakes.get_or_create(&HandshakeLabels { outcome }));
+        }
+        for (asked, outcome) in
+            BrokerAsked::ALL.into_iter().flat_map(|asked| BrokerAnswer::ALL.map(|it| (asked, it)))
+        {
+            drop(self.broker_questions.get_or_create(&BrokerLabels { asked, outcome }));
         }
         for outcome in Closed::ALL {
             drop(self.closed.get_or_create(&ClosedLabels { outcome }));
@@ -292,6 +306,11 @@ impl Metrics {
     /// A request to the service API was answered; `operation` is one of a few words of ours.
     pub fn service_request(&self, operation: &'static str, status: u16) {
         self.service_requests.get_or_create(&ServiceRequestLabels { operation, status }).inc();
+    }
+
+    /// A broker was answered.
+    pub fn broker_answered(&self, asked: BrokerAsked, outcome: BrokerAnswer) {
+        self.broker_questions.get_or_create(&BrokerLabels { asked, outcome }).inc();
     }
 
     /// A TLS handshake ended.
@@ -407,6 +426,7 @@ mod tests {
             r#"harbormaster_registrations_total{status="refused",transport="mqtt"} 0"#,
             r#"harbormaster_tls_handshakes_total{outcome="TimedOut"} 0"#,
             r#"harbormaster_connections_closed_total{outcome="Failure"} 0"#,
+            r#"harbormaster_broker_questions_total{asked="Topic",outcome="Refused"} 0"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -105,7 +105,7 @@ impl Client {
             allocation_weight: 1,
             applies_allocation_policy: true,
             networks: Vec::new(),
-            hub: Arc::new(LocalHub),
+            hub: Arc::new(LocalHub::default()),
         };
         let instance = |scope: &str, host: &str, policies| ServiceInstance {
             id_scope: scope.parse().unwrap(),

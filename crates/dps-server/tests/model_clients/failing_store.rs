@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
-use dps_core::audit::{AuditFilter, AuditRecord};
+use dps_core::audit::{AuditFilter, AuditRecord, Author};
 use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{EnrollmentGroup, IndividualEnrollment};
 use dps_core::entry_filter::EntryFilter;
 use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
-    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit, LookUp,
-    RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep, WriteError, WriteOrder,
+    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit,
+    HubDeviceStatus, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep, WriteError,
+    WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -199,6 +200,17 @@ impl Store for FailingStore {
         limit: u32,
     ) -> Result<Vec<StoredHubDevice>, StoreError> {
         self.inner.hub_devices(scope, hub, after, limit).await
+    }
+
+    async fn set_hub_device_status(
+        &self,
+        scope: &IdScope,
+        hub: &HubName,
+        device_id: &DeviceId,
+        status: HubDeviceStatus,
+        by: Option<Box<Author>>,
+    ) -> Result<(), WriteError> {
+        self.inner.set_hub_device_status(scope, hub, device_id, status, by).await
     }
 
     async fn chain_entries(&self, scope: &IdScope, wanted: &ChainWanted) -> Result<ChainEntries, StoreError> {

@@ -90,7 +90,7 @@ impl Hub for SlowHub {
 
 impl Service {
     pub(crate) fn new() -> Self {
-        Self::build(Some(Arc::new(LocalHub)), ProvisioningStatus::Enabled, Outage::Busy, 0)
+        Self::build(Some(Arc::new(LocalHub::default())), ProvisioningStatus::Enabled, Outage::Busy, 0)
     }
 
     pub(crate) fn without_hubs() -> Self {
@@ -98,12 +98,12 @@ impl Service {
     }
 
     pub(crate) fn disabled() -> Self {
-        Self::build(Some(Arc::new(LocalHub)), ProvisioningStatus::Disabled, Outage::Busy, 0)
+        Self::build(Some(Arc::new(LocalHub::default())), ProvisioningStatus::Disabled, Outage::Busy, 0)
     }
 
     /// The first `requests` requests fail.
     pub(crate) fn out_of_order(outage: Outage, requests: u32) -> Self {
-        Self::build(Some(Arc::new(LocalHub)), ProvisioningStatus::Enabled, outage, requests)
+        Self::build(Some(Arc::new(LocalHub::default())), ProvisioningStatus::Enabled, outage, requests)
     }
 
     pub(crate) fn with_slow_hub() -> Self {

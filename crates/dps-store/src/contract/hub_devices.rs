@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use dps_core::audit::{AuditFilter, Author, Principal};
 use dps_core::enrollment::TwinDocument;
-use dps_core::ports::{Condition, HubDevice, HubWrite, Store, StoredHubDevice};
+use dps_core::ports::{Condition, HubDevice, HubDeviceStatus, HubWrite, Store, StoredHubDevice, WriteError};
 use dps_proto::ids::DeviceId;
 
 use super::fixtures::*;
@@ -19,6 +20,9 @@ super::on_every_store!(
     the_device_outlives_the_record,
     a_device_moves_in_one_commit_and_leaves_nothing_behind,
     devices_are_listed_in_the_order_of_their_ids_page_by_page,
+    a_disabled_device_stays_so_when_it_is_put_again_and_others_are_left_alone,
+    a_disabled_device_that_moves_stays_disabled,
+    each_change_of_a_status_is_recorded_with_its_author,
 );
 
 async fn find(store: &dyn Store, id: &str) -> Option<StoredHubDevice> {
@@ -27,7 +31,8 @@ async fn find(store: &dyn Store, id: &str) -> Option<StoredHubDevice> {
 
 #[track_caller]
 fn same(found: Option<StoredHubDevice>, device: HubDevice, created: u32, updated: u32) {
-    let expected = StoredHubDevice { device, created_at: time(created), updated_at: time(updated) };
+    let status = HubDeviceStatus::Enabled;
+    let expected = StoredHubDevice { device, status, created_at: time(created), updated_at: time(updated) };
     assert_eq!(shown_device(&found.expect("it is stored")), shown_device(&expected));
 }
 
@@ -167,4 +172,91 @@ async fn devices_are_listed_in_the_order_of_their_ids_page_by_page(store: Arc<dy
     assert_eq!(page(Some("b"), 3).await, expected(&["z"]));
     assert_eq!(page(Some("z"), 3).await, expected(&[]));
     assert_eq!(page(None, 0).await, expected(&[]));
+}
+
+async fn set(store: &dyn Store, id: &str, status: HubDeviceStatus) {
+    let hub = hub("HUB.localhost");
+    store.set_hub_device_status(&scope(), &hub, &device_id(id), status, None).await.unwrap();
+}
+
+async fn status(store: &dyn Store, id: &str) -> HubDeviceStatus {
+    find(store, id).await.unwrap().status
+}
+
+/// DPS-BROKER-12
+async fn a_disabled_device_stays_so_when_it_is_put_again_and_others_are_left_alone(store: Arc<dyn Store>) {
+    make(&*store, "d", vec![hub_device("d", 1), hub_device("D", 1)]).await;
+    set(&*store, "d", HubDeviceStatus::Disabled).await;
+    assert_eq!(find(&*store, "d").await.unwrap().updated_at, time(1), "its authentication is as it was");
+    committed(store.commit(with_devices(over(1, record("d", 2)), vec![hub_device("d", 2)])).await);
+    assert_eq!(status(&*store, "d").await, HubDeviceStatus::Disabled);
+    assert_eq!(status(&*store, "D").await, HubDeviceStatus::Enabled);
+    let listed = store.hub_devices(&scope(), &hub("hub.localhost"), None, 9).await.unwrap();
+    let statuses: Vec<_> = listed.iter().map(|stored| stored.status).collect();
+    assert_eq!(statuses, [HubDeviceStatus::Enabled, HubDeviceStatus::Disabled]);
+    set(&*store, "d", HubDeviceStatus::Enabled).await;
+    same(find(&*store, "d").await, hub_device("d", 2), 1, 2);
+}
+
+/// DPS-BROKER-12, DPS-REG-23
+async fn a_disabled_device_that_moves_stays_disabled(store: Arc<dyn Store>) {
+    let remove =
+        |at: &str| HubWrite::RemoveDevice { id_scope: scope(), hub: hub(at), device_id: device_id("d") };
+    let put = |at: &str, number| {
+        HubWrite::PutDevice(Box::new(HubDevice { hub: hub(at), ..hub_device("d", number) }))
+    };
+    let status_at = async |at: &str| {
+        let found = store.hub_device(&scope(), &hub(at), &device_id("d")).await.unwrap();
+        found.map(|stored| stored.status)
+    };
+    make(&*store, "d", vec![hub_device("d", 1)]).await;
+    for (number, from, to, expected) in [
+        (1, "hub.localhost", "b.x", HubDeviceStatus::Enabled),
+        (2, "b.x", "hub.localhost", HubDeviceStatus::Disabled),
+        (3, "hub.localhost", "b.x", HubDeviceStatus::Disabled),
+    ] {
+        if expected == HubDeviceStatus::Disabled {
+            let (scope, at) = (scope(), hub(from));
+            store.set_hub_device_status(&scope, &at, &device_id("d"), expected, None).await.unwrap();
+        }
+        let mut write = over(number, record("d", number + 1));
+        write.hub_writes = vec![remove(to), put(to, number + 1), remove(from)];
+        committed(store.commit(write).await);
+        assert_eq!((status_at(from).await, status_at(to).await), (None, Some(expected)), "{number}");
+    }
+}
+
+/// DPS-BROKER-12, DPS-AUDIT-1
+async fn each_change_of_a_status_is_recorded_with_its_author(store: Arc<dyn Store>) {
+    make(&*store, "Dev-1", vec![hub_device("Dev-1", 1)]).await;
+    let by = |number| {
+        Some(Box::new(Author {
+            principal: Principal::Admin,
+            address: None,
+            tracking_id: None,
+            at: time(number),
+        }))
+    };
+    let at = hub("hub.localhost");
+    for (number, status) in [(1, HubDeviceStatus::Disabled), (2, HubDeviceStatus::Enabled)] {
+        store.set_hub_device_status(&scope(), &at, &device_id("Dev-1"), status, by(number)).await.unwrap();
+    }
+    for (scope, at, id) in
+        [(scope(), at.clone(), "dev-1"), (scope(), hub("b.x"), "Dev-1"), (other_scope(), at.clone(), "Dev-1")]
+    {
+        let refused =
+            store.set_hub_device_status(&scope, &at, &device_id(id), HubDeviceStatus::Disabled, by(9)).await;
+        assert!(matches!(refused, Err(WriteError::Missing)), "{refused:?}");
+    }
+    let filter = AuditFilter { subject: Some("hub.localhost/dev-1".into()), ..AuditFilter::default() };
+    let records = store.audit_records(&scope(), &filter, 9).await.unwrap();
+    let told: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let (kind, id) = (record.subject.kind(), record.subject.id().to_ascii_lowercase());
+            (record.action.as_str(), kind, id, record.author.at)
+        })
+        .collect();
+    let subject = |action, number| (action, "hubDevice", "hub.localhost/dev-1".to_owned(), time(number));
+    assert_eq!(told, [subject("enabled", 2), subject("disabled", 1)]);
 }

@@ -9,7 +9,7 @@ use dps_core::enrollment::{
     Attestation, EnrollmentGroup, EntryRef, GROUPS_OF_ONE_SUBJECT_MAX, GroupAttestation,
     IndividualEnrollment, Signers,
 };
-use dps_core::ports::{HubDevice, StoredHubDevice, WriteError, WriteOrder};
+use dps_core::ports::{HubDevice, HubDeviceStatus, HubWrite, StoredHubDevice, WriteError, WriteOrder};
 use dps_core::registration::Registration;
 use dps_core::x509::NameKey;
 use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, RegistrationId};
@@ -149,15 +149,35 @@ impl Content {
         }
     }
 
-    /// Spec: DPS-REG-17.
-    pub(super) fn put_hub_device(&mut self, mut device: HubDevice, at: Timestamp) {
+    /// Spec: DPS-REG-17, DPS-REG-23, DPS-BROKER-12.
+    pub(super) fn write_at_hubs(&mut self, writes: Vec<HubWrite>, at: Timestamp) {
+        let (mut put, mut removed_disabled) = (Vec::new(), false);
+        for write in writes {
+            match write {
+                HubWrite::PutDevice(device) => put.push(self.put_hub_device(*device, at)),
+                HubWrite::RemoveDevice { id_scope, hub, device_id } => {
+                    let removed = self.hub_devices.remove(&(id_scope, hub, device_id));
+                    removed_disabled |=
+                        removed.is_some_and(|removed| removed.status == HubDeviceStatus::Disabled);
+                }
+            }
+        }
+        for key in put.into_iter().filter(|_| removed_disabled) {
+            if let Some(device) = self.hub_devices.get_mut(&key) {
+                device.status = HubDeviceStatus::Disabled;
+            }
+        }
+    }
+
+    fn put_hub_device(&mut self, mut device: HubDevice, at: Timestamp) -> (IdScope, HubName, DeviceId) {
         let key = (device.id_scope.clone(), device.hub.clone(), device.device_id.clone());
-        let mut created_at = at;
+        let (mut created_at, mut status) = (at, HubDeviceStatus::Enabled);
         if let Some(stored) = self.hub_devices.remove(&key) {
-            created_at = stored.created_at;
+            (created_at, status) = (stored.created_at, stored.status);
             device.hub = stored.device.hub;
             device.initial_twin = stored.device.initial_twin;
         }
-        self.hub_devices.insert(key, StoredHubDevice { device, created_at, updated_at: at });
+        self.hub_devices.insert(key.clone(), StoredHubDevice { device, status, created_at, updated_at: at });
+        key
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use dps_core::enrollment::{AllocationPolicy, ProvisioningStatus};
-use dps_core::ports::StoreError;
+use dps_core::ports::{HubDeviceStatus, StoreError};
 use dps_core::registration::{Failure, Substatus};
 use dps_proto::key::{KeyPair, SymmetricKey};
 use jiff::Timestamp;
@@ -154,6 +154,7 @@ impl Word for Failure {
         Self::WebhookChoseAnother,
         Self::WebhookUnreadable,
         Self::WebhookNotCalled,
+        Self::DeviceIdRefused,
     ];
     fn word(self) -> &'static str {
         match self {
@@ -166,7 +167,15 @@ impl Word for Failure {
             Self::WebhookChoseAnother => "webhook_chose_another",
             Self::WebhookUnreadable => "webhook_unreadable",
             Self::WebhookNotCalled => "webhook_not_called",
+            Self::DeviceIdRefused => "device_id_refused",
         }
+    }
+}
+
+impl Word for HubDeviceStatus {
+    const ALL: &'static [Self] = &HubDeviceStatus::ALL;
+    fn word(self) -> &'static str {
+        self.as_str()
     }
 }
 

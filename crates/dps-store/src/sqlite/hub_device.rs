@@ -1,31 +1,59 @@
 //! Rows of `hub_device`. Spec: DPS-REG-17.
 
 use dps_core::enrollment::TwinDocument;
-use dps_core::ports::{HubAuthentication, HubDevice, HubWrite, StoreError, StoredHubDevice};
+use dps_core::ports::{HubAuthentication, HubDevice, HubDeviceStatus, HubWrite, StoreError, StoredHubDevice};
 use dps_proto::ids::{DeviceId, HubName, IdScope};
-use rusqlite::{Connection, Params, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
-use super::columns::{Columns, open_keys, seal_keys};
+use super::columns::{Columns, Word as _, open_keys, seal_keys};
 use super::fault::Fault;
 use super::signers;
 use crate::sealing::Sealer;
 
-/// Does what a hub wants; `at` in nanoseconds. `sealed_keys` is what [`seal`] gave for it.
+/// Does what a hub wants; `at` in nanoseconds. `sealed_keys` is what [`seal`] gave for each. Spec: DPS-BROKER-12.
 pub(super) fn write(
     connection: &Connection,
-    write: &HubWrite,
-    sealed_keys: &[u8],
+    writes: &[HubWrite],
+    sealed_keys: &[Vec<u8>],
     at: i64,
 ) -> Result<(), Fault> {
-    let device = match write {
-        HubWrite::PutDevice(device) => device,
-        HubWrite::RemoveDevice { id_scope, hub, device_id } => {
-            let delete = "DELETE FROM hub_device WHERE id_scope = ?1 AND hub = ?2 AND device_id = ?3";
-            let key = params![id_scope.folded(), hub.folded(), device_id.as_str()];
-            connection.prepare_cached(delete)?.execute(key)?;
-            return Ok(());
+    let mut removed_disabled = false;
+    for (write, sealed_keys) in writes.iter().zip(sealed_keys) {
+        match write {
+            HubWrite::PutDevice(device) => put(connection, device, sealed_keys, at)?,
+            HubWrite::RemoveDevice { id_scope, hub, device_id } => {
+                let delete = "DELETE FROM hub_device WHERE id_scope = ?1 AND hub = ?2 AND device_id = ?3 RETURNING status";
+                let key = params![id_scope.folded(), hub.folded(), device_id.as_str()];
+                let removed: Option<String> =
+                    connection.prepare_cached(delete)?.query_row(key, |row| row.get(0)).optional()?;
+                removed_disabled |= removed.as_deref() == Some(HubDeviceStatus::Disabled.as_str());
+            }
         }
-    };
+    }
+    if removed_disabled {
+        for write in writes {
+            let HubWrite::PutDevice(device) = write else { continue };
+            let HubDevice { id_scope, hub, device_id, .. } = &**device;
+            set_status(connection, id_scope, hub, device_id, HubDeviceStatus::Disabled)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is such a device.
+pub(super) fn set_status(
+    connection: &Connection,
+    scope: &IdScope,
+    hub: &HubName,
+    device_id: &DeviceId,
+    status: HubDeviceStatus,
+) -> Result<bool, Fault> {
+    let update = "UPDATE hub_device SET status = ?4 WHERE id_scope = ?1 AND hub = ?2 AND device_id = ?3";
+    let params = params![scope.folded(), hub.folded(), device_id.as_str(), status.word()];
+    Ok(connection.prepare_cached(update)?.execute(params)? > 0)
+}
+
+fn put(connection: &Connection, device: &HubDevice, sealed_keys: &[u8], at: i64) -> Result<(), Fault> {
     let thumbprints = match &device.authentication {
         HubAuthentication::Keys(_) => None,
         HubAuthentication::SelfSigned { primary, secondary } => Some((primary, secondary)),
@@ -67,7 +95,7 @@ pub(super) fn find(
 ) -> Result<Option<StoredHubDevice>, Fault> {
     let query =
         "SELECT hub_spelling, device_id, registration_id, sealed_keys, primary_thumbprint, secondary_thumbprint,
-                        iot_edge, twin, created_at, updated_at
+                        iot_edge, twin, status, created_at, updated_at
                  FROM hub_device WHERE id_scope = ?1 AND hub = ?2 AND device_id = ?3";
     let params = params![scope.folded(), hub.folded(), device_id.as_str()];
     Ok(query_all(connection, sealer, scope, query, params)?.pop())
@@ -83,7 +111,7 @@ pub(super) fn list(
     limit: u32,
 ) -> Result<Vec<StoredHubDevice>, Fault> {
     let query = "SELECT hub_spelling, device_id, registration_id, sealed_keys, primary_thumbprint, secondary_thumbprint,
-                        iot_edge, twin, created_at, updated_at
+                        iot_edge, twin, status, created_at, updated_at
                  FROM hub_device WHERE id_scope = ?1 AND hub = ?2 AND device_id > ?3 ORDER BY device_id LIMIT ?4";
     // No device id is empty, so all come after the empty text.
     let after = after.map_or("", DeviceId::as_str);
@@ -136,6 +164,7 @@ fn read(columns: &mut Columns<'_>, sealer: &Sealer, scope: &IdScope) -> Result<S
             iot_edge: columns.value()?,
             initial_twin: columns.value::<Option<Box<str>>>()?.map(TwinDocument),
         },
+        status: columns.word()?,
         created_at: columns.time()?,
         updated_at: columns.time()?,
     })

@@ -37,14 +37,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dps_core::audit::{AuditFilter, AuditRecord, Subject};
+use dps_core::audit::{AuditFilter, AuditRecord, Author, HubDeviceName, Subject};
 use dps_core::ca_certificate::{CaCertificate, CaName};
 use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
 use dps_core::entry_filter::EntryFilter;
 use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
-    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit, LookUp,
-    RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep, WriteError, WriteObserver, WriteOrder,
+    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit,
+    HubDeviceStatus, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep, WriteError,
+    WriteObserver, WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -437,6 +438,30 @@ impl Store for SqliteStore {
                 hub_device::list(connection, &sealer, &scope, &hub, after.as_ref(), limit)
             })
             .await
+    }
+
+    async fn set_hub_device_status(
+        &self,
+        scope: &IdScope,
+        hub: &HubName,
+        device_id: &DeviceId,
+        status: HubDeviceStatus,
+        by: Option<Box<Author>>,
+    ) -> Result<(), WriteError> {
+        let (scope, hub, device_id) = (scope.clone(), hub.clone(), device_id.clone());
+        self.writer
+            .write(move |connection| {
+                if !hub_device::set_status(connection, &scope, &hub, &device_id, status)? {
+                    return Ok(Err(WriteError::Missing));
+                }
+                if let Some(author) = &by {
+                    let subject = Subject::HubDevice(HubDeviceName::new(&hub, &device_id));
+                    let change = Change { scope: &scope, subject, etag: None };
+                    change.write(connection, author, status.into())?;
+                }
+                Ok(Ok(()))
+            })
+            .await?
     }
 
     async fn chain_entries(&self, scope: &IdScope, wanted: &ChainWanted) -> Result<ChainEntries, StoreError> {

@@ -46,9 +46,7 @@ pub(super) fn commit(
         return Ok(Commit::Outdated);
     }
     put(connection, record)?;
-    for (write, sealed_keys) in write.hub_writes.iter().zip(sealed_keys) {
-        hub_device::write(connection, write, sealed_keys, nanoseconds(record.updated_at)?)?;
-    }
+    hub_device::write(connection, &write.hub_writes, sealed_keys, nanoseconds(record.updated_at)?)?;
     Ok(Commit::Done)
 }
 

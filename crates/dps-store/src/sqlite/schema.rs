@@ -22,6 +22,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration::of(include_str!("migrations/0007_audit.sql")),
     Migration::of(include_str!("migrations/0008_instances.sql")),
     Migration::of(include_str!("migrations/0009_custom_allocation.sql")),
+    Migration::of(include_str!("migrations/0010_hub_device_status.sql")),
 ];
 
 /// One step to a newer version.
@@ -95,6 +96,7 @@ pub(super) fn write_version_again(connection: &Connection) -> Result<(), Fault> 
 mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
+    use dps_core::ports::HubDeviceStatus;
 
     use super::*;
 
@@ -174,6 +176,22 @@ mod tests {
         let refused = migrate(&mut connection).unwrap_err().to_string();
         assert!(refused.contains("enrollment a") && refused.contains("neither PEM nor Base64"), "{refused}");
         assert_eq!(user_version(&connection), 2);
+    }
+
+    /// DPS-STORE-7, DPS-BROKER-12
+    #[test]
+    fn devices_from_before_they_could_be_disabled_are_enabled() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection, &MIGRATIONS[..8]).unwrap();
+        let insert =
+            "INSERT INTO hub_device (id_scope, hub, device_id, hub_spelling, registration_id, sealed_keys,
+                          iot_edge, created_at, updated_at)
+                      VALUES ('0ne0000000a', 'hub.x', 'd', 'hub.x', 'd', x'00', 0, 0, 0)";
+        connection.execute(insert, []).unwrap();
+        migrate(&mut connection).unwrap();
+        let status: String =
+            connection.query_row("SELECT status FROM hub_device", [], |row| row.get(0)).unwrap();
+        assert_eq!(status, HubDeviceStatus::Enabled.as_str());
     }
 
     /// DPS-STORE-7

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::{chain_rules, instances, limits, listen, log, outbound, store, tls};
+use super::{broker, chain_rules, instances, limits, listen, log, outbound, store, tls};
 
 /// A table of the file.
 pub(crate) struct Section {
@@ -73,9 +73,10 @@ impl Section {
 }
 
 /// Every table, in the order in which they are shown.
-pub(crate) fn sections() -> [Section; 10] {
+pub(crate) fn sections() -> [Section; 11] {
     [
         listen::section(),
+        broker::section(),
         tls::section(),
         store::section(),
         limits::section(),

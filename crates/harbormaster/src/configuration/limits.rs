@@ -23,7 +23,7 @@ pub(super) struct LimitKey {
 }
 
 /// All of them.
-pub(super) const LIMITS: [LimitKey; 17] = [
+pub(super) const LIMITS: [LimitKey; 18] = [
     LimitKey {
         name: "connections",
         unit: "connections",
@@ -160,6 +160,14 @@ pub(super) const LIMITS: [LimitKey; 17] = [
         set: |limits, value| limits.guesses_per_minute = rate(value),
     },
     LimitKey {
+        name: "broker_questions_per_second",
+        unit: "questions a second",
+        range: 0..=1_000_000,
+        meaning: "Questions of a broker at one address; 0 is no limit. A device that connects and subscribes makes it ask about ten times.",
+        get: |limits| Some(limits.broker_questions_per_second.map_or(0, |rate| rate.get().into())),
+        set: |limits, value| limits.broker_questions_per_second = rate(value),
+    },
+    LimitKey {
         name: "retry_after_s",
         unit: "seconds",
         range: 2..=5,
@@ -254,6 +262,7 @@ mod tests {
             polls_per_device,
             failed_attestations_per_minute,
             guesses_per_minute,
+            broker_questions_per_second,
             retry_after_s,
         } = limits;
         assert_ne!(connections, standard.connections);
@@ -272,6 +281,7 @@ mod tests {
         assert_ne!(polls_per_device, standard.polls_per_device);
         assert_ne!(failed_attestations_per_minute, standard.failed_attestations_per_minute);
         assert_ne!(guesses_per_minute, standard.guesses_per_minute);
+        assert_ne!(broker_questions_per_second, standard.broker_questions_per_second);
         assert_ne!(retry_after_s, standard.retry_after_s);
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::broker::Broker;
 use super::document::Table;
 use super::fault::{Located, Position};
 use super::key::{Key, Section, Standard};
@@ -25,6 +26,8 @@ pub(crate) struct Listen {
     pub(crate) admin: Located<SocketAddr>,
     /// Without one, the data directory's own.
     pub(crate) admin_token: Option<Secret<String>>,
+    /// For brokers that are local hubs.
+    pub(crate) broker: Option<Broker>,
 }
 
 pub(super) fn section() -> Section {
@@ -70,6 +73,7 @@ impl Listen {
                 Located { value, at: table.at() }
             }),
             admin_token: table.secret("admin_token", token, "make one with openssl rand -hex 32"),
+            broker: Broker::read(&table.table("broker")),
         };
         listen.check(table);
         listen
@@ -77,8 +81,13 @@ impl Listen {
 
     fn check(&self, table: &Table<'_>) {
         let mut taken: Vec<(SocketAddr, Position)> = Vec::new();
-        let named =
-            [("mqtt", &*self.mqtt), ("https", &*self.https), ("admin", std::slice::from_ref(&self.admin))];
+        let broker = self.broker.as_ref().map(|broker| std::slice::from_ref(&broker.address));
+        let named = [
+            ("mqtt", &*self.mqtt),
+            ("https", &*self.https),
+            ("admin", std::slice::from_ref(&self.admin)),
+            ("broker.address", broker.unwrap_or_default()),
+        ];
         for (name, addresses) in named {
             for address in addresses.iter().filter(|address| address.value.port() != 0) {
                 if let Some((_, first)) = taken.iter().find(|(other, _)| *other == address.value) {

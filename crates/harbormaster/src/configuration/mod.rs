@@ -4,6 +4,7 @@
 //! [`read`] turns a file into a [`Configuration`] or into everything that is wrong with it. The keys stand in one table
 //! ([`key`]), from which `config show` ([`mod@show`]) and the test of docs/configuration.md are made as well.
 
+mod broker;
 mod chain_rules;
 mod declared;
 mod document;
@@ -33,6 +34,7 @@ use std::path::Path;
 use dps_server::limits::Limits;
 use toml::de::DeTable;
 
+pub(crate) use broker::Broker;
 pub(crate) use declared::{Declared, DeclaredCaCertificate, DeclaredInstance, read as read_declared};
 pub(crate) use fault::{Fault, Located, Position};
 pub(crate) use instances::Instance;

@@ -6,13 +6,13 @@ use std::fmt::{Display, Write as _};
 use dps_core::access::Right;
 use dps_server::limits::Limits;
 
-use super::Configuration;
 use super::chain_rules::CA_LEAVES;
 use super::fault::Located;
 use super::instances::{ALLOCATION_POLICIES, CLAIMS, HUB_KINDS, Hub, Instance, Policy};
 use super::key::{Key, Section, Standard, sections};
 use super::limits::LIMITS;
 use super::secret::{Secret, Source};
+use super::{Broker, Configuration};
 
 /// Widest comment, in characters.
 const WIDTH: usize = 110;
@@ -42,6 +42,7 @@ pub(crate) fn show(configuration: &Configuration) -> String {
                 );
                 page.table(&section, &values);
             }
+            "listen.broker" => page.table(&section, &broker_values(listen.broker.as_ref())),
             "tls.certificate" => {
                 for certificate in certificates {
                     let path = |path: &Located<std::path::PathBuf>| quoted(&path.value.display());
@@ -74,6 +75,17 @@ pub(crate) fn show(configuration: &Configuration) -> String {
         }
     }
     page.text
+}
+
+fn broker_values(broker: Option<&Broker>) -> Values {
+    let certificate_login = broker.is_some_and(|broker| broker.certificate_login);
+    let mut values = vec![("certificate_login", certificate_login.to_string())];
+    if let Some(Broker { address, client_ca, hub, .. }) = broker {
+        values.push(("address", quoted(&address.value)));
+        values.extend(client_ca.as_ref().map(|(path, _)| ("client_ca_file", quoted(&path.value.display()))));
+        values.extend(hub.as_ref().map(|hub| ("hub", quoted(&hub.value))));
+    }
+    values
 }
 
 /// Every key, its default where it has one, all of it commented out but the headers of tables that stand once.

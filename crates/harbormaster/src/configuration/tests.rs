@@ -290,6 +290,44 @@ fn what_may_stand_once_is_refused_the_second_time() {
     );
 }
 
+/// DPS-BROKER-1
+#[test]
+fn a_broker_asks_on_loopback_or_shows_a_certificate() {
+    let harbor = Harbor::new();
+    let read = |lines: &str| harbor.parse(&format!("{GOOD}[listen.broker]\n{lines}\n"));
+    assert!(harbor.parse(GOOD).unwrap().listen.broker.is_none(), "off unless it is asked for");
+    assert!(read("").unwrap().listen.broker.is_none());
+    for address in ["127.0.0.1:9884", "127.0.0.1:0", "[::1]:9884"] {
+        let broker = read(&format!("address = \"{address}\"")).unwrap().listen.broker.unwrap();
+        assert!(broker.client_ca.is_none());
+        assert_eq!(broker.rules(), dps_core::broker::BrokerRules::default());
+    }
+    let all = "address = \"0.0.0.0:9884\"\nclient_ca_file = \"server.pem\"\nhub = \"hub.example\"\ncertificate_login = true";
+    let broker = read(all).unwrap().listen.broker.unwrap();
+    assert_eq!(broker.client_ca.as_ref().unwrap().0.value, harbor.path("server.pem"));
+    let rules = broker.rules();
+    assert!(rules.trusts_certificates && rules.root_hub.is_some_and(|hub| hub.as_str() == "hub.example"));
+    let shown = show(&read(all).unwrap());
+    assert_eq!(show(&harbor.parse(&shown).unwrap()), shown);
+
+    for open in ["0.0.0.0:9884", "192.0.2.1:9884", "[::]:9884"] {
+        let lines = format!("[listen.broker]\naddress = \"{open}\"");
+        let why = format!(
+            "18:11: listen.broker.address: {open} can be reached from outside, and would answer anyone"
+        );
+        check_more(&lines, &[&why]);
+    }
+    check_more("[listen.broker]\nhub = \"a.x\"", &["17:1: listen.broker.address: is missing"]);
+    check_more(
+        "[listen.broker]\naddress = \"127.0.0.1:1\"\nclient_ca_file = \"server.key\"",
+        &["19:18: listen.broker.client_ca_file: there is no CA certificate in it"],
+    );
+    check_more(
+        "[listen]\nadmin = \"127.0.0.1:9884\"\n[listen.broker]\naddress = \"127.0.0.1:9884\"",
+        &["20:11: listen.broker.address: 127.0.0.1:9884 is listened on already, in line 18"],
+    );
+}
+
 /// DPS-SERVE-4
 #[test]
 fn an_instance_without_an_owner_is_refused() {

@@ -27,6 +27,8 @@ pub(super) struct Ready {
     /// Opens the service API.
     pub(super) owner: SharedAccessPolicy,
     pub(super) admin: SocketAddr,
+    /// Where a broker may ask.
+    pub(super) broker: Option<SocketAddr>,
     pub(super) admin_token_file: PathBuf,
     pub(super) ca_file: PathBuf,
     /// With symmetric keys.
@@ -50,7 +52,7 @@ impl Ready {
                 })
             })
             .collect();
-        json!({
+        let mut contract = json!({
             "idScope": self.id_scope.as_str(),
             "host": self.host,
             "mqtt": {"address": self.mqtt.ip().to_string(), "port": self.mqtt.port()},
@@ -70,7 +72,11 @@ impl Ready {
                 "keyFile": text(&self.device.key_file),
             }],
             "linkedHubs": self.linked_hubs.iter().map(HubName::as_str).collect::<Vec<_>>(),
-        })
+        });
+        if let Some(broker) = self.broker {
+            contract["broker"] = json!({"address": broker.ip().to_string(), "port": broker.port()});
+        }
+        contract
     }
 
     /// The contract as one line of JSON.
@@ -117,6 +123,9 @@ impl Ready {
         let group_key = group.keys.primary.expose_base64();
         let device_key = group.keys.primary.derive(SAMPLE_DEVICE).expose_base64();
         let (group_key, device_key) = (&*group_key, &*device_key);
+        let broker_note = self.broker.map_or_else(String::new, |broker| {
+            format!("  Broker may ask at  http://{broker}/broker/v1/ (docs/broker.md)\n")
+        });
         let hosts_note = self.hosts_line.as_ref().map(|line| {
             format!("This machine does not find {host} there. Add this line to its /etc/hosts, and to those of your devices:\n\n{line}\n\n")
         });
@@ -136,7 +145,7 @@ impl Ready {
   ID scope           {id_scope}
   CA to trust        {ca_file}
   Linked hub         {hub}
-  Enrollment group   {group_id}
+{broker_note}  Enrollment group   {group_id}
   Group key          {group_key}
 
 {hosts_note}A device of the group signs with a key derived from the group's. The device of these examples is "{SAMPLE_DEVICE}", its key

@@ -20,8 +20,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use dps_core::access::{ServiceHost, SharedAccessPolicy};
+use dps_core::broker::BrokerRules;
 use dps_core::instance_settings::InstanceSettings;
 use dps_core::ports::Store;
+use dps_hub::HubKinds;
 use dps_hub::outbound::{AllowedTargets, Trust};
 use dps_proto::ids::IdScope;
 use dps_proto::key::SymmetricKey;
@@ -29,13 +31,14 @@ use dps_server::admin;
 use dps_server::limits::Limits;
 use dps_server::tls;
 use dps_store::{DataDir, DataDirError, Sealer, SealingKey, SqliteOptions, SqliteStore, Synchronous};
+use tokio::net::TcpListener;
 
 use crate::argument;
 use crate::exit::Failure;
 use crate::key_option::KeyOption;
 use crate::logging::{self, Format, Level};
 use crate::running_dev;
-use crate::service::{self, Listeners, Service, admin_token, random};
+use crate::service::{self, BrokerSettings, Listeners, Service, admin_token, random};
 use certificates::{Certificates, Host};
 use sample_device::SampleDevice;
 
@@ -60,6 +63,9 @@ pub(crate) struct Options {
     /// Port for the admin listener; 0 picks a free one.
     #[arg(long, value_name = "PORT", default_value_t = 0, value_parser = argument::port)]
     admin_port: u16,
+    /// Port where a broker that is the hub asks who its devices are, on loopback; 0 picks a free one [default: none].
+    #[arg(long, value_name = "PORT", value_parser = argument::port)]
+    broker_port: Option<u16>,
     /// ID scope of the service instance [default: the one kept in the data directory, else a new one].
     #[arg(long, value_name = "ID")]
     id_scope: Option<IdScope>,
@@ -144,6 +150,10 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     let mqtt = ports::MQTT.bind(options.bind, options.mqtt_port).await?;
     let https = ports::HTTPS.bind(options.bind, options.https_port).await?;
     let admin_listener = ports::admin(options.admin_port).await?;
+    let broker = match options.broker_port {
+        Some(port) => Some(ports::broker(port).await?),
+        None => None,
+    };
     let bind = options.bind;
     let hosts_line = match options.output {
         Output::Text => warned(host_name::missing_line(certificates.first_host(), bind).await),
@@ -162,6 +172,7 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         https: https.local_addr()?,
         owner,
         admin: admin_listener.local_addr()?,
+        broker: broker.as_ref().map(TcpListener::local_addr).transpose()?,
         admin_token_file: data_dir.path().join("admin-token"),
         ca_file: certificates.ca_file(),
         groups,
@@ -172,8 +183,9 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     // Spec: DPS-DEV-16. The author of a webhook tries it on this very machine.
     let allowed = AllowedTargets::parse(["public", "127.0.0.0/8", "::1"])?;
     let outbound = service::outbound(allowed, &Trust::SystemAnd(certificates.ca_file()))?;
+    let hubs = HubKinds { serves_broker: broker.is_some() };
     let service = Service {
-        instances: service::instances(Vec::new(), &*store).await?,
+        instances: service::instances(Vec::new(), &*store, hubs).await?,
         store,
         // Spec: DPS-LIMIT-7, DPS-LIMIT-8. Whoever tries things out fails often.
         limits: Limits {
@@ -185,6 +197,12 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         certificates: Arc::clone(&server_certificates),
         outbound,
         admin_token,
+        hubs,
+        // Whoever tries things out has devices with certificates too. Spec: DPS-BROKER-15.
+        broker: BrokerSettings {
+            rules: BrokerRules { root_hub: None, trusts_certificates: true },
+            tls: None,
+        },
     };
     // Taken back when this function ends.
     let mut announcement = None;
@@ -208,7 +226,11 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
         }
     };
     let ended = service
-        .run(Listeners { mqtt: vec![mqtt], https: vec![https], admin: admin_listener }, announce, reload)
+        .run(
+            Listeners { mqtt: vec![mqtt], https: vec![https], admin: admin_listener, broker },
+            announce,
+            reload,
+        )
         .await;
     drop(announcement);
     ended

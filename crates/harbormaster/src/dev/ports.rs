@@ -56,6 +56,11 @@ pub(super) async fn admin(port: u16) -> Result<TcpListener, Failure> {
     at(IpAddr::V4(Ipv4Addr::LOCALHOST), port, "--admin-port").await
 }
 
+/// The port for brokers, on loopback whatever `--bind` says.
+pub(super) async fn broker(port: u16) -> Result<TcpListener, Failure> {
+    at(IpAddr::V4(Ipv4Addr::LOCALHOST), port, "--broker-port").await
+}
+
 /// Whether anything can listen on the address.
 pub(super) async fn judge(bind: IpAddr) -> Result<(), Failure> {
     at(bind, 0, "--bind").await.map(drop)

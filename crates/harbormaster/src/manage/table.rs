@@ -68,6 +68,14 @@ pub(crate) const LINKED_HUBS: [Column; 5] = [
     Column { heading: "NETWORKS", cell: |hub| text(&hub["networks"]) },
 ];
 
+/// Columns of devices of local hubs.
+pub(crate) const HUB_DEVICES: [Column; 4] = [
+    Column { heading: "DEVICE", cell: |device| text(&device["deviceId"]) },
+    Column { heading: "STATUS", cell: |device| text(&device["status"]) },
+    Column { heading: "AUTHENTICATION", cell: |device| text(&device["authentication"]["type"]) },
+    Column { heading: "REGISTRATION", cell: |device| text(&device["registrationId"]) },
+];
+
 /// Columns of shared access policies.
 pub(crate) const POLICIES: [Column; 2] = [
     Column { heading: "POLICY", cell: |policy| text(&policy["name"]) },

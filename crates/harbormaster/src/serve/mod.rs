@@ -18,17 +18,17 @@ use dps_core::ports::{Store, StoreError};
 use dps_hub::HubKinds;
 use dps_hub::outbound::AllowedTargets;
 use dps_proto::ids::{IdScope, InstanceSecret};
-use dps_server::admin;
-use dps_server::tls::{self, ServerCertificates};
+use dps_server::tls::{self, ServerCertificates, TlsError};
+use dps_server::{admin, broker_auth};
 use dps_store::{DataDir, Sealer, SqliteOptions, SqliteStore};
 use tokio::net::TcpListener;
 
 use crate::activation::{self, Passed, Purpose};
 use crate::configuration::{
-    self, Certificate, Configuration, Fault, Instance, Listen, Located, Position, Reload,
+    self, Broker, Certificate, Configuration, Fault, Instance, Listen, Located, Position, Reload,
 };
 use crate::exit::{self, Failure};
-use crate::service::{self, Listeners, Service, admin_token, random};
+use crate::service::{self, BrokerSettings, Listeners, Service, admin_token, random};
 use crate::{config, logging};
 use ready::Ready;
 
@@ -79,6 +79,9 @@ async fn serve(
     let server_certificates = ServerCertificates::load(&files)?;
     let tls = tls::server_config(Arc::clone(&server_certificates))?;
 
+    let broker = broker_settings(listen.broker.as_ref(), &server_certificates)?;
+    let hubs = HubKinds { serves_broker: listen.broker.is_some() };
+
     let data_dir = DataDir::open(&store.data_dir.value).map_err(|why| {
         place.fault(store.data_dir.at, "store.data_dir", why, "the service's user must own it")
     })?;
@@ -95,7 +98,7 @@ async fn serve(
     let opened = SqliteStore::open(&file, SqliteOptions::default(), sealer);
     let opened: Arc<dyn Store> = Arc::new(opened.with_context(|| file.display().to_string())?);
     admin::sweep_at_start(&*opened).await?;
-    let instances = match all_instances(instances, &*opened).await {
+    let instances = match all_instances(instances, &*opened, hubs).await {
         Err(why @ StoreError::Unreadable(_)) => {
             let advice = "name the key that the store was made with";
             return Err(place.fault(store.sealing_key.at, "store.sealing_key", why, advice));
@@ -132,7 +135,7 @@ async fn serve(
                 tracing::error!(reason = %why, "the certificates could not be read again; the old ones stay")
             }
         }
-        match read_instances_again(&options.file, &*opened, &instances).await {
+        match read_instances_again(&options.file, &*opened, &instances, hubs).await {
             Ok(()) => tracing::info!("service instances of the configuration read again"),
             Err(why) => {
                 tracing::error!(
@@ -150,12 +153,30 @@ async fn serve(
         certificates: Arc::clone(&server_certificates),
         outbound,
         admin_token,
+        hubs,
+        broker,
     };
     service.run(listeners, announce, reload).await
 }
 
+/// Spec: DPS-BROKER-1.
+fn broker_settings(
+    broker: Option<&Broker>,
+    certificates: &Arc<ServerCertificates>,
+) -> Result<BrokerSettings, TlsError> {
+    let Some(broker) = broker else { return Ok(BrokerSettings::default()) };
+    let client_ca = broker.client_ca.as_ref().map(|(_, client_ca)| client_ca);
+    let tls = client_ca.map(|client_ca| broker_auth::server_config(Arc::clone(certificates), client_ca));
+    Ok(BrokerSettings { rules: broker.rules(), tls: tls.transpose()? })
+}
+
 /// Serves the instances of the configuration as they stand there now. Spec: DPS-SERVE-15.
-async fn read_instances_again(file: &Path, store: &dyn Store, instances: &Instances) -> anyhow::Result<()> {
+async fn read_instances_again(
+    file: &Path,
+    store: &dyn Store,
+    instances: &Instances,
+    hubs: HubKinds,
+) -> anyhow::Result<()> {
     let configuration = configuration::read(file).map_err(|faults| {
         // One line of the log.
         anyhow!(faults.0.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))
@@ -164,7 +185,7 @@ async fn read_instances_again(file: &Path, store: &dyn Store, instances: &Instan
     for instance in configuration.instances {
         let fresh = InstanceSecret::new(random());
         let secret = store.open_instance(&instance.id_scope.value, fresh).await?;
-        configured.push(ServiceInstance::new(instance.settings(), secret, &HubKinds));
+        configured.push(ServiceInstance::new(instance.settings(), secret, &hubs));
     }
     let is_there = |scope: &IdScope| configured.iter().any(|instance| instance.id_scope == *scope);
     let before = instances.all();
@@ -176,21 +197,25 @@ async fn read_instances_again(file: &Path, store: &dyn Store, instances: &Instan
         instances.remove(&scope);
         // It may have been the store's before.
         if let Some(stored) = store.service_instance(&scope).await? {
-            instances.set(Origin::Store, ServiceInstance::new(stored.settings, stored.secret, &HubKinds));
+            instances.set(Origin::Store, ServiceInstance::new(stored.settings, stored.secret, &hubs));
         }
     }
     Ok(())
 }
 
 /// The configuration's and the store's.
-async fn all_instances(configured: Vec<Instance>, store: &dyn Store) -> Result<Arc<Instances>, StoreError> {
+async fn all_instances(
+    configured: Vec<Instance>,
+    store: &dyn Store,
+    hubs: HubKinds,
+) -> Result<Arc<Instances>, StoreError> {
     let mut instances = Vec::new();
     for instance in configured {
         let fresh = InstanceSecret::new(random());
         let secret = store.open_instance(&instance.id_scope.value, fresh).await?;
-        instances.push(ServiceInstance::new(instance.settings(), secret, &HubKinds));
+        instances.push(ServiceInstance::new(instance.settings(), secret, &hubs));
     }
-    service::instances(instances, store).await
+    service::instances(instances, store, hubs).await
 }
 
 /// Binds what was not passed on. Spec: DPS-SERVE-4, DPS-SERVE-11.
@@ -223,9 +248,13 @@ async fn bind(listen: &Listen, passed: Vec<Passed>, place: &Place) -> Result<Lis
             }
         }
     }
+    let broker = match &listen.broker {
+        Some(broker) => Some(listen_at(&broker.address, "listen.broker.address", place).await?),
+        None => None,
+    };
     let mut admin = admin.into_iter();
     match (admin.next(), admin.next()) {
-        (Some(admin), None) => Ok(Listeners { mqtt, https, admin }),
+        (Some(admin), None) => Ok(Listeners { mqtt, https, admin, broker }),
         _ => {
             Err(Failure::usage(anyhow!("the supervisor passed on more than one admin socket; one is enough")))
         }

@@ -15,6 +15,7 @@ pub(super) struct Ready {
     mqtt: Vec<SocketAddr>,
     https: Vec<SocketAddr>,
     admin: SocketAddr,
+    broker: Option<SocketAddr>,
     /// Where the token for the admin listener lies, if it was made here.
     admin_token_file: Option<PathBuf>,
 }
@@ -32,6 +33,7 @@ impl Ready {
             mqtt: addresses(&listeners.mqtt)?,
             https: addresses(&listeners.https)?,
             admin: listeners.admin.local_addr()?,
+            broker: listeners.broker.as_ref().map(TcpListener::local_addr).transpose()?,
             admin_token_file,
         })
     }
@@ -40,7 +42,8 @@ impl Ready {
     pub(super) fn log(&self) {
         let listeners = (self.mqtt.iter().map(|address| ("mqtt", address)))
             .chain(self.https.iter().map(|address| ("https", address)))
-            .chain([("admin", &self.admin)]);
+            .chain([("admin", &self.admin)])
+            .chain(self.broker.iter().map(|address| ("broker", address)));
         for (listener, address) in listeners {
             tracing::info!(listener, %address, "listening");
         }
@@ -56,11 +59,15 @@ impl Ready {
         if let Some(file) = &self.admin_token_file {
             admin["tokenFile"] = file.display().to_string().into();
         }
-        json!({
+        let mut contract = json!({
             "idScopes": self.id_scopes,
             "mqtt": places(&self.mqtt),
             "https": places(&self.https),
             "admin": admin,
-        })
+        });
+        if let Some(broker) = &self.broker {
+            contract["broker"] = place(broker);
+        }
+        contract
     }
 }

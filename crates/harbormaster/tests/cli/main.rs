@@ -13,6 +13,7 @@ mod completions;
 mod connection;
 mod create;
 mod dev;
+mod hub_devices;
 mod instances;
 mod pki;
 mod read;
