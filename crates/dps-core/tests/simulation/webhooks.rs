@@ -38,6 +38,7 @@ impl World {
             limit: 3,
             per_host_max: 2,
             in_flight: BTreeMap::new(),
+            after_host: None,
         };
         let registrar = Arc::clone(&self.registrar);
         let task = self.tasks.spawn(async move { Done::Claimed(registrar.claim_waiting(order).await) });
