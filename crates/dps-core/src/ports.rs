@@ -354,6 +354,8 @@ pub struct ClaimOrder {
     pub per_host_max: u32,
     /// How many of each host are being called.
     pub in_flight: BTreeMap<Box<str>, u32>,
+    /// Of hosts that come after this one alone: [`Claimed::hosts_after`] of the claim before.
+    pub after_host: Option<Box<str>>,
 }
 
 impl ClaimOrder {
@@ -368,8 +370,15 @@ impl ClaimOrder {
 pub struct Claimed {
     /// Those that were due, the longest first.
     pub operations: Vec<ClaimedOperation>,
-    /// When the next one is due that is not due yet.
+    /// When the next one is due that is not due yet, of the hosts that were looked at.
     pub next_due: Option<Timestamp>,
+    /// The last host that was looked at, where there are more: a store looks at [`Claimed::HOSTS_MAX`] or more at a time.
+    pub hosts_after: Option<Box<str>>,
+}
+
+impl Claimed {
+    /// Most webhook hosts that a store steps through in one write: each costs a few steps in an index.
+    pub const HOSTS_MAX: usize = 256;
 }
 
 /// A waiting operation under a lease.

@@ -182,6 +182,9 @@ impl Store for MemoryStore {
         let mut due = Vec::new();
         for (key, record) in &content.registrations {
             let Some(waiting) = waiting(record) else { continue };
+            if order.after_host.as_ref().is_some_and(|after| waiting.webhook_host <= *after) {
+                continue;
+            }
             if waiting.due_at <= order.now {
                 due.push((waiting.due_at, key.clone()));
             } else if claimed.next_due.is_none_or(|next| waiting.due_at < next) {

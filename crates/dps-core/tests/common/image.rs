@@ -54,6 +54,8 @@ pub(crate) struct Faults {
     pub(crate) ignores_entry: bool,
     /// Commits whatever became of the record. Spec: DPS-STORE-4.
     pub(crate) ignores_record: bool,
+    /// Commits whatever was claimed anew, the claim being part of what is remembered of the record. Spec: DPS-REG-32.
+    pub(crate) ignores_claim: bool,
     /// Commits nothing, as if another writer always came first.
     pub(crate) always_outdated: bool,
 }
@@ -160,6 +162,7 @@ impl Image {
         let before = self.registrations.get(&device).cloned();
         let entry = write.decided_on.as_ref().and_then(|(name, _)| self.entry(&record.id_scope, name));
         let record_holds = before.as_ref().map(|record| &record.etag) == write.replaces.as_ref();
+        let claim_holds = write.under_claim.is_none() || write.under_claim == before.as_ref().and_then(tries);
         let entry_holds = match (&write.decided_on, &entry) {
             (Some((_, decided_on)), Some((etag, _))) => etag == decided_on,
             (Some(_), None) => false,
@@ -167,7 +170,7 @@ impl Image {
         };
         if faults.always_outdated
             || !(record_holds || faults.ignores_record)
-            || write.under_claim.is_some() && write.under_claim != before.as_ref().and_then(tries)
+            || !(claim_holds || faults.ignores_claim)
             || !(entry_holds || faults.ignores_entry)
         {
             return (Commit::Outdated, None);
@@ -201,6 +204,9 @@ impl Image {
         let mut due = Vec::new();
         for (key, record) in &self.registrations {
             let State::Choosing { waiting, .. } = &record.state else { continue };
+            if order.after_host.as_ref().is_some_and(|after| waiting.webhook_host <= *after) {
+                continue;
+            }
             if waiting.due_at <= order.now {
                 due.push((waiting.due_at, key.clone()));
             } else {

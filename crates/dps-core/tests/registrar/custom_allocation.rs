@@ -69,6 +69,7 @@ fn claim(desk: &Desk) -> Vec<ClaimedOperation> {
         limit: 10,
         per_host_max: 10,
         in_flight: BTreeMap::new(),
+        after_host: None,
     };
     drive(desk.registrar.claim_waiting(order)).unwrap().operations
 }

@@ -1,6 +1,7 @@
 //! What tasks were asked, and what they came to.
 
-use dps_core::ports::WriteError;
+use dps_core::custom_allocation::Settled;
+use dps_core::ports::{Claimed, StoreError, WriteError};
 use dps_core::refusal::Refusal;
 use dps_core::register::{Finished, Polled, Registered};
 use dps_proto::ids::OperationId;
@@ -37,6 +38,8 @@ pub(crate) enum Done {
     Polled(Asked, Named, Result<Polled, Refusal>),
     Enrolled(Result<(), WriteError>),
     Deleted { device: usize, result: Result<(), WriteError> },
+    Claimed(Result<Claimed, StoreError>),
+    Settled(Result<Settled, Refusal>),
     Finished(Result<Finished, Refusal>),
 }
 

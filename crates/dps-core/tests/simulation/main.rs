@@ -17,6 +17,7 @@ mod common;
 mod fleet;
 mod operator;
 mod promises;
+mod webhooks;
 mod world;
 
 use std::panic::AssertUnwindSafe;
@@ -30,7 +31,7 @@ const SEEDS: u64 = 300;
 /// Steps that are shown of a schedule that went wrong.
 const STEPS_SHOWN: usize = 40;
 
-/// DPS-REG-10, DPS-REG-11, DPS-REG-12, DPS-REG-13, DPS-REG-14, DPS-REG-22, DPS-REG-23, DPS-ID-5, DPS-STORE-2, DPS-STORE-4, DPS-STORE-5
+/// DPS-REG-10, DPS-REG-11, DPS-REG-12, DPS-REG-13, DPS-REG-14, DPS-REG-22, DPS-REG-23, DPS-REG-31, DPS-REG-32, DPS-ID-5, DPS-STORE-2, DPS-STORE-4, DPS-STORE-5
 #[test]
 fn every_schedule_keeps_what_devices_were_told() {
     if let Some(seed) = number_from("HARBORMASTER_SIMULATION_SEED") {
@@ -77,6 +78,13 @@ fn the_schedules_come_to_every_outcome_that_the_promises_speak_of() {
         ": Failed { failure: NoUsableHub, last: Some",
         ": Failed { failure: EnrollmentGone, last: None",
         ": Failed { failure: EnrollmentGone, last: Some",
+        "Choosing { waiting: Waiting",
+        "Settled(Ok(Recorded",
+        "Settled(Ok(Postponed",
+        "Settled(Ok(Superseded",
+        "failure: WebhookChoseNone, last: None",
+        "failure: WebhookChoseAnother",
+        "tries: 3",
         "claimed_from: Some",
         "Finished(Ok(Recorded))",
         "Finished(Ok(Superseded))",
@@ -114,6 +122,13 @@ fn a_store_that_ignores_a_changed_entry_is_noticed() {
 fn a_store_that_ignores_a_changed_record_is_noticed() {
     let faults = Faults { ignores_record: true, ..Faults::default() };
     check_noticed(faults, &[promises::RECORD_FORGOT]);
+}
+
+/// DPS-REG-32
+#[test]
+fn a_store_that_ignores_a_newer_claim_is_noticed() {
+    let faults = Faults { ignores_claim: true, ..Faults::default() };
+    check_noticed(faults, &[promises::OUTDATED_CLAIM]);
 }
 
 /// Each of these promises must be found broken by some seed.

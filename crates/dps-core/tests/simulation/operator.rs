@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use dps_core::custom_allocation::CustomAllocation;
 use dps_core::enrollment::{
-    Attestation, EnrollmentGroup, GroupAttestation, IndividualEnrollment, ReprovisionPolicy,
+    AllocationPolicy, Attestation, EnrollmentGroup, GroupAttestation, IndividualEnrollment, ReprovisionPolicy,
 };
 use dps_core::ports::{Condition, Store as _};
 use dps_proto::ids::ETag;
@@ -108,10 +109,18 @@ impl World {
                 Some(ReprovisionPolicy::NEVER),
             ]),
         };
+        // Another thing that the seed decides: half of the worlds know webhooks, and half of their entries have one.
+        let is_custom = self.webhooks && self.prng.percent(50);
+        if is_custom {
+            let url = self.prng.pick(&["https://one.example/", "https://two.example/"]).parse().unwrap();
+            entry.settings().allocation_policy = Some(AllocationPolicy::Custom);
+            entry.settings().custom_allocation =
+                Some(CustomAllocation { webhook_url: url, api_version: "2019-03-31".into() });
+        }
         entry.settings().reprovision_policy = policy;
         entry.settings().etag = ETag::generate(self.prng.bytes(), self.clock.0.as_second());
         let entry = if enabled { entry } else { entry.disabled() };
-        (entry, format!("enabled {enabled}, hubs {hubs:?}"))
+        (entry, format!("enabled {enabled}, hubs {hubs:?}, custom {is_custom}"))
     }
 
     fn delete_group(&mut self, name: &'static str) {

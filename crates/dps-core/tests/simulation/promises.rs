@@ -14,6 +14,8 @@ use crate::world::Movement;
 
 /// DPS-REG-13.
 pub(crate) const ENTRY_DID_NOT_ADMIT: &str = "was assigned under an entry that is disabled, changed or gone";
+/// DPS-REG-32.
+pub(crate) const OUTDATED_CLAIM: &str = "was ended by a worker whose claim is not the newest";
 /// DPS-REG-11, as the record is written.
 pub(crate) const RECORD_FORGOT: &str = "has a record that forgot where the device lives";
 /// DPS-REG-11, as the device is told.
@@ -34,6 +36,15 @@ const TWO_HOMES: &str = "has an identity at a hub where its record does not have
 /// Spec: DPS-REG-11, DPS-REG-13, DPS-REG-23: judges a commit by what held at the moment it was applied.
 pub(crate) fn check_commit(applied: &Applied, movement: Movement) -> Result<(), String> {
     let record = &applied.write.registration;
+    if let Some(claim) = applied.write.under_claim {
+        let newest = applied.before.as_ref().and_then(|before| match &before.state {
+            State::Choosing { waiting, .. } => Some(waiting.tries),
+            _ => None,
+        });
+        if newest != Some(claim) {
+            return Err(format!("{} {OUTDATED_CLAIM}: {claim}, not {newest:?}", record.registration_id));
+        }
+    }
     if let State::Assigned { .. } = record.state {
         let decided_on = applied.write.decided_on.as_ref().map(|(_, etag)| etag);
         let admits = applied
@@ -94,7 +105,9 @@ pub(crate) fn check_answer(devices: &mut [Device], done: &Done, movement: Moveme
                 (Err(why), _) => check_refusal(why),
             }
         }
-        Done::Finished(Ok(_)) => Ok(()),
+        Done::Finished(Ok(_)) | Done::Settled(Ok(_)) | Done::Claimed(Ok(_)) => Ok(()),
+        Done::Settled(Err(why)) => check_refusal(why),
+        Done::Claimed(Err(why)) => Err(format!("{TROUBLED}: {why}")),
         Done::Finished(Err(why)) => check_refusal(why),
         Done::Enrolled(Ok(()) | Err(WriteError::Missing))
         | Done::Deleted { result: Ok(()) | Err(WriteError::Missing), .. } => Ok(()),

@@ -6,7 +6,7 @@ use std::task::Poll;
 use dps_core::Moment;
 use dps_core::attestation::DeviceClaim;
 use dps_core::instances::{Instances, Origin};
-use dps_core::ports::Store;
+use dps_core::ports::{ClaimedOperation, Store};
 use dps_core::register::Registrar;
 use dps_core::registration::{Failure, State, Substatus};
 use dps_proto::ids::{InstanceSecret, OperationId, RegistrationId};
@@ -47,7 +47,11 @@ pub(crate) struct World {
     pub(crate) versions: KeyVersions,
     pub(crate) trace: Vec<String>,
     pub(crate) movement: Movement,
-    registrar: Arc<Registrar>,
+    /// Whether entries may leave the choice of hubs to a webhook.
+    pub(crate) webhooks: bool,
+    pub(crate) registrar: Arc<Registrar>,
+    /// What workers hold, and hold on to over crashes and past their leases.
+    pub(crate) claims: Vec<ClaimedOperation>,
     is_up: bool,
     /// What the hub outside was asked. A crash here is none there.
     questions: Vec<Question>,
@@ -90,6 +94,8 @@ impl World {
             versions: KeyVersions::default(),
             trace: Vec::new(),
             movement: if seed.is_multiple_of(2) { Movement::None } else { Movement::Some },
+            webhooks: seed % 4 >= 2,
+            claims: Vec::new(),
             is_up: true,
             questions: Vec::new(),
             shown,
@@ -130,6 +136,11 @@ impl World {
                 let writes = self.store.sync();
                 self.note(&format!("{writes} writes become durable"));
             }
+            110..=115 => {
+                let ahead = *self.prng.pick(&[0, 60, 50_000, 1_000_000]);
+                self.claim(ahead);
+            }
+            116..=132 => self.settle(),
             _ => {
                 self.turn()?;
             }
@@ -280,13 +291,16 @@ impl World {
                 self.devices[device].begin_anew();
                 self.devices[device].deletions -= 1;
             }
+            if let Done::Claimed(Ok(claimed)) = &done {
+                self.claims.extend(claimed.operations.iter().cloned());
+            }
             promises::check_answer(&mut self.devices, &done, self.movement)?;
         }
         Ok(true)
     }
 
     /// Everything that was begun ends, once every write becomes durable.
-    fn come_to_rest(&mut self) -> Result<(), String> {
+    pub(crate) fn come_to_rest(&mut self) -> Result<(), String> {
         loop {
             while self.turn()? {}
             match self.tasks.unfinished() {
@@ -318,6 +332,7 @@ impl World {
                 self.start_register(asked, claim);
             }
             self.come_to_rest()?;
+            self.webhooks_choose()?;
             let records: Vec<_> = self.store.durable().registrations.into_values().collect();
             for record in records {
                 let answer = Ok(Substatus::InitialAssignment);
@@ -352,7 +367,7 @@ impl World {
         self.come_to_rest()
     }
 
-    fn moment(&mut self) -> Moment {
+    pub(crate) fn moment(&mut self) -> Moment {
         Moment { now: self.clock.0, random: self.prng.bytes() }
     }
 

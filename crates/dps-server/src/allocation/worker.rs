@@ -8,7 +8,7 @@ use dps_core::custom_allocation::{Asking, Settled};
 use dps_core::ports::{AllocationHook, ClaimOrder, Claimed, ClaimedOperation, HookAnswer};
 use dps_core::refusal::Refusal;
 use dps_core::registration::{Registration, State};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep};
@@ -34,6 +34,16 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// How long it leaves a store alone that could not answer.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
+/// How far the worker has gone through the webhook hosts of what waits.
+#[derive(Default)]
+struct Round {
+    after_host: Option<Box<str>>,
+    /// The next one that is due, of the hosts that it has gone through.
+    next_due: Option<Timestamp>,
+    /// Something may be claimed by now of a host that it has gone through.
+    is_outdated: bool,
+}
+
 /// Asks webhooks for hubs; one for each node.
 pub struct AllocationWorker {
     front_end: Arc<FrontEnd>,
@@ -48,14 +58,17 @@ impl AllocationWorker {
 
     /// Works until it is to stop, then lets the calls that are under way end: each has a deadline.
     pub async fn run(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
-        let (mut calls, mut hosts) = (JoinSet::new(), HashMap::new());
+        let (mut calls, mut hosts, mut round) = (JoinSet::new(), HashMap::new(), Round::default());
         while !*stopping.borrow() {
-            let pause = self.begin(&mut calls, &mut hosts).await;
+            let pause = self.begin(&mut calls, &mut hosts, &mut round).await;
             tokio::select! {
-                _ = stopping.changed() => {}
-                () = self.front_end.allocations.woken() => {}
+                changed = stopping.changed() => if changed.is_err() { break },
+                () = self.front_end.allocations.woken() => round.is_outdated = true,
                 () = sleep(pause) => {}
-                Some(ended) = calls.join_next_with_id() => forget(ended, &mut hosts),
+                Some(ended) = calls.join_next_with_id() => {
+                    forget(ended, &mut hosts);
+                    round.is_outdated = true;
+                }
             }
         }
         while let Some(ended) = calls.join_next_with_id().await {
@@ -64,10 +77,18 @@ impl AllocationWorker {
     }
 
     /// Begins the calls that are due, as far as there is room; how long there is nothing more to begin.
-    async fn begin(self: &Arc<Self>, calls: &mut JoinSet<()>, hosts: &mut HashMap<Id, Box<str>>) -> Duration {
+    async fn begin(
+        self: &Arc<Self>,
+        calls: &mut JoinSet<()>,
+        hosts: &mut HashMap<Id, Box<str>>,
+        round: &mut Round,
+    ) -> Duration {
         let limit = CALLS_MAX.saturating_sub(calls.len());
         if limit == 0 {
             return SLEEP_MAX;
+        }
+        if round.after_host.is_none() {
+            *round = Round::default();
         }
         let mut in_flight = BTreeMap::new();
         for host in hosts.values() {
@@ -81,8 +102,14 @@ impl AllocationWorker {
             limit: u32::try_from(limit).unwrap_or(u32::MAX),
             per_host_max: CALLS_PER_HOST_MAX,
             in_flight,
+            after_host: round.after_host.take(),
         };
-        let Claimed { operations, next_due } = match self.front_end.registrar.claim_waiting(order).await {
+        let Claimed { operations, next_due, hosts_after } = match self
+            .front_end
+            .registrar
+            .claim_waiting(order)
+            .await
+        {
             Ok(claimed) => claimed,
             Err(why) => {
                 tracing::warn!(reason = %why, "the store could not be asked for devices that wait for a webhook");
@@ -98,7 +125,16 @@ impl AllocationWorker {
             let call = calls.spawn(async move { worker.carry_out(&operation).await });
             hosts.insert(call.id(), host);
         }
-        let until_next = next_due.and_then(|due| Duration::try_from(due.duration_since(now)).ok());
+        round.next_due = round.next_due.into_iter().chain(next_due).min();
+        if hosts_after.is_some() {
+            round.after_host = hosts_after;
+            return Duration::ZERO;
+        }
+        if round.is_outdated {
+            return Duration::ZERO;
+        }
+        let until_next =
+            round.next_due.take().and_then(|due| Duration::try_from(due.duration_since(now)).ok());
         until_next.map_or(SLEEP_MAX, |until| until.min(SLEEP_MAX))
     }
 

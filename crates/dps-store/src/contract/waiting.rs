@@ -17,6 +17,7 @@ on_every_store!(
     a_claim_outlives_nothing_of_its_operation,
     a_webhook_host_that_is_full_keeps_no_other_waiting,
     those_of_all_id_scopes_are_claimed,
+    many_hosts_are_gone_through_in_turn,
 );
 
 /// The record of a device that waits for this host, and is due at `time(number)`.
@@ -32,6 +33,7 @@ fn order(now: u32) -> ClaimOrder {
         limit: 100,
         per_host_max: 100,
         in_flight: BTreeMap::new(),
+        after_host: None,
     }
 }
 
@@ -152,4 +154,27 @@ async fn those_of_all_id_scopes_are_claimed(store: Arc<dyn Store>) {
     assert_eq!(scopes, [other_scope(), scope()]);
     assert_eq!(store.postpone(&claimed.operations[0], time(50)).await.unwrap(), Commit::Done);
     assert_eq!(waiting_of(&*store, "a").await.due_at, time(39));
+}
+
+/// DPS-REG-33
+async fn many_hosts_are_gone_through_in_turn(store: Arc<dyn Store>) {
+    let hosts = 2 * Claimed::HOSTS_MAX as u32 + 3;
+    for number in 0..hosts {
+        let record = waits(&format!("d-{number}"), &format!("hook-{number:04}.example"), 1 + number % 2);
+        committed(store.commit(first(record)).await);
+    }
+    let (mut after_host, mut claimed, mut claims) = (None, 0, 0);
+    loop {
+        let part = claim(&*store, ClaimOrder { limit: 1_000, after_host, ..order(1) }).await;
+        claimed += part.operations.len() as u32;
+        claims += 1;
+        assert!(part.operations.iter().all(|operation| operation.tries == 1));
+        assert_eq!(part.next_due, Some(time(2)));
+        after_host = part.hosts_after;
+        if after_host.is_none() {
+            break;
+        }
+    }
+    assert_eq!(claimed, hosts.div_ceil(2));
+    assert!(claims <= 3, "{claims}");
 }

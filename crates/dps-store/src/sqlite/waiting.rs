@@ -19,8 +19,10 @@ struct Due {
 pub(super) fn claim(connection: &Connection, order: &ClaimOrder) -> Result<Claimed, Fault> {
     let (now, lease_until) = (nanoseconds(order.now)?, nanoseconds(order.lease_until)?);
     let (mut due, mut next_due) = (Vec::new(), None);
-    let mut host = first_host(connection, None)?;
+    let (mut host, mut hosts_after, mut looked_at) =
+        (first_host(connection, order.after_host.as_deref())?, None, 0);
     while let Some(current) = host {
+        looked_at += 1;
         let room = order.room_for(&current).min(order.limit);
         due.extend(due_of_host(connection, &current, now, room)?);
         let next = next_of_host(connection, &current, now)?;
@@ -29,6 +31,10 @@ pub(super) fn claim(connection: &Connection, order: &ClaimOrder) -> Result<Claim
             (earliest, next) => next.or(earliest),
         };
         host = first_host(connection, Some(&current))?;
+        if looked_at == Claimed::HOSTS_MAX && host.is_some() {
+            hosts_after = Some(current.into());
+            break;
+        }
     }
     due.sort_by(|a, b| {
         (a.at, a.operation.registration_id.folded()).cmp(&(b.at, b.operation.registration_id.folded()))
@@ -43,7 +49,7 @@ pub(super) fn claim(connection: &Connection, order: &ClaimOrder) -> Result<Claim
     }
     let next_due = next_due.map(|at: i64| Timestamp::from_nanosecond(at.into()));
     let next_due = next_due.transpose().map_err(|why| Fault::unreadable(why.to_string()))?;
-    Ok(Claimed { operations: due.into_iter().map(|due| due.operation).collect(), next_due })
+    Ok(Claimed { operations: due.into_iter().map(|due| due.operation).collect(), next_due, hosts_after })
 }
 
 /// Lets an operation be due at another time, if the claim is its newest.
