@@ -181,12 +181,7 @@ async fn read_instances_again(
         // One line of the log.
         anyhow!(faults.0.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))
     })?;
-    let mut configured = Vec::new();
-    for instance in configuration.instances {
-        let fresh = InstanceSecret::new(random());
-        let secret = store.open_instance(&instance.id_scope.value, fresh).await?;
-        configured.push(ServiceInstance::new(instance.settings(), secret, &hubs));
-    }
+    let configured = opened(configuration.instances, store, hubs).await?;
     let is_there = |scope: &IdScope| configured.iter().any(|instance| instance.id_scope == *scope);
     let before = instances.all();
     let before = before.iter().filter(|(origin, _)| *origin == Origin::Configuration);
@@ -209,13 +204,22 @@ async fn all_instances(
     store: &dyn Store,
     hubs: HubKinds,
 ) -> Result<Arc<Instances>, StoreError> {
+    service::instances(opened(configured, store, hubs).await?, store, hubs).await
+}
+
+/// Instances of a configuration, each with its secret, which the store keeps.
+async fn opened(
+    configured: Vec<Instance>,
+    store: &dyn Store,
+    hubs: HubKinds,
+) -> Result<Vec<ServiceInstance>, StoreError> {
     let mut instances = Vec::new();
     for instance in configured {
         let fresh = InstanceSecret::new(random());
         let secret = store.open_instance(&instance.id_scope.value, fresh).await?;
         instances.push(ServiceInstance::new(instance.settings(), secret, &hubs));
     }
-    service::instances(instances, store, hubs).await
+    Ok(instances)
 }
 
 /// Binds what was not passed on. Spec: DPS-SERVE-4, DPS-SERVE-11.
