@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::enrollment::{AllocationPolicy, EntrySettings, ReprovisionPolicy};
 use crate::instance::{LinkedHub, ServiceInstance};
+use crate::ports::HubHealth;
 
 /// The hub for this device, or `None` where no linked hub may take it. Under a policy that leaves devices where they are, one
 /// that has a hub stays there while that hub is linked.
@@ -21,7 +22,7 @@ pub(crate) fn decide<'i>(
     if let Some(linked) = stays_at(instance, policy, current) {
         return Some(linked);
     }
-    let allowed = allowed(instance, settings);
+    let allowed = allowed(instance, settings, current).into_iter();
     match settings.allocation_policy.unwrap_or(instance.default_allocation_policy) {
         AllocationPolicy::Hashed => weighted_rendezvous(allowed, id),
         AllocationPolicy::GeoLatency => {
@@ -48,7 +49,7 @@ pub(crate) fn candidates<'i>(
 ) -> Vec<&'i LinkedHub> {
     match stays_at(instance, policy, current) {
         Some(linked) => vec![linked],
-        None => allowed(instance, settings).collect(),
+        None => allowed(instance, settings, current),
     }
 }
 
@@ -62,15 +63,29 @@ fn stays_at<'i>(
     instance.linked_hub(current)
 }
 
-/// Spec: DPS-REG-25.
+/// Spec: DPS-REG-25, DPS-REG-46, DPS-REG-47.
 fn allowed<'i>(
     instance: &'i ServiceInstance,
     settings: &EntrySettings,
-) -> impl Iterator<Item = &'i LinkedHub> {
-    instance.linked_hubs.iter().filter(|linked| match settings.hubs.is_empty() {
+    current: Option<&HubName>,
+) -> Vec<&'i LinkedHub> {
+    let may_have = |linked: &&LinkedHub| match settings.hubs.is_empty() {
         true => linked.applies_allocation_policy,
         false => settings.hubs.contains(&linked.name),
-    })
+    };
+    let is_there = |linked: &&LinkedHub| current == Some(&linked.name);
+    let allowed: Vec<_> = instance.linked_hubs.iter().filter(may_have).collect();
+    let mut open: Vec<_> = allowed.iter().copied().filter(|linked| !linked.is_draining).collect();
+    if open.is_empty() {
+        open = allowed.into_iter().filter(is_there).collect();
+    }
+    if !instance.passes_over_unhealthy_hubs {
+        return open;
+    }
+    let is_healthy = |linked: &&LinkedHub| linked.hub.health() == HubHealth::Healthy;
+    let healthy: Vec<_> =
+        open.iter().copied().filter(|linked| is_there(linked) || is_healthy(linked)).collect();
+    if healthy.is_empty() { open } else { healthy }
 }
 
 /// Those in whose smallest network the address is; all where it is in none, or not known.
@@ -119,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::enrollment::ProvisioningStatus;
-    use crate::instance::{ClaimAcrossGroups, HubKind};
+    use crate::instance::{ClaimAcrossGroups, HubKind, WhenSourceUnavailable};
     use crate::ports::{Hub, HubDevice, Placement};
     use crate::x509::ChainRules;
 
@@ -137,6 +152,8 @@ mod tests {
             allocation_weight: *weight,
             applies_allocation_policy: true,
             networks: Vec::new(),
+            is_draining: false,
+            connection_string: None,
             hub: Arc::new(NoWrites),
         };
         ServiceInstance {
@@ -145,6 +162,8 @@ mod tests {
             linked_hubs: hubs.iter().map(linked).collect(),
             default_allocation_policy: AllocationPolicy::Hashed,
             claim_across_groups: ClaimAcrossGroups::Allow,
+            when_source_unavailable: WhenSourceUnavailable::Fail,
+            passes_over_unhealthy_hubs: false,
             chain_rules: ChainRules::default(),
             service_hosts: Vec::new(),
             shared_access_policies: Vec::new(),

@@ -1,13 +1,15 @@
-//! How a device comes to live where it goes. Spec: DPS-REG-11, DPS-REG-15, DPS-REG-17, DPS-REG-18, DPS-REG-23, DPS-REG-30.
+//! How a device comes to live where it goes. Spec: DPS-REG-11, DPS-REG-15, DPS-REG-17, DPS-REG-18, DPS-REG-23, DPS-REG-30, DPS-REG-40.
 
 use dps_proto::ids::RegistrationId;
+use jiff::Timestamp;
 
 use crate::attestation::Entry;
-use crate::destination::{self, Destination};
+use crate::destination::{self, Destination, Luggage};
 use crate::enrollment::TwinDocument;
 use crate::instance::ServiceInstance;
-use crate::ports::{HubAuthentication, HubDevice, HubWrite, Placement};
-use crate::registration::{Assignment, Failure, HubCredential, State, Substatus};
+use crate::moment::Moment;
+use crate::ports::{HubAuthentication, HubDevice, HubWrite, Placement, peer};
+use crate::registration::{Assignment, Failure, HubCredential, Placing, State, Substatus};
 
 /// A device that an enabled entry admits.
 pub(crate) struct Arrival<'a> {
@@ -21,66 +23,121 @@ pub(crate) struct Arrival<'a> {
     pub(crate) current: Option<&'a Assignment>,
     /// For a device that begins anew, in place of the entry's. Spec: DPS-REG-30.
     pub(crate) initial_twin: Option<TwinDocument>,
+    /// Of its record. Spec: DPS-REG-44.
+    pub(crate) strays_until: Option<Timestamp>,
+    pub(crate) moment: Moment,
 }
 
 impl Arrival<'_> {
     /// The state of its record once it is there, or on the way, and what has to be written along.
     pub(crate) fn at(self, destination: Destination<'_>) -> (State, Vec<HubWrite>) {
-        let Self { instance, registration_id, entry, authentication, credential, current, initial_twin } =
-            self;
-        let settings = entry.settings();
-        let new_device_id = || entry.device_id(registration_id);
-        let begins_with = initial_twin.or_else(|| settings.initial_twin.clone());
-        let (linked, device_id, iot_edge, twin, takes_along) = match destination {
+        let settings = self.entry.settings();
+        let new_device_id = || self.entry.device_id(self.registration_id);
+        let anew = || self.initial_twin.clone().or_else(|| settings.initial_twin.clone());
+        let (linked, device_id, iot_edge, twin, luggage) = match destination {
             Destination::Nowhere => {
-                let state = State::Failed { failure: Failure::NoUsableHub, last: current.cloned() };
-                return (state, Vec::new());
+                let last = self.current.cloned();
+                return (State::Failed { failure: Failure::NoUsableHub, last }, Vec::new());
             }
-            Destination::First(linked) => (linked, new_device_id(), settings.iot_edge, begins_with, false),
+            Destination::First(linked) => {
+                (linked, new_device_id(), settings.iot_edge, anew(), Luggage::Nothing)
+            }
             Destination::Same(linked) => {
                 // A device keeps the id it is known by at its hub, whatever the entry says now.
-                let device_id = current.map_or_else(new_device_id, |stays| stays.device_id.clone());
-                (linked, device_id, settings.iot_edge, settings.initial_twin.clone(), false)
+                let device_id = self.current.map_or_else(new_device_id, |stays| stays.device_id.clone());
+                (linked, device_id, settings.iot_edge, settings.initial_twin.clone(), Luggage::Nothing)
             }
-            Destination::Other(linked, None) => {
-                (linked, new_device_id(), settings.iot_edge, begins_with, false)
-            }
-            Destination::Other(linked, Some(left)) => {
-                (linked, new_device_id(), left.device.iot_edge, left.device.initial_twin.clone(), true)
+            Destination::Other(linked, luggage) => {
+                (linked, new_device_id(), settings.iot_edge, anew(), luggage)
             }
         };
+        let target = Assignment { hub: linked.name.clone(), device_id, credential: self.credential.clone() };
+        let kept = match &luggage {
+            Luggage::Kept(kept) => Some((kept.device.iot_edge, kept.device.initial_twin.clone())),
+            Luggage::Nothing | Luggage::Outside => None,
+        };
+        let (placed_edge, placed_twin) = kept.unwrap_or_else(|| (iot_edge, twin.clone()));
         let placement = linked.hub.place(HubDevice {
-            id_scope: instance.id_scope.clone(),
-            hub: linked.name.clone(),
-            device_id: device_id.clone(),
-            registration_id: registration_id.clone(),
-            authentication,
-            iot_edge,
-            initial_twin: twin,
+            id_scope: self.instance.id_scope.clone(),
+            hub: target.hub.clone(),
+            device_id: target.device_id.clone(),
+            registration_id: self.registration_id.clone(),
+            authentication: self.authentication.clone(),
+            iot_edge: placed_edge,
+            initial_twin: placed_twin,
         });
-        let assignment = Assignment { hub: linked.name.clone(), device_id, credential };
-        let leaves = current.filter(|assignment| assignment.hub != linked.name);
         match placement {
-            Placement::Writes(arriving) => {
-                let substatus = match (current, leaves) {
-                    (None, _) => Substatus::InitialAssignment,
-                    (Some(_), None) => Substatus::ReprovisionedToInitialAssignment,
-                    // A hub that keeps nothing here takes nothing along either.
-                    (Some(_), Some(_)) if takes_along && !arriving.is_empty() => {
-                        Substatus::DeviceDataMigrated
-                    }
-                    (Some(_), Some(_)) => Substatus::DeviceDataReset,
-                };
-                let writes = match leaves {
-                    Some(leaves) => destination::moved(&instance.id_scope, leaves, &assignment, arriving),
-                    None => arriving,
-                };
-                (State::Assigned { assignment, substatus }, writes)
+            Placement::Refused(failure) => {
+                (State::Failed { failure, last: self.current.cloned() }, Vec::new())
             }
-            Placement::Outside => {
-                (State::Assigning { target: assignment, last: current.cloned() }, Vec::new())
+            // A hub that keeps nothing here takes nothing along either.
+            Placement::Writes(arriving) if arriving.is_empty() || !matches!(luggage, Luggage::Outside) => {
+                let takes_along = !arriving.is_empty() && matches!(luggage, Luggage::Kept(_));
+                self.there(target, takes_along, arriving)
             }
-            Placement::Refused(failure) => (State::Failed { failure, last: current.cloned() }, Vec::new()),
+            Placement::Writes(_) | Placement::Outside => {
+                let begins = (iot_edge, twin);
+                self.on_the_way(target, linked.hub.registry().is_some(), &luggage, begins)
+            }
         }
+    }
+
+    /// With the commit of the record.
+    fn there(
+        &self,
+        assignment: Assignment,
+        takes_along: bool,
+        arriving: Vec<HubWrite>,
+    ) -> (State, Vec<HubWrite>) {
+        let leaves = self.current.filter(|current| current.hub != assignment.hub);
+        let substatus = match (self.current, leaves) {
+            (None, _) => Substatus::InitialAssignment,
+            (Some(_), None) => Substatus::ReprovisionedToInitialAssignment,
+            (Some(_), Some(_)) if takes_along => Substatus::DeviceDataMigrated,
+            (Some(_), Some(_)) => Substatus::DeviceDataReset,
+        };
+        let writes = match leaves {
+            Some(leaves) => {
+                let Self { instance, registration_id, strays_until, moment, .. } = self;
+                let gone = destination::gone(instance, registration_id, leaves, *strays_until, *moment);
+                destination::moved(&instance.id_scope, &assignment, arriving, gone)
+            }
+            None => arriving,
+        };
+        (State::Assigned { assignment, substatus }, writes)
+    }
+
+    /// When a worker has asked the hubs. Spec: DPS-REG-40.
+    fn on_the_way(
+        &self,
+        target: Assignment,
+        is_outside: bool,
+        luggage: &Luggage,
+        (iot_edge, initial_twin): (bool, Option<TwinDocument>),
+    ) -> (State, Vec<HubWrite>) {
+        let id_scope = &self.instance.id_scope;
+        let asked_first = match luggage {
+            Luggage::Outside => self.current.map(|current| &current.hub),
+            Luggage::Kept(_) | Luggage::Nothing => None,
+        };
+        let keep = HubWrite::Keep {
+            id_scope: id_scope.clone(),
+            hub: target.hub.clone(),
+            device_id: target.device_id.clone(),
+        };
+        let placing = Placing {
+            takes_along: !matches!(luggage, Luggage::Nothing),
+            iot_edge,
+            initial_twin,
+            peer: peer(id_scope, &target.hub, asked_first),
+            since: self.moment.now,
+            unanswered_at: None,
+            tries: 0,
+            due_at: self.moment.now,
+            target,
+        };
+        let state = State::Assigning { placing: Box::new(placing), last: self.current.cloned() };
+        // What is to be gone from there is to stay from now on, before anyone asks the hub for anything. Spec: DPS-REG-43.
+        (state, if is_outside { vec![keep] } else { Vec::new() })
     }
 }

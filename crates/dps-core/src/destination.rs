@@ -1,14 +1,16 @@
-//! Where a device that registers goes, and what it takes along. Spec: DPS-REG-22, DPS-REG-23.
+//! Where a device that registers goes, and what it takes along. Spec: DPS-REG-22, DPS-REG-23, DPS-REG-42, DPS-REG-43.
 
 use std::net::IpAddr;
 
 use dps_proto::ids::{IdScope, RegistrationId};
+use jiff::Timestamp;
 
 use crate::allocation;
 use crate::attestation::Entry;
 use crate::enrollment::ReprovisionPolicy;
 use crate::instance::{LinkedHub, ServiceInstance};
-use crate::ports::{HubWrite, Store, StoreError, StoredHubDevice};
+use crate::moment::Moment;
+use crate::ports::{CleanUp, HubWrite, Store, StoreError, StoredHubDevice};
 use crate::registration::{Assignment, Registration};
 
 /// Where a device goes.
@@ -19,8 +21,18 @@ pub(crate) enum Destination<'i> {
     First(&'i LinkedHub),
     /// It stays where it is.
     Same(&'i LinkedHub),
-    /// It moves, and takes along what it has at its hub, if that is here and its policy says so.
-    Other(&'i LinkedHub, Option<Box<StoredHubDevice>>),
+    /// It moves.
+    Other(&'i LinkedHub, Luggage),
+}
+
+/// What a device takes along that moves.
+pub(crate) enum Luggage {
+    /// Nothing: its policy says so, or there is nothing.
+    Nothing,
+    /// What it has at its hub, which is kept here.
+    Kept(Box<StoredHubDevice>),
+    /// What it has at its hub, which has to be asked. Spec: DPS-REG-42.
+    Outside,
 }
 
 impl<'i> Destination<'i> {
@@ -54,11 +66,15 @@ impl<'i> Destination<'i> {
             Some(assignment) if assignment.hub == linked.name => Self::Same(linked),
             Some(Assignment { hub, device_id, .. }) => {
                 let takes_along = policy.update_hub_assignment && policy.migrate_device_data;
-                let left = match takes_along {
-                    true => store.hub_device(&instance.id_scope, hub, device_id).await?.map(Box::new),
-                    false => None,
+                let luggage = match (takes_along, instance.is_outside(hub)) {
+                    (false, _) => Luggage::Nothing,
+                    (true, true) => Luggage::Outside,
+                    (true, false) => {
+                        let kept = store.hub_device(&instance.id_scope, hub, device_id).await?;
+                        kept.map_or(Luggage::Nothing, |kept| Luggage::Kept(Box::new(kept)))
+                    }
                 };
-                Self::Other(linked, left)
+                Self::Other(linked, luggage)
             }
         })
     }
@@ -72,18 +88,39 @@ pub(crate) fn policy_of(entry: &Entry, predates_reprovisioning: bool) -> Reprovi
     })
 }
 
-/// The writes of a device that goes from one hub to another: what it may have left at the new one long ago counts no more, and
-/// at the old one nothing stays. Spec: DPS-REG-23.
+/// The writes of a device that goes to another hub: what it may have left there long ago counts no more, and at the hub that it
+/// leaves it is `gone`. Spec: DPS-REG-23.
 pub(crate) fn moved(
     id_scope: &IdScope,
-    from: &Assignment,
     to: &Assignment,
     arriving: Vec<HubWrite>,
+    gone: HubWrite,
 ) -> Vec<HubWrite> {
-    let remove = |at: &Assignment| HubWrite::RemoveDevice {
+    [vec![remove(id_scope, to)], arriving, vec![gone]].concat()
+}
+
+/// Has a device gone from a hub: at once where it is kept here, else by a worker. Spec: DPS-REG-23, DPS-REG-43.
+pub(crate) fn gone(
+    instance: &ServiceInstance,
+    registration_id: &RegistrationId,
+    at: &Assignment,
+    strays_until: Option<Timestamp>,
+    moment: Moment,
+) -> HubWrite {
+    match instance.is_outside(&at.hub) {
+        true => {
+            let device = (instance.id_scope.clone(), at.hub.clone(), at.device_id.clone());
+            let confirm_at = strays_until.filter(|until| *until > moment.now);
+            HubWrite::CleanUp(Box::new(CleanUp::new(device, registration_id.clone(), confirm_at, moment)))
+        }
+        false => remove(&instance.id_scope, at),
+    }
+}
+
+fn remove(id_scope: &IdScope, at: &Assignment) -> HubWrite {
+    HubWrite::RemoveDevice {
         id_scope: id_scope.clone(),
         hub: at.hub.clone(),
         device_id: at.device_id.clone(),
-    };
-    [vec![remove(to)], arriving, vec![remove(from)]].concat()
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use dps_proto::connection_string::ServiceConnectionString;
 use dps_proto::ids::{HubName, IdScope, InstanceSecret};
 use ipnet::IpNet;
 
@@ -24,6 +25,10 @@ pub struct ServiceInstance {
     pub default_allocation_policy: AllocationPolicy,
     /// What happens when a device of one group comes in by another. Spec: DPS-REG-8.
     pub claim_across_groups: ClaimAcrossGroups,
+    /// What becomes of a device that is to take its data along from a hub that cannot be read. Spec: DPS-REG-42.
+    pub when_source_unavailable: WhenSourceUnavailable,
+    /// Whether new devices go to other hubs than those that are unhealthy. Spec: DPS-REG-46.
+    pub passes_over_unhealthy_hubs: bool,
     /// What of certificates passes that standards leave open.
     pub chain_rules: ChainRules,
     /// Names by which clients call this instance's service API. Spec: DPS-ACCESS-2.
@@ -45,6 +50,10 @@ pub struct LinkedHub {
     pub applies_allocation_policy: bool,
     /// Where the devices are that it is nearest to. Spec: DPS-REG-24.
     pub networks: Vec<IpNet>,
+    /// Whether it is being emptied. Spec: DPS-REG-47.
+    pub is_draining: bool,
+    /// How its registry is reached, if others run it.
+    pub connection_string: Option<ServiceConnectionString>,
     /// What makes identities there.
     pub hub: Arc<dyn Hub>,
 }
@@ -56,6 +65,17 @@ pub enum HubKind {
     Local,
     /// Whoever runs the hub: devices are told its name.
     Static,
+    /// The registry of an Azure IoT Hub, which is asked to. Spec: DPS-HUB-10.
+    Azure,
+}
+
+/// What becomes of a device that is to take its data along from a hub that cannot be read. Spec: DPS-REG-42.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenSourceUnavailable {
+    /// Its operation fails, and it stays where it is.
+    Fail,
+    /// It begins anew at its new hub, as by a reset.
+    Reset,
 }
 
 /// Whether a device's record may pass from one group to another. Spec: DPS-REG-8.
@@ -68,14 +88,28 @@ pub enum ClaimAcrossGroups {
 }
 
 impl HubKind {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Local, Self::Static];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Local, Self::Static, Self::Azure];
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
             Self::Static => "static",
+            Self::Azure => "azureIotHub",
+        }
+    }
+}
+
+impl WhenSourceUnavailable {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Fail, Self::Reset];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Reset => "reset",
         }
     }
 }
@@ -103,6 +137,8 @@ impl ServiceInstance {
             allocation_weight: hub.allocation_weight,
             applies_allocation_policy: hub.applies_allocation_policy,
             networks: hub.networks,
+            is_draining: hub.is_draining,
+            connection_string: hub.connection_string,
         };
         Self {
             id_scope: settings.id_scope,
@@ -110,6 +146,8 @@ impl ServiceInstance {
             linked_hubs: settings.linked_hubs.into_iter().map(linked).collect(),
             default_allocation_policy: settings.default_allocation_policy,
             claim_across_groups: settings.claim_across_groups,
+            when_source_unavailable: settings.when_source_unavailable,
+            passes_over_unhealthy_hubs: settings.passes_over_unhealthy_hubs,
             chain_rules: settings.chain_rules,
             service_hosts: settings.service_hosts,
             shared_access_policies: settings.shared_access_policies,
@@ -124,12 +162,16 @@ impl ServiceInstance {
             allocation_weight: linked.allocation_weight,
             applies_allocation_policy: linked.applies_allocation_policy,
             networks: linked.networks.clone(),
+            is_draining: linked.is_draining,
+            connection_string: linked.connection_string.clone(),
         };
         InstanceSettings {
             id_scope: self.id_scope.clone(),
             service_hosts: self.service_hosts.clone(),
             default_allocation_policy: self.default_allocation_policy,
             claim_across_groups: self.claim_across_groups,
+            when_source_unavailable: self.when_source_unavailable,
+            passes_over_unhealthy_hubs: self.passes_over_unhealthy_hubs,
             chain_rules: self.chain_rules,
             linked_hubs: self.linked_hubs.iter().map(hub).collect(),
             shared_access_policies: self.shared_access_policies.clone(),

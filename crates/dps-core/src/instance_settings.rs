@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use dps_proto::connection_string::ServiceConnectionString;
 use dps_proto::ids::{ETag, HubName, IdScope, InstanceSecret, PolicyName};
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use crate::access::{ServiceHost, SharedAccessPolicy};
 use crate::audit::{Action, Subject};
 use crate::enrollment::AllocationPolicy;
-use crate::instance::{ClaimAcrossGroups, HubKind};
+use crate::instance::{ClaimAcrossGroups, HubKind, WhenSourceUnavailable};
 use crate::moment::Moment;
 use crate::x509::ChainRules;
 
@@ -42,6 +43,10 @@ pub struct InstanceSettings {
     pub default_allocation_policy: AllocationPolicy,
     /// What happens when a device of one group comes in by another. Spec: DPS-REG-8.
     pub claim_across_groups: ClaimAcrossGroups,
+    /// What becomes of a device that is to take its data along from a hub that cannot be read. Spec: DPS-REG-42.
+    pub when_source_unavailable: WhenSourceUnavailable,
+    /// Whether new devices go to other hubs than those that are unhealthy. Spec: DPS-REG-46.
+    pub passes_over_unhealthy_hubs: bool,
     /// What of certificates passes that standards leave open.
     pub chain_rules: ChainRules,
     /// The hubs that devices may be assigned to.
@@ -63,13 +68,29 @@ pub struct HubSettings {
     pub applies_allocation_policy: bool,
     /// Where the devices are that it is nearest to; at most [`NETWORKS_MAX`]. Spec: DPS-REG-24.
     pub networks: Vec<IpNet>,
+    /// Whether it is being emptied: no device goes there that can go elsewhere. Spec: DPS-REG-47.
+    pub is_draining: bool,
+    /// How its registry is reached; there for [`HubKind::Azure`], and for no other. Spec: DPS-HUB-10.
+    pub connection_string: Option<ServiceConnectionString>,
 }
 
 impl HubSettings {
     /// A hub that takes its share of all devices.
     pub fn new(name: HubName, kind: HubKind) -> Self {
-        let (allocation_weight, applies_allocation_policy, networks) = (1, true, Vec::new());
-        Self { name, kind, allocation_weight, applies_allocation_policy, networks }
+        Self {
+            name,
+            kind,
+            allocation_weight: 1,
+            applies_allocation_policy: true,
+            networks: Vec::new(),
+            is_draining: false,
+            connection_string: None,
+        }
+    }
+
+    /// An Azure IoT Hub that takes its share of all devices.
+    pub fn azure(name: HubName, connection_string: ServiceConnectionString) -> Self {
+        Self { connection_string: Some(connection_string), ..Self::new(name, HubKind::Azure) }
     }
 }
 
@@ -115,6 +136,9 @@ pub enum BadSettings {
     /// More networks of one hub than may be.
     #[error("linkedHubs: {0} has {1} networks, and {NETWORKS_MAX} may be")]
     TooManyNetworks(HubName, usize),
+    /// A connection string is missing, or has no place.
+    #[error("linkedHubs: {0} {1}")]
+    ConnectionString(HubName, &'static str),
     /// A weight that is none.
     #[error("linkedHubs: the allocationWeight of {0} is not 1 to {ALLOCATION_WEIGHT_MAX}")]
     Weight(HubName),
@@ -142,6 +166,8 @@ impl InstanceSettings {
             service_hosts: Vec::new(),
             default_allocation_policy: AllocationPolicy::Hashed,
             claim_across_groups: ClaimAcrossGroups::Allow,
+            when_source_unavailable: WhenSourceUnavailable::Fail,
+            passes_over_unhealthy_hubs: false,
             chain_rules: ChainRules::default(),
             linked_hubs: Vec::new(),
             shared_access_policies: vec![owner],
@@ -162,6 +188,16 @@ impl InstanceSettings {
         }
         if let Some(hub) = self.linked_hubs.iter().find(|hub| hub.networks.len() > NETWORKS_MAX) {
             return Err(BadSettings::TooManyNetworks(hub.name.clone(), hub.networks.len()));
+        }
+        for HubSettings { name, kind, connection_string, .. } in &self.linked_hubs {
+            let wrong = match (kind, connection_string) {
+                (HubKind::Azure, Some(_)) | (HubKind::Local | HubKind::Static, None) => continue,
+                (HubKind::Azure, None) => "is an Azure IoT Hub and has no connectionString",
+                (HubKind::Local | HubKind::Static, Some(_)) => {
+                    "has a connectionString and is no Azure IoT Hub"
+                }
+            };
+            return Err(BadSettings::ConnectionString(name.clone(), wrong));
         }
         if !self.shared_access_policies.iter().any(SharedAccessPolicy::is_owner) {
             return Err(BadSettings::NoOwner);
@@ -194,6 +230,8 @@ impl InstanceSettings {
                 settings.service_hosts.clone(),
                 settings.default_allocation_policy,
                 settings.claim_across_groups,
+                settings.when_source_unavailable,
+                settings.passes_over_unhealthy_hubs,
                 settings.chain_rules,
             )
         };

@@ -236,13 +236,7 @@ mod tests {
     }
 
     fn with_hubs(scope: &str, hubs: &[(&str, HubKind)]) -> ServiceInstance {
-        let linked = |(name, kind): &(&str, HubKind)| HubSettings {
-            name: name.parse().unwrap(),
-            kind: *kind,
-            allocation_weight: 1,
-            applies_allocation_policy: true,
-            networks: Vec::new(),
-        };
+        let linked = |(name, kind): &(&str, HubKind)| HubSettings::new(name.parse().unwrap(), *kind);
         let linked_hubs = hubs.iter().map(linked).collect();
         let settings = InstanceSettings { linked_hubs, ..settings(scope, &[]) };
         ServiceInstance::new(settings, InstanceSecret::new([0; 32]), &Idle)

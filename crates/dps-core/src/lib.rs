@@ -7,6 +7,7 @@
 pub mod access;
 pub mod allocation;
 mod arrival;
+pub mod assignment;
 pub mod attestation;
 pub mod audit;
 pub mod broker;

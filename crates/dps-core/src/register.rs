@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use dps_proto::ids::{EnrollmentGroupId, IdScope, OperationId, RegistrationId};
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use crate::allocation;
 use crate::arrival::Arrival;
 use crate::attestation::{Admission, Attested, DeviceClaim, Entry, Judge, tpm};
 use crate::destination::{self, Destination};
-use crate::enrollment::{AllocationPolicy, EntryRef, ProvisioningStatus};
+use crate::enrollment::{AllocationPolicy, EntryRef};
 use crate::instance::{ClaimAcrossGroups, ServiceInstance};
 use crate::instances::Instances;
 use crate::moment::Moment;
@@ -18,9 +17,7 @@ use crate::ports::{
     Commit, HubAuthentication, HubWrite, LookUp, RegistrationWrite, SearchPool, Store, StoreError,
 };
 use crate::refusal::{NoSuchOperation, Refusal};
-use crate::registration::{
-    Failure, HubCredential, JsonText, Operation, Registration, State, Substatus, Waiting,
-};
+use crate::registration::{Failure, HubCredential, JsonText, Operation, Registration, State, Waiting};
 use crate::x509::Step;
 
 /// How often a decision is made again because its record or entry changed before the write.
@@ -73,15 +70,6 @@ pub struct Polled {
     pub registration: Registration,
     /// The key for its hub, wrapped for its TPM, where it is assigned by one. Spec: DPS-TPM-7.
     pub tpm_key: Option<Vec<u8>>,
-}
-
-/// What a completion by a hub outside came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finished {
-    /// The record holds the outcome.
-    Recorded,
-    /// The operation is no longer the record's, or no longer assigning: nothing was written.
-    Superseded,
 }
 
 /// What to write for a register, if anything, and what to tell.
@@ -221,61 +209,6 @@ impl Registrar {
         told(instance, registration, &attested)
     }
 
-    /// Ends an operation whose hub had to be asked outside ([`crate::ports::Placement::Outside`]): `outcome` says whether the target
-    /// took the device. Safe to call again; a newer operation is never touched.
-    pub async fn finish(
-        &self,
-        scope: &IdScope,
-        id: &RegistrationId,
-        operation: Uuid,
-        outcome: Result<Substatus, Failure>,
-        moment: Moment,
-    ) -> Result<Finished, Refusal> {
-        for _ in 0..DECISIONS_MAX {
-            let look_up = self.store.look_up(scope, id).await?;
-            let Some(before) = &look_up.registration else { return Ok(Finished::Superseded) };
-            let State::Assigning { target, last } = before.state.clone() else {
-                return Ok(Finished::Superseded);
-            };
-            if before.operation.guid != operation {
-                return Ok(Finished::Superseded);
-            }
-            let entry = entry_of(&look_up, &before.entry);
-            let left = last.clone().filter(|last| last.hub != target.hub);
-            let state = match (&entry, outcome) {
-                (None, _) => State::Failed { failure: Failure::EnrollmentGone, last },
-                (Some(entry), _) if entry.settings().provisioning_status == ProvisioningStatus::Disabled => {
-                    State::Disabled { last }
-                }
-                (Some(_), Ok(substatus)) => State::Assigned { assignment: target, substatus },
-                (Some(_), Err(failure)) => State::Failed { failure, last },
-            };
-            let hub_writes = match (&state, left) {
-                (State::Assigned { assignment, .. }, Some(left)) => {
-                    destination::moved(scope, &left, assignment, Vec::new())
-                }
-                _ => Vec::new(),
-            };
-            let write = RegistrationWrite {
-                replaces: Some(before.etag.clone()),
-                under_claim: None,
-                registration: Registration {
-                    etag: moment.etag(),
-                    updated_at: before.updated_at.max(moment.now),
-                    state,
-                    ..before.clone()
-                },
-                decided_on: entry.as_ref().map(Entry::version),
-                hub_writes,
-            };
-            match self.store.commit(write).await? {
-                Commit::Done => return Ok(Finished::Recorded),
-                Commit::Outdated => {}
-            }
-        }
-        Err(Refusal::Contended(DECISIONS_MAX))
-    }
-
     /// The record of a device, for whoever manages the instance.
     pub async fn registration(
         &self,
@@ -348,6 +281,8 @@ fn assign(
         credential,
         current,
         initial_twin: None,
+        strays_until: before.and_then(|record| record.strays_until),
+        moment,
     };
     let (state, hub_writes) = arrival.at(destination);
     let registration = Registration { storage_root_key, ..record(device, before, entry, state, moment) };
@@ -438,6 +373,7 @@ fn record(
         operation: Operation { guid: moment.guid(), began_at: moment.now },
         storage_root_key: before.and_then(|record| record.storage_root_key.clone()),
         payload: None,
+        strays_until: before.and_then(|record| record.strays_until).filter(|until| *until > moment.now),
         state,
     }
 }

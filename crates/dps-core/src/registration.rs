@@ -7,7 +7,7 @@ use dps_proto::ids::{DeviceId, ETag, HubName, IdScope, RegistrationId};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::enrollment::EntryRef;
+use crate::enrollment::{EntryRef, TwinDocument};
 use crate::x509::{Certificate, Sha256Thumbprint};
 
 /// What the service knows of one device: one record for each registration id of an instance.
@@ -32,6 +32,8 @@ pub struct Registration {
     pub storage_root_key: Option<Box<[u8]>>,
     /// What the webhook that chose the hub has for the device. Spec: DPS-REG-30.
     pub payload: Option<JsonText>,
+    /// Until then a call that was given up may still make the device at a hub that it was to go to. Spec: DPS-REG-44.
+    pub strays_until: Option<Timestamp>,
     /// How that operation stands.
     pub state: State,
 }
@@ -55,10 +57,10 @@ pub enum State {
         /// The last good assignment.
         last: Option<Assignment>,
     },
-    /// A hub outside is being asked.
+    /// A hub outside is being asked. Spec: DPS-REG-40.
     Assigning {
-        /// Where the device is to live.
-        target: Assignment,
+        /// What it is asked for, and when.
+        placing: Box<Placing>,
         /// The last good assignment.
         last: Option<Assignment>,
     },
@@ -97,6 +99,29 @@ pub struct Waiting {
     /// [`crate::custom_allocation::WebhookUrl::host`] at the time of the register.
     pub webhook_host: Box<str>,
     /// How often it was claimed for a call: the number of its latest lease.
+    pub tries: u32,
+    /// When it may be claimed, next or again.
+    pub due_at: Timestamp,
+}
+
+/// An operation whose device has yet to be placed at a hub outside, or brought from one. Spec: DPS-REG-40.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placing {
+    /// Where the device is to live.
+    pub target: Assignment,
+    /// Whether it brings along what it has at the hub that it leaves. Spec: DPS-REG-42.
+    pub takes_along: bool,
+    /// Whether a device that begins anew is an IoT Edge device.
+    pub iot_edge: bool,
+    /// The twin of a device that begins anew.
+    pub initial_twin: Option<TwinDocument>,
+    /// Whom it asks: what waits for one peer keeps that of another from nothing. Spec: DPS-REG-40.
+    pub peer: Box<str>,
+    /// When it began to wait for a hub: the time that it is tried for counts from then.
+    pub since: Timestamp,
+    /// When a call was last given up that may be carried out all the same. Spec: DPS-REG-44.
+    pub unanswered_at: Option<Timestamp>,
+    /// How often it was claimed: the number of its latest lease.
     pub tries: u32,
     /// When it may be claimed, next or again.
     pub due_at: Timestamp,
@@ -159,7 +184,7 @@ pub enum Substatus {
 }
 
 /// Why an operation ended without a hub.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// No linked hub may take the device. Spec: DPS-REG-15.
     #[error("no linked hub may take the device")]
@@ -193,6 +218,27 @@ pub enum Failure {
         "a broker serves the hub, and the device id would be more than one level of its topics: it holds '.', '+', '*' or '#'"
     )]
     DeviceIdRefused,
+    /// The hub outside refused, or the one that the device leaves. Spec: DPS-REG-45, as all below.
+    #[error("the hub refused")]
+    HubRefused {
+        /// What it said, for the device. Spec: DPS-HUB-17.
+        said: Box<str>,
+    },
+    /// The hub did not answer, or could not, for as long as it is tried.
+    #[error("the hub did not answer")]
+    HubUnavailable,
+    /// The hub had no time for the device, for as long as it is tried.
+    #[error("the hub was asked too often")]
+    HubThrottled,
+    /// The hub that the device leaves did not answer, and the instance does not let devices go without their data.
+    #[error("the hub that the device leaves did not answer, and the device was to take its data along")]
+    SourceUnavailable,
+    /// The address of a hub is none that this server asks. Spec: DPS-HUB-2.
+    #[error("the address of the hub is not allowed")]
+    HubNotAllowed,
+    /// No request to the hub can name the device. Spec: DPS-HUB-11.
+    #[error("no request to the hub can name a device of this id")]
+    DeviceIdUnaddressable,
 }
 
 impl Registration {

@@ -81,6 +81,15 @@ impl ServiceConnectionString {
     }
 }
 
+/// Compares the keys in constant time.
+impl PartialEq for ServiceConnectionString {
+    fn eq(&self, other: &Self) -> bool {
+        self.authority == other.authority && self.policy == other.policy && self.key.is_same(&other.key)
+    }
+}
+
+impl Eq for ServiceConnectionString {}
+
 impl FromStr for ServiceConnectionString {
     type Err = BadConnectionString;
 

@@ -73,6 +73,11 @@ impl SymmetricKey {
         constant_time::verify_slices_are_equal(self.sign(parts).as_ref(), signature).is_ok()
     }
 
+    /// Whether both are the same key, compared in constant time.
+    pub fn is_same(&self, other: &Self) -> bool {
+        constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
+    }
+
     /// The raw bytes, for the store to seal.
     pub fn expose(&self) -> &[u8] {
         &self.0

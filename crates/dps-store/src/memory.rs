@@ -182,7 +182,7 @@ impl Store for MemoryStore {
         let mut due = Vec::new();
         for (key, record) in &content.registrations {
             let Some(waiting) = waiting(record) else { continue };
-            if order.after_host.as_ref().is_some_and(|after| waiting.webhook_host <= *after) {
+            if order.after_peer.as_ref().is_some_and(|after| waiting.webhook_host <= *after) {
                 continue;
             }
             if waiting.due_at <= order.now {

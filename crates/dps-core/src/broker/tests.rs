@@ -36,13 +36,7 @@ fn instance(scope: &str, hubs: &[(&str, HubKind)]) -> ServiceInstance {
         keys: KeyPair { primary: key(9), secondary: key(9) },
         rights: Right::ALL.to_vec(),
     };
-    let linked = |(name, kind): &(&str, HubKind)| HubSettings {
-        name: name.parse().unwrap(),
-        kind: *kind,
-        allocation_weight: 1,
-        applies_allocation_policy: true,
-        networks: Vec::new(),
-    };
+    let linked = |(name, kind): &(&str, HubKind)| HubSettings::new(name.parse().unwrap(), *kind);
     let linked_hubs = hubs.iter().map(linked).collect();
     let settings = InstanceSettings { linked_hubs, ..InstanceSettings::new(scope.parse().unwrap(), owner) };
     ServiceInstance::new(settings, InstanceSecret::new([0; 32]), &Idle)

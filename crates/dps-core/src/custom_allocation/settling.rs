@@ -9,8 +9,8 @@ use crate::attestation::Entry;
 use crate::destination::Destination;
 use crate::moment::Moment;
 use crate::ports::{
-    AllocationOutcome, ClaimOrder, Claimed, ClaimedOperation, Commit, HubWrite, NamedHub, RegistrationWrite,
-    StoreError,
+    AllocationOutcome, ClaimOrder, Claimed, ClaimedOperation, Commit, HubWrite, NamedHub, Postponement,
+    RegistrationWrite, StoreError, WaitingFor,
 };
 use crate::refusal::Refusal;
 use crate::register::{DECISIONS_MAX, Registrar};
@@ -43,12 +43,12 @@ impl From<State> for Decision {
 }
 
 impl Registrar {
-    /// Claims operations that wait for a webhook and are due. Spec: DPS-REG-32.
+    /// Claims operations that wait and are due. Spec: DPS-REG-32.
     ///
     /// # Errors
     /// Where the store cannot answer.
-    pub async fn claim_waiting(&self, order: ClaimOrder) -> Result<Claimed, StoreError> {
-        self.store.claim_waiting(order).await
+    pub async fn claim_waiting(&self, whom: WaitingFor, order: ClaimOrder) -> Result<Claimed, StoreError> {
+        self.store.claim_waiting(whom, order).await
     }
 
     /// Ends a claimed operation by what its webhook answered, or postpones it. The entry counts as it is now. Safe to call again; a
@@ -69,12 +69,18 @@ impl Registrar {
                 Standing::Ended { record, entry, state } => (*record, entry, state.into()),
                 Standing::Open(open) => {
                     if let Some(until) = again_at(claimed, &open, &outcome, moment.now) {
-                        return Ok(match self.store.postpone(claimed, until).await? {
-                            Commit::Done => Settled::Postponed(until),
-                            Commit::Outdated => Settled::Superseded,
-                        });
+                        return Ok(
+                            match self
+                                .store
+                                .postpone(claimed, Postponement { until, unanswered_at: None })
+                                .await?
+                            {
+                                Commit::Done => Settled::Postponed(until),
+                                Commit::Outdated => Settled::Superseded,
+                            },
+                        );
                     }
-                    let decision = self.decision(&open, &outcome).await?;
+                    let decision = self.decision(&open, &outcome, moment).await?;
                     (open.record, Some(open.entry), decision)
                 }
             };
@@ -101,7 +107,12 @@ impl Registrar {
         Err(Refusal::Contended(DECISIONS_MAX))
     }
 
-    async fn decision(&self, open: &Open, outcome: &AllocationOutcome) -> Result<Decision, StoreError> {
+    async fn decision(
+        &self,
+        open: &Open,
+        outcome: &AllocationOutcome,
+        moment: Moment,
+    ) -> Result<Decision, StoreError> {
         let Open { instance, record, waiting, last, entry, authentication, policy } = open;
         let candidates = open.candidates();
         let (destination, named) = match outcome {
@@ -145,6 +156,8 @@ impl Registrar {
             credential: waiting.credential.clone(),
             current: last.as_ref(),
             initial_twin: named.and_then(|named| named.initial_twin.clone()),
+            strays_until: record.strays_until,
+            moment,
         };
         let (state, hub_writes) = arrival.at(destination);
         let payload = named.and_then(|named| named.payload.clone());

@@ -1,11 +1,13 @@
 //! Hubs, and devices as they know them. Spec: DPS-REG-17.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dps_proto::ids::{DeviceId, HubName, IdScope, RegistrationId};
 use dps_proto::key::KeyPair;
 use jiff::Timestamp;
 
+use super::{CleanUp, DeviceRegistry, HubHealth};
 use crate::enrollment::TwinDocument;
 use crate::instance_settings::HubSettings;
 use crate::registration::Failure;
@@ -16,6 +18,21 @@ pub trait Hub: Send + Sync {
     /// What has to happen so that the device lives at this hub with this authentication. Asking changes nothing: a register that
     /// is only tried asks too. Spec: DPS-EXPLAIN-6.
     fn place(&self, device: HubDevice) -> Placement;
+
+    /// Where its devices are, if others run it. Spec: DPS-REG-40.
+    fn registry(&self) -> Option<&dyn DeviceRegistry> {
+        None
+    }
+
+    /// How it does. Spec: DPS-REG-46.
+    fn health(&self) -> HubHealth {
+        HubHealth::Healthy
+    }
+
+    /// How long it is left alone because it said so. Spec: DPS-REG-45.
+    fn paused_for(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Makes hubs of what is kept of them.
@@ -29,14 +46,13 @@ pub trait HubFactory: Send + Sync {
 pub enum Placement {
     /// By writes that go into the commit of the record.
     Writes(Vec<HubWrite>),
-    /// By asking someone outside: the record is kept as `assigning` until
-    /// [`crate::register::Registrar::finish`] is called.
+    /// By asking its [`Hub::registry`]: the record is kept as `assigning` until a worker has done so. Spec: DPS-REG-40.
     Outside,
     /// Not at all: the hub cannot take the device. Spec: DPS-BROKER-11.
     Refused(Failure),
 }
 
-/// A write that belongs to a hub kept in this store. A device that is put stays enabled or disabled as it was, at the hub or, where
+/// A write that goes along with a record, for a hub kept in this store or one outside. A device that is put stays enabled or disabled as it was, at the hub or, where
 /// the same commit removes it there, at the one that it comes from. Spec: DPS-BROKER-12.
 #[derive(Debug, Clone)]
 pub enum HubWrite {
@@ -44,6 +60,26 @@ pub enum HubWrite {
     PutDevice(Box<HubDevice>),
     /// Take the device away, if it is there. Spec: DPS-REG-23.
     RemoveDevice {
+        /// The service instance.
+        id_scope: IdScope,
+        /// The hub.
+        hub: HubName,
+        /// The device's id there.
+        device_id: DeviceId,
+    },
+    /// Let a device not connect that was put in the same commit. Spec: DPS-REG-42, DPS-BROKER-12.
+    DisableDevice {
+        /// The service instance.
+        id_scope: IdScope,
+        /// The hub.
+        hub: HubName,
+        /// The device's id there.
+        device_id: DeviceId,
+    },
+    /// Have the device gone from a hub outside. Takes the place of one of the same device that waits. Spec: DPS-REG-43.
+    CleanUp(Box<CleanUp>),
+    /// Have nothing gone: the device is to be at that hub. Spec: DPS-REG-43.
+    Keep {
         /// The service instance.
         id_scope: IdScope,
         /// The hub.
@@ -68,7 +104,7 @@ pub struct HubDevice {
     pub authentication: HubAuthentication,
     /// Whether it is an IoT Edge device.
     pub iot_edge: bool,
-    /// Its twin, if it is new.
+    /// Its twin, if it is new; reported properties too, where it brings them along.
     pub initial_twin: Option<TwinDocument>,
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
-use jiff::Timestamp;
 
 use super::{
-    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit,
-    HubDeviceStatus, LookUp, RegistrationWrite, StoreError, StoredHubDevice, Sweep, WriteError, WriteOrder,
+    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, CleanUp,
+    CleanUpOutcome, Commit, HubDeviceStatus, HubLoad, LookUp, Postponement, RegistrationWrite, StoreError,
+    StoredHubDevice, Sweep, WaitingFor, WriteError, WriteOrder,
 };
 use crate::audit::{AuditFilter, AuditRecord, Author};
 use crate::ca_certificate::{CaCertificate, CaName};
@@ -72,12 +72,45 @@ pub trait Store: Send + Sync {
     /// Spec: DPS-STORE-2, DPS-STORE-4, DPS-STORE-5.
     async fn commit(&self, write: RegistrationWrite) -> Result<Commit, StoreError>;
 
-    /// Claims operations that wait for a webhook and are due, the longest due first: each gets the next number of its tries and is not
-    /// due before the lease has run out. Spec: DPS-REG-32.
-    async fn claim_waiting(&self, order: ClaimOrder) -> Result<Claimed, StoreError>;
+    /// Claims operations that wait for `whom` and are due, the longest due first: each gets the next number of its tries and is not
+    /// due before the lease has run out. One whose last lease ran out, and was not given back by [`Store::postpone`], has
+    /// [`crate::registration::Placing::unanswered_at`] set to `order.now`. Spec: DPS-REG-32, DPS-REG-44.
+    async fn claim_waiting(&self, whom: WaitingFor, order: ClaimOrder) -> Result<Claimed, StoreError>;
 
     /// Lets a claimed operation be due at another time, if the claim is still its newest. Spec: DPS-REG-32.
-    async fn postpone(&self, claimed: &ClaimedOperation, until: Timestamp) -> Result<Commit, StoreError>;
+    async fn postpone(
+        &self,
+        claimed: &ClaimedOperation,
+        postponement: Postponement,
+    ) -> Result<Commit, StoreError>;
+
+    /// Claims devices that are to be gone from hubs outside, as [`Store::claim_waiting`] does operations; `tries` and `due_at` are those
+    /// of the claim. Spec: DPS-REG-43.
+    async fn claim_clean_ups(&self, order: ClaimOrder) -> Result<Claimed<CleanUp>, StoreError>;
+
+    /// Whether the device is still to be gone, and this claim is the newest: what was written before it was asked is seen.
+    /// Spec: DPS-REG-43.
+    async fn clean_up_stands(&self, claimed: &CleanUp) -> Result<bool, StoreError>;
+
+    /// Ends or postpones a claimed clean-up, if the claim is still its newest. Spec: DPS-REG-43.
+    async fn settle_clean_up(&self, claimed: &CleanUp, outcome: CleanUpOutcome)
+    -> Result<Commit, StoreError>;
+
+    /// Orders a clean-up for what a worker made whose claim was no longer the newest. [`Commit::Outdated`], and nothing is
+    /// written, where the record has the device at that hub under that id, or is about to. Spec: DPS-REG-44.
+    async fn clean_up_stray(&self, clean_up: CleanUp) -> Result<Commit, StoreError>;
+
+    /// Up to `limit` clean-ups of an instance that come after `after`, in the order of folded hub and device id.
+    async fn clean_ups(
+        &self,
+        scope: &IdScope,
+        after: Option<(&HubName, &DeviceId)>,
+        limit: u32,
+    ) -> Result<Vec<CleanUp>, StoreError>;
+
+    /// How many devices are at each hub of an instance, and on their way; hubs without any are left out. Looks at all records.
+    /// Spec: DPS-REG-47.
+    async fn hub_loads(&self, scope: &IdScope) -> Result<Vec<HubLoad>, StoreError>;
 
     /// Deletes a record. The device's identity at its hub stays.
     async fn delete_registration(

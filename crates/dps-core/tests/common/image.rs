@@ -204,7 +204,7 @@ impl Image {
         let mut due = Vec::new();
         for (key, record) in &self.registrations {
             let State::Choosing { waiting, .. } = &record.state else { continue };
-            if order.after_host.as_ref().is_some_and(|after| waiting.webhook_host <= *after) {
+            if order.after_peer.as_ref().is_some_and(|after| waiting.webhook_host <= *after) {
                 continue;
             }
             if waiting.due_at <= order.now {

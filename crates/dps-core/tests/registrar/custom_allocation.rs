@@ -67,9 +67,9 @@ fn claim(desk: &Desk) -> Vec<ClaimedOperation> {
         now: now.0,
         lease_until: now.after(30),
         limit: 10,
-        per_host_max: 10,
+        per_peer_max: 10,
         in_flight: BTreeMap::new(),
-        after_host: None,
+        after_peer: None,
     };
     drive(desk.registrar.claim_waiting(order)).unwrap().operations
 }

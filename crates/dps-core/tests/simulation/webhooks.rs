@@ -36,9 +36,9 @@ impl World {
             now: self.clock.after(ahead),
             lease_until: self.clock.after(30),
             limit: 3,
-            per_host_max: 2,
+            per_peer_max: 2,
             in_flight: BTreeMap::new(),
-            after_host: None,
+            after_peer: None,
         };
         let registrar = Arc::clone(&self.registrar);
         let task = self.tasks.spawn(async move { Done::Claimed(registrar.claim_waiting(order).await) });

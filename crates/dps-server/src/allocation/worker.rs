@@ -37,7 +37,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How far the worker has gone through the webhook hosts of what waits.
 #[derive(Default)]
 struct Round {
-    after_host: Option<Box<str>>,
+    after_peer: Option<Box<str>>,
     /// The next one that is due, of the hosts that it has gone through.
     next_due: Option<Timestamp>,
     /// Something may be claimed by now of a host that it has gone through.
@@ -87,7 +87,7 @@ impl AllocationWorker {
         if limit == 0 {
             return SLEEP_MAX;
         }
-        if round.after_host.is_none() {
+        if round.after_peer.is_none() {
             *round = Round::default();
         }
         let mut in_flight = BTreeMap::new();
@@ -100,11 +100,11 @@ impl AllocationWorker {
             now,
             lease_until: now.checked_add(lease).unwrap_or(now),
             limit: u32::try_from(limit).unwrap_or(u32::MAX),
-            per_host_max: CALLS_PER_HOST_MAX,
+            per_peer_max: CALLS_PER_HOST_MAX,
             in_flight,
-            after_host: round.after_host.take(),
+            after_peer: round.after_peer.take(),
         };
-        let Claimed { operations, next_due, hosts_after } = match self
+        let Claimed { operations, next_due, peers_after } = match self
             .front_end
             .registrar
             .claim_waiting(order)
@@ -126,8 +126,8 @@ impl AllocationWorker {
             hosts.insert(call.id(), host);
         }
         round.next_due = round.next_due.into_iter().chain(next_due).min();
-        if hosts_after.is_some() {
-            round.after_host = hosts_after;
+        if peers_after.is_some() {
+            round.after_peer = peers_after;
             return Duration::ZERO;
         }
         if round.is_outdated {

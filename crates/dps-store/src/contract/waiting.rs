@@ -31,9 +31,9 @@ fn order(now: u32) -> ClaimOrder {
         now: time(now),
         lease_until: time(now + 30),
         limit: 100,
-        per_host_max: 100,
+        per_peer_max: 100,
         in_flight: BTreeMap::new(),
-        after_host: None,
+        after_peer: None,
     }
 }
 
@@ -134,7 +134,7 @@ async fn a_webhook_host_that_is_full_keeps_no_other_waiting(store: Arc<dyn Store
         committed(store.commit(first(waits(&format!("slow-{number}"), "slow.example", number))).await);
     }
     committed(store.commit(first(waits("quick", "quick.example", 20))).await);
-    let bounded = ClaimOrder { limit: 5, per_host_max: 3, ..order(30) };
+    let bounded = ClaimOrder { limit: 5, per_peer_max: 3, ..order(30) };
     let claimed = claim(&*store, bounded.clone()).await;
     assert_eq!(ids(&claimed), ["slow-1", "slow-2", "slow-3", "quick"]);
     let in_flight = BTreeMap::from([("slow.example".into(), 2)]);
@@ -158,20 +158,20 @@ async fn those_of_all_id_scopes_are_claimed(store: Arc<dyn Store>) {
 
 /// DPS-REG-33
 async fn many_hosts_are_gone_through_in_turn(store: Arc<dyn Store>) {
-    let hosts = 2 * Claimed::HOSTS_MAX as u32 + 3;
+    let hosts = 2 * Claimed::PEERS_MAX as u32 + 3;
     for number in 0..hosts {
         let record = waits(&format!("d-{number}"), &format!("hook-{number:04}.example"), 1 + number % 2);
         committed(store.commit(first(record)).await);
     }
-    let (mut after_host, mut claimed, mut claims) = (None, 0, 0);
+    let (mut after_peer, mut claimed, mut claims) = (None, 0, 0);
     loop {
-        let part = claim(&*store, ClaimOrder { limit: 1_000, after_host, ..order(1) }).await;
+        let part = claim(&*store, ClaimOrder { limit: 1_000, after_peer, ..order(1) }).await;
         claimed += part.operations.len() as u32;
         claims += 1;
         assert!(part.operations.iter().all(|operation| operation.tries == 1));
         assert_eq!(part.next_due, Some(time(2)));
-        after_host = part.hosts_after;
-        if after_host.is_none() {
+        after_peer = part.peers_after;
+        if after_peer.is_none() {
             break;
         }
     }

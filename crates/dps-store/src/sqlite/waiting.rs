@@ -19,8 +19,8 @@ struct Due {
 pub(super) fn claim(connection: &Connection, order: &ClaimOrder) -> Result<Claimed, Fault> {
     let (now, lease_until) = (nanoseconds(order.now)?, nanoseconds(order.lease_until)?);
     let (mut due, mut next_due) = (Vec::new(), None);
-    let (mut host, mut hosts_after, mut looked_at) =
-        (first_host(connection, order.after_host.as_deref())?, None, 0);
+    let (mut host, mut peers_after, mut looked_at) =
+        (first_host(connection, order.after_peer.as_deref())?, None, 0);
     while let Some(current) = host {
         looked_at += 1;
         let room = order.room_for(&current).min(order.limit);
@@ -31,8 +31,8 @@ pub(super) fn claim(connection: &Connection, order: &ClaimOrder) -> Result<Claim
             (earliest, next) => next.or(earliest),
         };
         host = first_host(connection, Some(&current))?;
-        if looked_at == Claimed::HOSTS_MAX && host.is_some() {
-            hosts_after = Some(current.into());
+        if looked_at == Claimed::PEERS_MAX && host.is_some() {
+            peers_after = Some(current.into());
             break;
         }
     }
@@ -49,7 +49,7 @@ pub(super) fn claim(connection: &Connection, order: &ClaimOrder) -> Result<Claim
     }
     let next_due = next_due.map(|at: i64| Timestamp::from_nanosecond(at.into()));
     let next_due = next_due.transpose().map_err(|why| Fault::unreadable(why.to_string()))?;
-    Ok(Claimed { operations: due.into_iter().map(|due| due.operation).collect(), next_due, hosts_after })
+    Ok(Claimed { operations: due.into_iter().map(|due| due.operation).collect(), next_due, peers_after })
 }
 
 /// Lets an operation be due at another time, if the claim is its newest.
