@@ -241,6 +241,18 @@ pub enum Failure {
     DeviceIdUnaddressable,
 }
 
+impl State {
+    /// The status that a device is told, in one word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Choosing { .. } | Self::Assigning { .. } => "assigning",
+            Self::Assigned { .. } => "assigned",
+            Self::Failed { .. } => "failed",
+            Self::Disabled { .. } => "disabled",
+        }
+    }
+}
+
 impl Registration {
     /// Where the device lives, whatever became of the latest operation. Spec: DPS-REG-11.
     pub fn assignment(&self) -> Option<&Assignment> {

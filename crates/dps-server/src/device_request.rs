@@ -145,10 +145,8 @@ impl Origin<'_> {
                 let payload = body.payload.map(|payload| JsonText(Box::<RawValue>::into(payload)));
                 let registered =
                     registrar.register_if(claim, payload.as_ref(), moments.moment(), may).await?;
-                if let Registered::Accepted { registration, .. } = &registered
-                    && let State::Choosing { .. } = &registration.state
-                {
-                    self.front_end.allocations.wake();
+                if let Registered::Accepted { registration, .. } = &registered {
+                    self.front_end.wake_for(registration);
                 }
                 metrics.registered(&registered, self.transport);
                 self.log_registered(claim, &registered);

@@ -167,7 +167,8 @@ fn describe(registered: &Registered) -> Value {
         State::Assigned { assignment, substatus } => {
             admitted("assigned", assignment, *substatus == Substatus::ReprovisionedToInitialAssignment)
         }
-        State::Assigning { target, last } => {
+        State::Assigning { placing, last } => {
+            let target = &placing.target;
             admitted("assigning", target, last.as_ref().is_some_and(|last| last.hub == target.hub))
         }
         State::Choosing { last, .. } => {

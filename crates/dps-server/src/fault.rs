@@ -130,7 +130,7 @@ pub fn of_request(fault: &RequestFault, transport: Transport) -> (ErrorCode, &'s
 }
 
 /// The code and the text that stand in the record of a failed operation. Spec: DPS-BODY-5.
-pub fn of_failure(failure: Failure) -> (ErrorCode, Cow<'static, str>) {
+pub fn of_failure(failure: &Failure) -> (ErrorCode, Cow<'_, str>) {
     let (code, text) = match failure {
         Failure::NoUsableHub => (ErrorCode::HUB_NOT_FOUND, "IoTHub not found."),
         Failure::DeviceIdRefused => (ErrorCode::INVALID_ARGUMENT, "The hub does not take this device id."),
@@ -161,6 +161,18 @@ pub fn of_failure(failure: Failure) -> (ErrorCode, Cow<'static, str>) {
         ),
         Failure::WebhookNotCalled => {
             (ErrorCode::CUSTOM_ALLOCATION_FAILED, "Custom allocation failed: the webhook may not be called.")
+        }
+        // Spec: DPS-REG-45. As Azure tells it: the body of the hub's answer, whatever it is.
+        Failure::HubRefused { said } => (ErrorCode::UNAUTHORIZED, &**said),
+        Failure::HubUnavailable => (ErrorCode::UNAVAILABLE, "The IoT hub did not answer."),
+        Failure::HubThrottled => (ErrorCode::THROTTLED, "Operations are being throttled by the IoT hub."),
+        Failure::SourceUnavailable => (
+            ErrorCode::UNAVAILABLE,
+            "The IoT hub that the device leaves did not answer, and its data is to be migrated.",
+        ),
+        Failure::HubNotAllowed => (ErrorCode::HUB_NOT_FOUND, "IoTHub not found."),
+        Failure::DeviceIdUnaddressable => {
+            (ErrorCode::INVALID_ARGUMENT, "The hub does not take this device id.")
         }
     };
     (code, text.into())

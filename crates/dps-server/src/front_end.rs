@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dps_core::register::Registrar;
+use dps_core::registration::{Registration, State, Substatus};
 
 use crate::admission::Admission;
-use crate::allocation::AllocationsDue;
+
 use crate::challenged::Challenged;
+use crate::claims::Due;
 use crate::expiry_warnings::ExpiryWarnings;
 use crate::explain::Explanations;
 use crate::limits::{ByteBudget, Limits};
@@ -39,7 +41,11 @@ pub struct FrontEnd {
     /// Which signing certificates were warned of.
     pub expiry_warnings: ExpiryWarnings,
     /// Wakes whoever asks the webhooks.
-    pub allocations: AllocationsDue,
+    pub allocations: Due,
+    /// Wakes whoever asks the hubs outside for devices.
+    pub placements: Due,
+    /// Wakes whoever has devices gone from them.
+    pub clean_ups: Due,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
@@ -57,9 +63,26 @@ impl FrontEnd {
             explanations: Arc::default(),
             challenged: Challenged::default(),
             expiry_warnings: ExpiryWarnings::default(),
-            allocations: AllocationsDue::default(),
+            allocations: Due::default(),
+            placements: Due::default(),
+            clean_ups: Due::default(),
             metrics: Arc::default(),
             limits,
+        }
+    }
+
+    /// Wakes the workers that a record waits for which was just written.
+    pub(crate) fn wake_for(&self, record: &Registration) {
+        match &record.state {
+            State::Choosing { .. } => self.allocations.wake(),
+            State::Assigning { .. } => self.placements.wake(),
+            // It may have left a hub outside.
+            State::Assigned {
+                substatus: Substatus::DeviceDataMigrated | Substatus::DeviceDataReset, ..
+            } => {
+                self.clean_ups.wake();
+            }
+            State::Assigned { .. } | State::Failed { .. } | State::Disabled { .. } => {}
         }
     }
 }

@@ -42,6 +42,10 @@ pub struct Limits {
     pub guesses_per_minute: Option<NonZeroU32>,
     /// Questions a second of a broker at one address; no limit where absent. Spec: DPS-BROKER-3.
     pub broker_questions_per_second: Option<NonZeroU32>,
+    /// Devices that are being brought to hubs outside at one time. Spec: DPS-REG-40.
+    pub hub_work: usize,
+    /// Of these, for one hub. Spec: DPS-REG-40.
+    pub hub_work_per_hub: u32,
     /// Seconds that a device waits before it asks again, 2 to 5: some clients ignore anything else. Spec: DPS-REG-9.
     pub retry_after_s: u32,
 }
@@ -65,6 +69,8 @@ impl Default for Limits {
             failed_attestations_per_minute: NonZeroU32::new(30),
             guesses_per_minute: NonZeroU32::new(20),
             broker_questions_per_second: NonZeroU32::new(2_000),
+            hub_work: 512,
+            hub_work_per_hub: 16,
             retry_after_s: 3,
         }
     }

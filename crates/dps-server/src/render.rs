@@ -71,7 +71,7 @@ pub fn tpm_challenge(challenge: &TpmChallenge) -> Answer {
 
 /// What a device hears whose TPM is proved and not enrolled; there is no record. Spec: DPS-TPM-6.
 pub fn tpm_not_enrolled(id: &RegistrationId, now: Timestamp) -> Answer {
-    let (code, message) = fault::of_failure(Failure::EnrollmentGone);
+    let (code, message) = fault::of_failure(&Failure::EnrollmentGone);
     let body = OperationStatus {
         operation_id: String::new(),
         status: Status::Failed,
@@ -153,7 +153,7 @@ fn state<'r>(registration: &'r Registration, api_version: &ApiVersion) -> Regist
             ..bare
         },
         State::Failed { failure, .. } => {
-            let (code, message) = fault::of_failure(*failure);
+            let (code, message) = fault::of_failure(failure);
             RegistrationState {
                 created_date_time_utc: Some(date::format(registration.created_at)),
                 error_code: Some(code.value()),
@@ -178,7 +178,7 @@ pub fn record(registration: &Registration) -> Value {
         | State::Disabled { last } => last.as_ref(),
     };
     let (code, message) = match &registration.state {
-        State::Failed { failure, .. } => Some(fault::of_failure(*failure)).unzip(),
+        State::Failed { failure, .. } => Some(fault::of_failure(failure)).unzip(),
         State::Choosing { .. }
         | State::Assigning { .. }
         | State::Assigned { .. }

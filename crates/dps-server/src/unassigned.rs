@@ -30,15 +30,15 @@ impl Unassigned {
             }),
             State::Failed { failure, .. } => Some(Self {
                 outcome: "failed",
-                told: fault::of_failure(*failure).0.to_string(),
+                told: fault::of_failure(failure).0.to_string(),
                 reason: failure.to_string(),
-                advice: advice(*failure),
+                advice: advice(failure),
             }),
         }
     }
 }
 
-fn advice(failure: Failure) -> &'static str {
+fn advice(failure: &Failure) -> &'static str {
     match failure {
         Failure::DeviceIdRefused => {
             "give the device an id without '.', '+', '*' and '#': deviceId of its individual enrollment, or another registration \
@@ -65,5 +65,20 @@ fn advice(failure: Failure) -> &'static str {
         Failure::WebhookNotCalled => {
             "see the log for the address of the webhook; [outbound] in the configuration says which are allowed"
         }
+        Failure::HubRefused { .. } => {
+            "see the log for what the hub said: its connection string needs the rights RegistryWrite and ServiceConnect, and room for \
+             one device more"
+        }
+        Failure::HubUnavailable => {
+            "see the log for why the hub could not be reached; passOverUnhealthyHubs lets new devices go to others"
+        }
+        Failure::HubThrottled => "give the hub more units, or let fewer devices register at a time",
+        Failure::SourceUnavailable => {
+            "let the hub that the device leaves answer, or set whenSourceUnavailable to reset: the device begins anew then"
+        }
+        Failure::HubNotAllowed => {
+            "let [outbound] in the configuration of this server allow the host of the hub"
+        }
+        Failure::DeviceIdUnaddressable => "give the device another id than '.' and '..'",
     }
 }

@@ -14,9 +14,12 @@ mod placing;
 
 use std::time::Duration;
 
+use dps_proto::ids::HubName;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::instance::ServiceInstance;
 use crate::moment::Moment;
+use crate::ports::peer;
 
 pub use clean_up::CleanedUp;
 pub use placing::{Placed, Trouble};
@@ -31,6 +34,14 @@ pub const LEASE: Duration = Duration::from_secs(60);
 /// How long after it was given up a call may still be carried out: the token that it carries is good for an hour, and clocks
 /// differ. Spec: DPS-REG-44.
 pub const STRAYS_FOR: SignedDuration = SignedDuration::from_mins(65);
+
+/// Whom an operation or a clean-up asks that would ask this hub, alone or beside another one. Spec: DPS-REG-40.
+pub fn peers_that_ask(instance: &ServiceInstance, hub: &HubName) -> Vec<Box<str>> {
+    let scope = &instance.id_scope;
+    let others = instance.linked_hubs.iter().map(|linked| &linked.name).filter(|other| *other != hub);
+    let with = others.flat_map(|other| [peer(scope, hub, Some(other)), peer(scope, other, Some(hub))]);
+    [peer(scope, hub, None)].into_iter().chain(with).collect()
+}
 
 /// What time it is, asked again for each step: calls take their time.
 pub type Clock<'c> = &'c (dyn Fn() -> Moment + Send + Sync);

@@ -133,6 +133,8 @@ impl WantedInstance {
             }
         };
         Ok(InstanceSettings {
+            when_source_unavailable: dps_core::instance::WhenSourceUnavailable::Fail,
+            passes_over_unhealthy_hubs: false,
             id_scope,
             service_hosts: self.service_hosts,
             default_allocation_policy: self.default_allocation_policy,
@@ -224,7 +226,8 @@ fn hub_settings(hub: &Members<'_>, name: &str) -> Result<HubSettings, BadMember>
     let name = name.parse().map_err(|why| hub.wrong("name", format!("{name:?}: {why}")))?;
     let applies_allocation_policy = hub.flag("applyAllocationPolicy")?.unwrap_or(true);
     let networks = hub.list("networks")?;
-    Ok(HubSettings { name, kind, allocation_weight, applies_allocation_policy, networks })
+    let settings = HubSettings::new(name, kind);
+    Ok(HubSettings { allocation_weight, applies_allocation_policy, networks, ..settings })
 }
 
 /// `more` are members that this one may have beside its own.

@@ -6,22 +6,5 @@
 mod question;
 mod worker;
 
-use tokio::sync::Notify;
-
 pub use question::question;
 pub use worker::{AllocationWorker, CALLS_MAX, CALLS_PER_HOST_MAX, LEASE};
-
-/// Tells the worker of this node that something new waits.
-#[derive(Debug, Default)]
-pub struct AllocationsDue(Notify);
-
-impl AllocationsDue {
-    /// Something waits, and is durable.
-    pub(crate) fn wake(&self) {
-        self.0.notify_one();
-    }
-
-    async fn woken(&self) {
-        self.0.notified().await;
-    }
-}

@@ -1,19 +1,20 @@
 //! The worker that asks webhooks: claims what is due, calls, settles. Spec: DPS-REG-29, DPS-REG-32, DPS-REG-33.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use dps_core::custom_allocation::{Asking, Settled};
-use dps_core::ports::{AllocationHook, ClaimOrder, Claimed, ClaimedOperation, HookAnswer};
+use dps_core::ports::{
+    AllocationHook, ClaimOrder, Claimed, ClaimedOperation, HookAnswer, StoreError, WaitingFor,
+};
 use dps_core::refusal::Refusal;
 use dps_core::registration::{Registration, State};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::question;
+use crate::claims::{self, Bounds, Due, Work};
 use crate::explain::{Explanation, Step};
 use crate::front_end::FrontEnd;
 use crate::unassigned::Unassigned;
@@ -28,26 +29,42 @@ pub const CALLS_PER_HOST_MAX: u32 = 16;
 /// Spec: DPS-REG-32.
 pub const LEASE: Duration = Duration::from_secs(30);
 
-/// How long the worker sleeps at most: another node may have left something, or the clock may have been set.
-const SLEEP_MAX: Duration = Duration::from_secs(60);
-
-/// How long it leaves a store alone that could not answer.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
-
-/// How far the worker has gone through the webhook hosts of what waits.
-#[derive(Default)]
-struct Round {
-    after_peer: Option<Box<str>>,
-    /// The next one that is due, of the hosts that it has gone through.
-    next_due: Option<Timestamp>,
-    /// Something may be claimed by now of a host that it has gone through.
-    is_outdated: bool,
-}
-
 /// Asks webhooks for hubs; one for each node.
 pub struct AllocationWorker {
     front_end: Arc<FrontEnd>,
     hook: Arc<dyn AllocationHook>,
+}
+
+impl Work for AllocationWorker {
+    type Item = ClaimedOperation;
+
+    fn bounds(&self) -> Bounds {
+        Bounds { calls_max: CALLS_MAX, per_peer_max: CALLS_PER_HOST_MAX, lease: LEASE }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.front_end.moments.moment().now
+    }
+
+    fn due(&self) -> &Due {
+        &self.front_end.allocations
+    }
+
+    async fn claim(&self, order: ClaimOrder) -> Result<Claimed, StoreError> {
+        self.front_end.registrar.claim_waiting(WaitingFor::Webhook, order).await
+    }
+
+    fn peer(item: &ClaimedOperation) -> Box<str> {
+        item.peer.clone()
+    }
+
+    async fn carry_out(&self, mut claimed: ClaimedOperation) {
+        // A store knows an ID scope by its letters; people know it as it is written.
+        if let Some(instance) = self.front_end.registrar.instances().of_scope(&claimed.id_scope) {
+            claimed.id_scope = instance.id_scope.clone();
+        }
+        self.ask(&claimed).await;
+    }
 }
 
 impl AllocationWorker {
@@ -57,89 +74,12 @@ impl AllocationWorker {
     }
 
     /// Works until it is to stop, then lets the calls that are under way end: each has a deadline.
-    pub async fn run(self: Arc<Self>, mut stopping: watch::Receiver<bool>) {
-        let (mut calls, mut hosts, mut round) = (JoinSet::new(), HashMap::new(), Round::default());
-        while !*stopping.borrow() {
-            let pause = self.begin(&mut calls, &mut hosts, &mut round).await;
-            tokio::select! {
-                changed = stopping.changed() => if changed.is_err() { break },
-                () = self.front_end.allocations.woken() => round.is_outdated = true,
-                () = sleep(pause) => {}
-                Some(ended) = calls.join_next_with_id() => {
-                    forget(ended, &mut hosts);
-                    round.is_outdated = true;
-                }
-            }
-        }
-        while let Some(ended) = calls.join_next_with_id().await {
-            forget(ended, &mut hosts);
-        }
+    pub async fn run(self: Arc<Self>, stopping: watch::Receiver<bool>) {
+        claims::run(self, stopping).await;
     }
 
-    /// Begins the calls that are due, as far as there is room; how long there is nothing more to begin.
-    async fn begin(
-        self: &Arc<Self>,
-        calls: &mut JoinSet<()>,
-        hosts: &mut HashMap<Id, Box<str>>,
-        round: &mut Round,
-    ) -> Duration {
-        let limit = CALLS_MAX.saturating_sub(calls.len());
-        if limit == 0 {
-            return SLEEP_MAX;
-        }
-        if round.after_peer.is_none() {
-            *round = Round::default();
-        }
-        let mut in_flight = BTreeMap::new();
-        for host in hosts.values() {
-            *in_flight.entry(host.clone()).or_default() += 1;
-        }
-        let now = self.front_end.moments.moment().now;
-        let lease = SignedDuration::try_from(LEASE).unwrap_or_default();
-        let order = ClaimOrder {
-            now,
-            lease_until: now.checked_add(lease).unwrap_or(now),
-            limit: u32::try_from(limit).unwrap_or(u32::MAX),
-            per_peer_max: CALLS_PER_HOST_MAX,
-            in_flight,
-            after_peer: round.after_peer.take(),
-        };
-        let Claimed { operations, next_due, peers_after } = match self
-            .front_end
-            .registrar
-            .claim_waiting(order)
-            .await
-        {
-            Ok(claimed) => claimed,
-            Err(why) => {
-                tracing::warn!(reason = %why, "the store could not be asked for devices that wait for a webhook");
-                return STORE_PAUSE;
-            }
-        };
-        for mut operation in operations {
-            // A store knows an ID scope by its letters; people know it as it is written.
-            if let Some(instance) = self.front_end.registrar.instances().of_scope(&operation.id_scope) {
-                operation.id_scope = instance.id_scope.clone();
-            }
-            let (worker, host) = (Arc::clone(self), operation.webhook_host.clone());
-            let call = calls.spawn(async move { worker.carry_out(&operation).await });
-            hosts.insert(call.id(), host);
-        }
-        round.next_due = round.next_due.into_iter().chain(next_due).min();
-        if peers_after.is_some() {
-            round.after_peer = peers_after;
-            return Duration::ZERO;
-        }
-        if round.is_outdated {
-            return Duration::ZERO;
-        }
-        let until_next =
-            round.next_due.take().and_then(|due| Duration::try_from(due.duration_since(now)).ok());
-        until_next.map_or(SLEEP_MAX, |until| until.min(SLEEP_MAX))
-    }
-
-    /// Asks about one operation, and settles it. Where the store fails the lease runs out, and it is tried again.
-    async fn carry_out(&self, claimed: &ClaimedOperation) {
+    /// Asks about one operation, and settles it.
+    async fn ask(&self, claimed: &ClaimedOperation) {
         let FrontEnd { registrar, moments, metrics, .. } = &*self.front_end;
         let asking = match registrar.allocation_request(claimed, moments.moment()).await {
             Ok(asking) => asking,
@@ -163,7 +103,7 @@ impl AllocationWorker {
 
     /// Counts, logs and explains what came of it.
     fn tell(&self, claimed: &ClaimedOperation, settled: Settled, told: Option<String>) {
-        let ClaimedOperation { id_scope, registration_id, tries, webhook_host, .. } = claimed;
+        let ClaimedOperation { id_scope, registration_id, tries, peer: webhook, .. } = claimed;
         match settled {
             Settled::Recorded(record) => {
                 self.front_end.metrics.allocated(&record.state);
@@ -172,7 +112,7 @@ impl AllocationWorker {
             Settled::Postponed(until) => tracing::warn!(
                 id_scope = id_scope.as_str(),
                 registration_id = registration_id.as_str(),
-                webhook = &**webhook_host,
+                webhook = &**webhook,
                 tries,
                 until = %until,
                 reason = told.as_deref().unwrap_or_default(),
@@ -181,7 +121,7 @@ impl AllocationWorker {
             Settled::Superseded | Settled::Unserved => tracing::debug!(
                 id_scope = id_scope.as_str(),
                 registration_id = registration_id.as_str(),
-                webhook = &**webhook_host,
+                webhook = &**webhook,
                 tries,
                 "webhook no longer waited for"
             ),
@@ -189,21 +129,21 @@ impl AllocationWorker {
     }
 
     fn tell_ended(&self, claimed: &ClaimedOperation, record: &Registration, told: Option<String>) {
-        let ClaimedOperation { webhook_host, tries, .. } = claimed;
+        let ClaimedOperation { peer: webhook, tries, .. } = claimed;
         let Registration { id_scope, registration_id, entry, .. } = record;
-        let (assignment, outcome) = match &record.state {
-            State::Assigned { assignment, .. } => (Some(assignment), "assigned"),
-            State::Assigning { target, .. } => (Some(target), "assigning"),
-            State::Choosing { .. } => (None, "assigning"),
-            State::Failed { .. } => (None, "failed"),
-            State::Disabled { .. } => (None, "disabled"),
+        let assignment = match &record.state {
+            State::Assigned { assignment, .. } => Some(assignment),
+            State::Assigning { placing, .. } => Some(&placing.target),
+            State::Choosing { .. } | State::Failed { .. } | State::Disabled { .. } => None,
         };
+        let outcome = record.state.word();
+        self.front_end.wake_for(record);
         let Some(unassigned) = Unassigned::of(record) else {
             tracing::info!(
                 id_scope = id_scope.as_str(),
                 registration_id = registration_id.as_str(),
                 %entry,
-                webhook = &**webhook_host,
+                webhook = &**webhook,
                 tries,
                 hub = assignment.map(|assignment| assignment.hub.as_str()),
                 device_id = assignment.map(|assignment| assignment.device_id.as_str()),
@@ -226,7 +166,7 @@ impl AllocationWorker {
             id_scope = id_scope.as_str(),
             registration_id = registration_id.as_str(),
             %entry,
-            webhook = &**webhook_host,
+            webhook = &**webhook,
             tries,
             outcome,
             reason,
@@ -255,20 +195,9 @@ fn undecided(claimed: &ClaimedOperation, why: &Refusal) {
     tracing::warn!(
         id_scope = claimed.id_scope.as_str(),
         registration_id = claimed.registration_id.as_str(),
-        webhook = &*claimed.webhook_host,
+        webhook = &*claimed.peer,
         tries = claimed.tries,
         reason = %why,
         "device could not be allocated"
     );
-}
-
-fn forget(ended: Result<(Id, ()), JoinError>, hosts: &mut HashMap<Id, Box<str>>) {
-    let id = match ended {
-        Ok((id, ())) => id,
-        Err(why) => {
-            tracing::error!(reason = %why, "a call of a webhook was broken off");
-            why.id()
-        }
-    };
-    hosts.remove(&id);
 }

@@ -61,6 +61,55 @@ pub(super) struct AllocationLabels {
     pub(super) status: &'static str,
 }
 
+/// What hubs outside are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum HubWork {
+    /// To have a device.
+    Placement,
+    /// To have a device no longer.
+    CleanUp,
+    /// Whether they answer.
+    Probe,
+}
+
+impl HubWork {
+    pub(super) const ALL: [Self; 3] = [Self::Placement, Self::CleanUp, Self::Probe];
+}
+
+/// What came of one try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum HubOutcome {
+    /// It is done.
+    Done,
+    /// It is not, and not tried again.
+    Failed,
+    /// It is tried again.
+    Postponed,
+    /// Another has done it, or the store could not answer.
+    Undecided,
+}
+
+impl HubOutcome {
+    pub(super) const ALL: [Self; 4] = [Self::Done, Self::Failed, Self::Postponed, Self::Undecided];
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct HubWorkLabels {
+    pub(super) work: HubWork,
+    pub(super) outcome: HubOutcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct HubCallLabels {
+    pub(super) work: HubWork,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct HubLabels {
+    pub(super) id_scope: String,
+    pub(super) hub: String,
+}
+
 /// How a TLS handshake ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Handshake {

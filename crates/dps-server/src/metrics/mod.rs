@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use dps_core::ports::WriteObserver;
 use dps_core::register::Registered;
-use dps_core::registration::{State, Substatus};
+use dps_core::registration::{Assignment, State, Substatus};
+use dps_proto::ids::{HubName, IdScope};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -19,12 +20,14 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
 pub use self::labels::{
-    Asked, Attestation, BrokerAnswer, BrokerAsked, Closed, Handshake, Limit, WebhookAnswer,
+    Asked, Attestation, BrokerAnswer, BrokerAsked, Closed, Handshake, HubOutcome, HubWork, Limit,
+    WebhookAnswer,
 };
 
 use self::labels::{
     AllocationLabels, AssignmentLabels, AttestationLabels, BrokerLabels, CertificateLabels, ClosedLabels,
-    HandshakeLabels, LimitLabels, RegistrationLabels, RequestLabels, ServiceRequestLabels, WebhookLabels,
+    HandshakeLabels, HubCallLabels, HubLabels, HubWorkLabels, LimitLabels, RegistrationLabels, RequestLabels,
+    ServiceRequestLabels, WebhookLabels,
 };
 use crate::fault::Transport;
 use crate::tls::Expiry;
@@ -52,6 +55,29 @@ pub struct Metrics {
     webhook_seconds: Family<WebhookLabels, Histogram>,
     webhook_calls: Gauge,
     webhook_allocations: Family<AllocationLabels, Counter>,
+    hub_seconds: Family<HubWorkLabels, Histogram>,
+    hub_calls: Family<HubCallLabels, Gauge>,
+    hub_unhealthy: Family<HubLabels, Gauge>,
+}
+
+/// What a hub outside is asked for that is under way.
+pub struct HubCall<'m> {
+    metrics: &'m Metrics,
+    work: HubWork,
+}
+
+impl HubCall<'_> {
+    /// It has come to this.
+    pub fn ended(self, outcome: HubOutcome, took: Duration) {
+        let labels = HubWorkLabels { work: self.work, outcome };
+        self.metrics.hub_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+}
+
+impl Drop for HubCall<'_> {
+    fn drop(&mut self) {
+        self.metrics.hub_calls.get_or_create(&HubCallLabels { work: self.work }).dec();
+    }
 }
 
 /// A call of a webhook that is under way.
@@ -101,6 +127,9 @@ impl Default for Metrics {
             webhook_seconds: Family::new_with_constructor(seconds),
             webhook_calls: Gauge::default(),
             webhook_allocations: Family::default(),
+            hub_seconds: Family::new_with_constructor(seconds),
+            hub_calls: Family::default(),
+            hub_unhealthy: Family::default(),
         };
         metrics.describe();
         metrics.begin_at_zero();
@@ -182,6 +211,17 @@ impl Metrics {
             "Operations that waited for an allocation webhook, by the status they ended with",
             self.webhook_allocations.clone(),
         );
+        self.seconds(
+            "hub_work",
+            "Time that one try at hubs outside took, by what was to be done and what came of it",
+            self.hub_seconds.clone(),
+        );
+        self.plain("hub_work_in_flight", "Tries at hubs outside that are under way", self.hub_calls.clone());
+        self.plain(
+            "hub_unhealthy",
+            "1 for a linked hub that refuses this service or cannot be reached, as this node sees it, else 0",
+            self.hub_unhealthy.clone(),
+        );
         let build = vec![("version", env!("CARGO_PKG_VERSION")), ("architecture", std::env::consts::ARCH)];
         self.registry.register("build", "What runs here", Info::new(build));
         self.described.push(Description { name: format!("{PREFIX}_build_info"), help: "What runs here" });
@@ -199,6 +239,12 @@ impl Metrics {
         }
         for status in WEBHOOK_STATUSES {
             drop(self.webhook_allocations.get_or_create(&AllocationLabels { status }));
+        }
+        for work in HubWork::ALL {
+            drop(self.hub_calls.get_or_create(&HubCallLabels { work }));
+            for outcome in HubOutcome::ALL {
+                drop(self.hub_seconds.get_or_create(&HubWorkLabels { work, outcome }));
+            }
         }
         for outcome in Handshake::ALL {
             drop(self.handshakes.get_or_create(&HandshakeLabels { outcome }));
@@ -255,22 +301,10 @@ impl Metrics {
                 &registration.state
             }
         };
-        let status = match state {
-            State::Choosing { .. } | State::Assigning { .. } => "assigning",
-            State::Assigned { .. } => "assigned",
-            State::Failed { .. } => "failed",
-            State::Disabled { .. } => "disabled",
-        };
+        let status = state.word();
         self.registrations.get_or_create(&RegistrationLabels { status, transport }).inc();
         if let State::Assigned { assignment, substatus } = state {
-            let hub = assignment.hub.folded().to_owned();
-            let substatus = match substatus {
-                Substatus::InitialAssignment => "initialAssignment",
-                Substatus::ReprovisionedToInitialAssignment => "reprovisionedToInitialAssignment",
-                Substatus::DeviceDataMigrated => "deviceDataMigrated",
-                Substatus::DeviceDataReset => "deviceDataReset",
-            };
-            self.assignments.get_or_create(&AssignmentLabels { hub, substatus, transport }).inc();
+            self.assigned(assignment, *substatus, transport);
         }
     }
 
@@ -288,13 +322,41 @@ impl Metrics {
 
     /// An operation that waited for a webhook has ended, or waits for a hub now.
     pub fn allocated(&self, state: &State) {
-        let status = match state {
-            State::Choosing { .. } | State::Assigning { .. } => "assigning",
-            State::Assigned { .. } => "assigned",
-            State::Failed { .. } => "failed",
-            State::Disabled { .. } => "disabled",
+        self.webhook_allocations.get_or_create(&AllocationLabels { status: state.word() }).inc();
+    }
+
+    /// A device has come to a hub outside; by which transport it registered is not kept.
+    pub fn placed(&self, assignment: &Assignment, substatus: Substatus) {
+        self.assigned(assignment, substatus, "worker");
+    }
+
+    fn assigned(&self, assignment: &Assignment, substatus: Substatus, transport: &'static str) {
+        let hub = assignment.hub.folded().to_owned();
+        let substatus = match substatus {
+            Substatus::InitialAssignment => "initialAssignment",
+            Substatus::ReprovisionedToInitialAssignment => "reprovisionedToInitialAssignment",
+            Substatus::DeviceDataMigrated => "deviceDataMigrated",
+            Substatus::DeviceDataReset => "deviceDataReset",
         };
-        self.webhook_allocations.get_or_create(&AllocationLabels { status }).inc();
+        self.assignments.get_or_create(&AssignmentLabels { hub, substatus, transport }).inc();
+    }
+
+    /// A hub outside is being asked, until what this gives is dropped.
+    pub fn hub_asked(&self, work: HubWork) -> HubCall<'_> {
+        self.hub_calls.get_or_create(&HubCallLabels { work }).inc();
+        HubCall { metrics: self, work }
+    }
+
+    /// A hub outside as this node sees it.
+    pub fn hub_health(&self, scope: &IdScope, hub: &HubName, is_healthy: bool) {
+        let labels = HubLabels { id_scope: scope.folded().to_owned(), hub: hub.folded().to_owned() };
+        self.hub_unhealthy.get_or_create(&labels).set(i64::from(!is_healthy));
+    }
+
+    /// It is no longer linked.
+    pub fn hub_gone(&self, scope: &IdScope, hub: &HubName) {
+        let labels = HubLabels { id_scope: scope.folded().to_owned(), hub: hub.folded().to_owned() };
+        self.hub_unhealthy.remove(&labels);
     }
 
     /// A request was decided.
