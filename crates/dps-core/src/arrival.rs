@@ -76,8 +76,7 @@ impl Arrival<'_> {
                 self.there(target, takes_along, arriving)
             }
             Placement::Writes(_) | Placement::Outside => {
-                let begins = (iot_edge, twin);
-                self.on_the_way(target, linked.hub.registry().is_some(), &luggage, begins)
+                (self.on_the_way(target, &luggage, (iot_edge, twin)), Vec::new())
             }
         }
     }
@@ -111,19 +110,13 @@ impl Arrival<'_> {
     fn on_the_way(
         &self,
         target: Assignment,
-        is_outside: bool,
         luggage: &Luggage,
         (iot_edge, initial_twin): (bool, Option<TwinDocument>),
-    ) -> (State, Vec<HubWrite>) {
+    ) -> State {
         let id_scope = &self.instance.id_scope;
         let asked_first = match luggage {
             Luggage::Outside => self.current.map(|current| &current.hub),
             Luggage::Kept(_) | Luggage::Nothing => None,
-        };
-        let keep = HubWrite::Keep {
-            id_scope: id_scope.clone(),
-            hub: target.hub.clone(),
-            device_id: target.device_id.clone(),
         };
         let placing = Placing {
             takes_along: !matches!(luggage, Luggage::Nothing),
@@ -136,8 +129,6 @@ impl Arrival<'_> {
             due_at: self.moment.now,
             target,
         };
-        let state = State::Assigning { placing: Box::new(placing), last: self.current.cloned() };
-        // What is to be gone from there is to stay from now on, before anyone asks the hub for anything. Spec: DPS-REG-43.
-        (state, if is_outside { vec![keep] } else { Vec::new() })
+        State::Assigning { placing: Box::new(placing), last: self.current.cloned() }
     }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::allocation;
 use crate::arrival::Arrival;
+use crate::assignment;
 use crate::attestation::{Admission, Attested, DeviceClaim, Entry, Judge, tpm};
 use crate::destination::{self, Destination};
 use crate::enrollment::{AllocationPolicy, EntryRef};
@@ -148,7 +149,7 @@ impl Registrar {
         // Before anything is told or written, `disabled` included: the record is not this device's to learn of.
         let claimed_from = claim(instance, before, &attested.entry)?;
         Ok(match attested.admission {
-            Admission::Disabled => disable(device, before, &attested.entry, moment),
+            Admission::Disabled => disable(instance, device, before, &attested.entry, moment),
             Admission::Admitted { authentication, credential } => match join(instance, before) {
                 Some(told) => Decision { write: None, told },
                 None => {
@@ -347,11 +348,23 @@ fn storage_root_key_of(credential: &HubCredential) -> Option<Box<[u8]>> {
 }
 
 /// Decides for a device whose entry is disabled. Spec: DPS-REG-11, DPS-REG-20.
-fn disable(device: &DeviceClaim, before: Option<&Registration>, entry: &Entry, moment: Moment) -> Decision {
+fn disable(
+    instance: &ServiceInstance,
+    device: &DeviceClaim,
+    before: Option<&Registration>,
+    entry: &Entry,
+    moment: Moment,
+) -> Decision {
     let state = State::Disabled { last: before.and_then(Registration::assignment).cloned() };
     let registration = record(device, before, entry, state, moment);
-    let told = Registered::Disabled { registration: registration.clone() };
-    Decision { write: Some(write(registration, before, entry, Vec::new())), told }
+    let mut write = write(registration, before, entry, Vec::new());
+    if let Some(before) = before
+        && let State::Assigning { placing, last } = &before.state
+    {
+        assignment::give_up(instance, before, (placing, last.as_ref()), &mut write, moment);
+    }
+    let told = Registered::Disabled { registration: write.registration.clone() };
+    Decision { write: Some(write), told }
 }
 
 /// The record with a new operation in it.

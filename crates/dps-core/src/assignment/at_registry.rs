@@ -53,14 +53,8 @@ pub(super) struct Bringing<'b> {
 }
 
 impl Registrar {
-    /// Makes the device, or gives the one that is there its authentication. `made` is set where a call has
-    /// made it, or may have.
-    pub(super) async fn bring(
-        &self,
-        bringing: &Bringing<'_>,
-        made: &mut bool,
-        clock: Clock<'_>,
-    ) -> Result<(), Stopped> {
+    /// Makes the device, or gives the one that is there its authentication; whether it was made.
+    pub(super) async fn bring(&self, bringing: &Bringing<'_>, clock: Clock<'_>) -> Result<bool, Stopped> {
         let Bringing { claimed, registry, device, status, coming } = bringing;
         let by = |why| Stopped::By(device.hub.clone(), why);
         let begin = || if has_time(clock, claimed.lease_until) { Ok(()) } else { Err(Stopped::Late) };
@@ -70,15 +64,9 @@ impl Registrar {
             begin()?;
             if creates {
                 match registry.create(device, *status).await {
-                    Ok(()) => {
-                        *made = true;
-                        return Ok(());
-                    }
+                    Ok(()) => return Ok(true),
                     Err(RegistryError::Exists) => creates = false,
-                    Err(why) => {
-                        *made = matches!(why, RegistryError::Unanswered { .. });
-                        return Err(by(why));
-                    }
+                    Err(why) => return Err(by(why)),
                 }
                 begin()?;
             }
@@ -96,7 +84,7 @@ impl Registrar {
             begin()?;
             match change(bringing, &found).await {
                 Ok(()) if *coming == Coming::Moves => creates = true,
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(false),
                 Err(RegistryError::Absent) => creates = true,
                 Err(RegistryError::Changed) => {}
                 Err(why) => return Err(by(why)),

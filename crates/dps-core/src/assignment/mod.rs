@@ -17,9 +17,11 @@ use std::time::Duration;
 use dps_proto::ids::HubName;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::destination;
 use crate::instance::ServiceInstance;
 use crate::moment::Moment;
-use crate::ports::peer;
+use crate::ports::{RegistrationWrite, peer};
+use crate::registration::{Assignment, Placing, Registration};
 
 pub use clean_up::CleanedUp;
 pub use placing::{Placed, Trouble};
@@ -41,6 +43,29 @@ pub fn peers_that_ask(instance: &ServiceInstance, hub: &HubName) -> Vec<Box<str>
     let others = instance.linked_hubs.iter().map(|linked| &linked.name).filter(|other| *other != hub);
     let with = others.flat_map(|other| [peer(scope, hub, Some(other)), peer(scope, other, Some(hub))]);
     [peer(scope, hub, None)].into_iter().chain(with).collect()
+}
+
+/// Ends an operation, whose record this was, by something else than a worker: what one may have made that was cut off is to be gone.
+/// Spec: DPS-REG-44.
+pub(crate) fn give_up(
+    instance: &ServiceInstance,
+    before: &Registration,
+    (placing, last): (&Placing, Option<&Assignment>),
+    write: &mut RegistrationWrite,
+    moment: Moment,
+) {
+    // A worker that claims it now decides first.
+    write.under_claim = Some(placing.tries);
+    if placing.tries > 0 {
+        write.registration.strays_until = moment.now.checked_add(STRAYS_FOR).ok().max(before.strays_until);
+    }
+    let strays_until = write.registration.strays_until.filter(|until| *until > moment.now);
+    // Where it lives nowhere, what is there may be older than this service.
+    let moves = last.is_some_and(|last| last.hub != placing.target.hub);
+    if strays_until.is_some() && moves && instance.is_outside(&placing.target.hub) {
+        let (id, target) = (&before.registration_id, &placing.target);
+        write.hub_writes.push(destination::gone(instance, id, target, strays_until, moment));
+    }
 }
 
 /// What time it is, asked again for each step: calls take their time.

@@ -64,7 +64,7 @@ enum Ends {
 /// What of a try has to be known after it.
 #[derive(Default)]
 struct Tracks {
-    /// Where a call has made the device, or may have.
+    /// Where a call has made the device.
     made: Option<Made>,
     /// When a call was given up that may be carried out yet.
     unanswered_at: Option<Timestamp>,
@@ -170,12 +170,9 @@ impl Registrar {
             Placement::Outside => match target.hub.registry() {
                 Some(registry) => {
                     let bringing = Bringing { claimed, registry, device: &device, status, coming };
-                    let mut made = false;
-                    let brought = self.bring(&bringing, &mut made, clock).await;
-                    if made {
+                    if self.bring(&bringing, clock).await? {
                         tracks.made = Some(Made::of(&device));
                     }
-                    brought?;
                     Vec::new()
                 }
                 None => return Ok(Ends::Fails(Failure::NoUsableHub)),
@@ -279,19 +276,25 @@ impl Registrar {
         let strays_until = record.strays_until.max(until).filter(|until| *until > moment.now);
         let registration_id = &record.registration_id;
         let gone = |at: &Assignment| destination::gone(&instance, registration_id, at, strays_until, moment);
-        let comes = last.is_none() || leaves.is_some();
-        // Whoever made it there may have been cut off before it could say so.
-        let may_be_there = tracks.made.is_some() || unanswered_at.is_some() || claimed.tries > 1;
-        let hub_writes = match (&state, leaves) {
+        let is_outside = instance.is_outside(&placing.target.hub);
+        let mut hub_writes = match (&state, &leaves) {
             (State::Assigned { assignment, .. }, Some(leaves)) => {
-                destination::moved(&record.id_scope, assignment, arriving, gone(&leaves))
+                destination::moved(&record.id_scope, assignment, arriving, gone(leaves))
             }
             (State::Assigned { .. }, None) => arriving,
-            _ if comes && may_be_there && instance.is_outside(&placing.target.hub) => {
+            // It lives at another hub and nowhere else. Where it lives nowhere, what is there may be older than this service, unless
+            // it is known who made it.
+            _ if is_outside && (leaves.is_some() || last.is_none() && tracks.made.is_some()) => {
                 vec![gone(&placing.target)]
             }
             _ => Vec::new(),
         };
+        if let State::Assigned { assignment: Assignment { hub, device_id, .. }, .. } = &state
+            && is_outside
+        {
+            let (id_scope, hub, device_id) = (record.id_scope.clone(), hub.clone(), device_id.clone());
+            hub_writes.push(HubWrite::Keep { id_scope, hub, device_id });
+        }
         let registration = Registration {
             etag: moment.etag(),
             updated_at: record.updated_at.max(moment.now),

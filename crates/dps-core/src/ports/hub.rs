@@ -78,7 +78,7 @@ pub enum HubWrite {
     },
     /// Have the device gone from a hub outside. Takes the place of one of the same device that waits. Spec: DPS-REG-43.
     CleanUp(Box<CleanUp>),
-    /// Have nothing gone: the device is to be at that hub. Spec: DPS-REG-43.
+    /// Forget that the device is to be gone from there: it is there now. Spec: DPS-REG-43.
     Keep {
         /// The service instance.
         id_scope: IdScope,

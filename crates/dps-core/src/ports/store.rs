@@ -88,8 +88,8 @@ pub trait Store: Send + Sync {
     /// of the claim. Spec: DPS-REG-43.
     async fn claim_clean_ups(&self, order: ClaimOrder) -> Result<Claimed<CleanUp>, StoreError>;
 
-    /// Whether the device is still to be gone, and this claim is the newest: what was written before it was asked is seen.
-    /// Spec: DPS-REG-43.
+    /// Whether this claim is the newest, and the device still to be gone: its record has it neither there nor on the way there. What was
+    /// written before it was asked is seen. Spec: DPS-REG-43.
     async fn clean_up_stands(&self, claimed: &CleanUp) -> Result<bool, StoreError>;
 
     /// Ends or postpones a claimed clean-up, if the claim is still its newest. Spec: DPS-REG-43.

@@ -1,20 +1,24 @@
 //! A registrar with everything it needs, for tests that tell one story at a time.
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use dps_core::Moment;
+use dps_core::assignment::{CleanedUp, Placed};
 use dps_core::attestation::DeviceClaim;
 use dps_core::enrollment::{EnrollmentGroup, IndividualEnrollment};
 use dps_core::instance::{LinkedHub, ServiceInstance};
 use dps_core::instances::{Instances, Origin};
-use dps_core::ports::{Condition, SearchPool, Store, StoredHubDevice};
+use dps_core::ports::{
+    ClaimOrder, ClaimedOperation, CleanUp, Condition, SearchPool, Store, StoreError, StoredHubDevice,
+    WaitingFor,
+};
 use dps_core::refusal::{Refusal, Unproven};
-use dps_core::register::{Finished, Polled, Registered, Registrar};
-use dps_core::registration::{Assignment, Failure, Registration, State, Substatus};
+use dps_core::register::{Polled, Registered, Registrar};
+use dps_core::registration::{Assignment, Registration, State, Substatus};
 use dps_proto::ids::{ETag, IdScope, OperationId};
 use dps_proto::key::SymmetricKey;
-use uuid::Uuid;
 
 use super::entries::{SCOPE, keys, signed};
 use super::executor::{Clock, Running, drive};
@@ -161,9 +165,70 @@ impl Desk {
         polled.registration.state
     }
 
-    pub(crate) fn finish(&self, id: &str, operation: Uuid, outcome: Result<Substatus, Failure>) -> Finished {
-        let id = id.parse().unwrap();
-        drive(self.registrar.finish(&scope(), &id, operation, outcome, self.moment())).unwrap()
+    /// A worker claims what waits for hubs, each for itself.
+    pub(crate) fn claim(&self) -> Vec<ClaimedOperation> {
+        drive(self.registrar.claim_waiting(WaitingFor::Hub, self.order())).unwrap().operations
+    }
+
+    /// The only operation that waits for a hub.
+    #[track_caller]
+    pub(crate) fn claim_one(&self) -> ClaimedOperation {
+        let [claimed] = <[_; 1]>::try_from(self.claim()).unwrap();
+        claimed
+    }
+
+    /// One try of a worker, which the test drives on.
+    pub(crate) fn start_place(&self, claimed: &ClaimedOperation) -> Running<Result<Placed, Refusal>> {
+        let (registrar, claimed, clock) = (Arc::clone(&self.registrar), claimed.clone(), self.moments());
+        Running::start(async move { registrar.place(&claimed, &clock).await })
+    }
+
+    /// A worker claims the only operation that waits for a hub, and tries it once.
+    #[track_caller]
+    pub(crate) fn place(&self) -> Placed {
+        self.start_place(&self.claim_one()).end().unwrap()
+    }
+
+    /// Where the only operation that waits for a hub ends.
+    #[track_caller]
+    pub(crate) fn placed(&self) -> State {
+        match self.place() {
+            Placed::Recorded { registration, .. } => registration.state,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A worker claims what is to be gone from hubs outside.
+    pub(crate) fn claim_clean_ups(&self) -> Vec<CleanUp> {
+        drive(self.registrar.claim_clean_ups(self.order())).unwrap().operations
+    }
+
+    /// One try of a worker to have a device gone, which the test drives on.
+    pub(crate) fn start_clean_up(&self, claimed: &CleanUp) -> Running<Result<CleanedUp, StoreError>> {
+        let (registrar, claimed, clock) = (Arc::clone(&self.registrar), claimed.clone(), self.moments());
+        Running::start(async move { registrar.clean_up(&claimed, &clock).await })
+    }
+
+    /// A worker has gone what is due to be.
+    pub(crate) fn clean_up(&self) -> Vec<CleanedUp> {
+        self.claim_clean_ups().iter().map(|claimed| self.start_clean_up(claimed).end().unwrap()).collect()
+    }
+
+    fn order(&self) -> ClaimOrder {
+        ClaimOrder {
+            now: self.clock.get().0,
+            lease_until: self.clock.get().after(60),
+            limit: 100,
+            per_peer_max: 100,
+            in_flight: BTreeMap::new(),
+            after_peer: None,
+        }
+    }
+
+    /// The time as it is now, with other random bytes each time.
+    fn moments(&self) -> impl Fn() -> Moment + Send + Sync + use<> {
+        let (now, prng) = (self.clock.get().0, Mutex::new(self.prng.borrow_mut().fork()));
+        move || Moment { now, random: prng.lock().unwrap().bytes() }
     }
 
     /// The record as it is stored.

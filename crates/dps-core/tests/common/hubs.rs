@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use dps_core::enrollment::AllocationPolicy;
-use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance};
+use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance, WhenSourceUnavailable};
 use dps_core::ports::{Hub, HubDevice, HubWrite, Placement};
 use dps_core::registration::Failure;
 use dps_core::x509::ChainRules;
 use dps_proto::ids::InstanceSecret;
 
 use super::entries::SCOPE;
+use super::registry::{RemoteHub, SimRegistry};
 
 /// A hub kept in the store: its identity is written with the record. Spec: DPS-STORE-5.
 #[derive(Debug)]
@@ -18,16 +19,6 @@ pub(crate) struct LocalHub;
 impl Hub for LocalHub {
     fn place(&self, device: HubDevice) -> Placement {
         Placement::Writes(vec![HubWrite::PutDevice(Box::new(device))])
-    }
-}
-
-/// A hub outside: the record stays `assigning` until someone calls `finish`.
-#[derive(Debug)]
-pub(crate) struct SlowHub;
-
-impl Hub for SlowHub {
-    fn place(&self, _: HubDevice) -> Placement {
-        Placement::Outside
     }
 }
 
@@ -49,17 +40,25 @@ pub(crate) fn local(name: &str) -> LinkedHub {
     linked(name, Arc::new(LocalHub))
 }
 
+/// A hub outside, of which nobody needs to know more.
 pub(crate) fn slow(name: &str) -> LinkedHub {
-    linked(name, Arc::new(SlowHub))
+    remote(name, &SimRegistry::new())
 }
 
-fn linked(name: &str, hub: Arc<dyn Hub>) -> LinkedHub {
+/// A hub outside.
+pub(crate) fn remote(name: &str, registry: &Arc<SimRegistry>) -> LinkedHub {
+    linked(name, Arc::new(RemoteHub(Arc::clone(registry))))
+}
+
+pub(crate) fn linked(name: &str, hub: Arc<dyn Hub>) -> LinkedHub {
     LinkedHub {
         name: name.parse().unwrap(),
         kind: HubKind::Local,
         allocation_weight: 1,
         applies_allocation_policy: true,
         networks: Vec::new(),
+        is_draining: false,
+        connection_string: None,
         hub,
     }
 }
@@ -72,6 +71,8 @@ pub(crate) fn instance(linked_hubs: Vec<LinkedHub>) -> ServiceInstance {
         linked_hubs,
         default_allocation_policy: AllocationPolicy::Hashed,
         claim_across_groups: ClaimAcrossGroups::Allow,
+        when_source_unavailable: WhenSourceUnavailable::Fail,
+        passes_over_unhealthy_hubs: false,
         chain_rules: ChainRules::default(),
         service_hosts: Vec::new(),
         shared_access_policies: Vec::new(),

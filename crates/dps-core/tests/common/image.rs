@@ -1,6 +1,6 @@
 //! What the model store holds, and the rules by which it changes. Plain data: no time passes in here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dps_core::ca_certificate::{CaCertificate, CaName};
@@ -9,8 +9,9 @@ use dps_core::enrollment::{
     PREFIXED_GROUPS_MAX, ProvisioningStatus, Signers,
 };
 use dps_core::ports::{
-    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit, Condition,
-    HubDeviceStatus, HubWrite, LookUp, RegistrationWrite, StoredHubDevice, WriteError,
+    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, CleanUp,
+    CleanUpOutcome, Commit, Condition, HubDeviceStatus, HubWrite, LookUp, Postponement, RegistrationWrite,
+    StoredHubDevice, WaitingFor, WriteError,
 };
 use dps_core::registration::{Registration, State};
 use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
@@ -20,9 +21,27 @@ use jiff::Timestamp;
 fn tries(record: &Registration) -> Option<u32> {
     match &record.state {
         State::Choosing { waiting, .. } => Some(waiting.tries),
+        State::Assigning { placing, .. } => Some(placing.tries),
         _ => None,
     }
 }
+
+/// The time, the number and the peer of an operation that waits for `whom`.
+fn waits(record: &mut Registration, whom: WaitingFor) -> Option<(&mut Timestamp, &mut u32, Box<str>)> {
+    match (&mut record.state, whom) {
+        (State::Choosing { waiting, .. }, WaitingFor::Webhook) => {
+            let peer = waiting.webhook_host.clone();
+            Some((&mut waiting.due_at, &mut waiting.tries, peer))
+        }
+        (State::Assigning { placing, .. }, WaitingFor::Hub) => {
+            let peer = placing.peer.clone();
+            Some((&mut placing.due_at, &mut placing.tries, peer))
+        }
+        _ => None,
+    }
+}
+
+type Device = (IdScope, RegistrationId);
 
 /// Everything that is stored, at one point in time.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +53,9 @@ pub(crate) struct Image {
     pub(crate) hub_devices: BTreeMap<(IdScope, HubName, DeviceId), KeptDevice>,
     /// By their folded names.
     pub(crate) ca_certificates: BTreeMap<(IdScope, String), Arc<CaCertificate>>,
+    pub(crate) clean_ups: BTreeMap<(IdScope, HubName, DeviceId), CleanUp>,
+    /// Operations whose claim was not given back.
+    leased: BTreeSet<Device>,
     /// How often the record of an id was deleted: each deletion begins a new life.
     lives: BTreeMap<(IdScope, RegistrationId), u32>,
 }
@@ -183,6 +205,21 @@ impl Image {
                     self.hub_devices.remove(&(id_scope.clone(), hub.clone(), device_id.clone()));
                     continue;
                 }
+                HubWrite::DisableDevice { id_scope, hub, device_id } => {
+                    let key = (id_scope.clone(), hub.clone(), device_id.clone());
+                    if let Some(kept) = self.hub_devices.get_mut(&key) {
+                        kept.stored.status = HubDeviceStatus::Disabled;
+                    }
+                    continue;
+                }
+                HubWrite::CleanUp(clean_up) => {
+                    self.clean_ups.insert(key(clean_up), (**clean_up).clone());
+                    continue;
+                }
+                HubWrite::Keep { id_scope, hub, device_id } => {
+                    self.clean_ups.remove(&(id_scope.clone(), hub.clone(), device_id.clone()));
+                    continue;
+                }
             };
             let key = (given.id_scope.clone(), given.hub.clone(), given.device_id.clone());
             let known = self.hub_devices.get(&key);
@@ -194,62 +231,123 @@ impl Image {
             let stored = StoredHubDevice { device: given, status, created_at, updated_at: record.updated_at };
             self.hub_devices.insert(key, KeptDevice { stored, life });
         }
+        self.leased.remove(&device);
         self.registrations.insert(device, record.clone());
         (Commit::Done, Some(Applied { write, before, entry }))
     }
 
-    /// Spec: DPS-REG-32.
-    pub(crate) fn claim_waiting(&mut self, order: &ClaimOrder) -> Claimed {
-        let mut claimed = Claimed::default();
-        let mut due = Vec::new();
-        for (key, record) in &self.registrations {
-            let State::Choosing { waiting, .. } = &record.state else { continue };
-            if order.after_peer.as_ref().is_some_and(|after| waiting.webhook_host <= *after) {
-                continue;
+    /// Spec: DPS-REG-32, DPS-REG-44.
+    pub(crate) fn claim_waiting(&mut self, whom: WaitingFor, order: &ClaimOrder) -> Claimed {
+        let (leased, registrations) = (&mut self.leased, &mut self.registrations);
+        let waiting = registrations.iter_mut().filter_map(|(device, record)| {
+            let (due_at, _, peer) = waits(record, whom)?;
+            Some((*due_at, peer, device.clone()))
+        });
+        let (taken, next_due) = due(waiting.collect(), order);
+        let mut claimed = Claimed { next_due, ..Claimed::default() };
+        for (device, peer) in taken {
+            let Some(record) = registrations.get_mut(&device) else { continue };
+            let Some((due_at, tries, _)) = waits(record, whom) else { continue };
+            *tries += 1;
+            *due_at = order.lease_until;
+            let tries = *tries;
+            if !leased.insert(device.clone())
+                && let State::Assigning { placing, .. } = &mut record.state
+            {
+                placing.unanswered_at = Some(order.now);
             }
-            if waiting.due_at <= order.now {
-                due.push((waiting.due_at, key.clone()));
-            } else {
-                claimed.next_due = claimed.next_due.into_iter().chain([waiting.due_at]).min();
-            }
-        }
-        due.sort();
-        let mut taken: BTreeMap<Box<str>, u32> = BTreeMap::new();
-        for (_, key) in due {
-            let Some(record) = self.registrations.get_mut(&key) else { continue };
-            let State::Choosing { waiting, .. } = &mut record.state else { continue };
-            let of_host = taken.entry(waiting.webhook_host.clone()).or_default();
-            let is_full = *of_host >= order.room_for(&waiting.webhook_host);
-            if is_full || claimed.operations.len() >= order.limit as usize {
-                continue;
-            }
-            *of_host += 1;
-            waiting.tries += 1;
-            waiting.due_at = order.lease_until;
             claimed.operations.push(ClaimedOperation {
-                id_scope: key.0,
+                id_scope: device.0,
                 registration_id: record.registration_id.clone(),
                 guid: record.operation.guid,
                 etag: record.etag.clone(),
-                tries: waiting.tries,
-                webhook_host: waiting.webhook_host.clone(),
+                tries,
+                peer,
+                lease_until: order.lease_until,
             });
         }
         claimed
     }
 
-    /// Spec: DPS-REG-32.
-    pub(crate) fn postpone(&mut self, claimed: &ClaimedOperation, until: Timestamp) -> Commit {
-        let key = (claimed.id_scope.clone(), claimed.registration_id.clone());
-        let Some(record) = self.registrations.get_mut(&key) else { return Commit::Outdated };
+    /// Spec: DPS-REG-32, DPS-REG-44.
+    pub(crate) fn postpone(&mut self, claimed: &ClaimedOperation, to: Postponement) -> Commit {
+        let device = (claimed.id_scope.clone(), claimed.registration_id.clone());
+        let Some(record) = self.registrations.get_mut(&device) else { return Commit::Outdated };
         let is_same = record.operation.guid == claimed.guid && record.etag == claimed.etag;
-        match &mut record.state {
-            State::Choosing { waiting, .. } if is_same && waiting.tries == claimed.tries => {
-                waiting.due_at = until;
-                Commit::Done
-            }
-            _ => Commit::Outdated,
+        if !is_same || tries(record) != Some(claimed.tries) {
+            return Commit::Outdated;
         }
+        self.leased.remove(&device);
+        if let State::Assigning { placing, .. } = &mut record.state {
+            placing.unanswered_at = to.unanswered_at.or(placing.unanswered_at);
+        }
+        for whom in [WaitingFor::Webhook, WaitingFor::Hub] {
+            if let Some((due_at, ..)) = waits(record, whom) {
+                *due_at = to.until;
+            }
+        }
+        Commit::Done
+    }
+
+    /// Spec: DPS-REG-43.
+    pub(crate) fn claim_clean_ups(&mut self, order: &ClaimOrder) -> Claimed<CleanUp> {
+        let waiting = self.clean_ups.iter().map(|(key, it)| (it.due_at, it.peer(), key.clone()));
+        let (taken, next_due) = due(waiting.collect(), order);
+        let mut claimed = Claimed { next_due, ..Claimed::default() };
+        for (key, _) in taken {
+            let Some(clean_up) = self.clean_ups.get_mut(&key) else { continue };
+            clean_up.tries += 1;
+            clean_up.due_at = order.lease_until;
+            claimed.operations.push(clean_up.clone());
+        }
+        claimed
+    }
+
+    /// Spec: DPS-REG-43.
+    pub(crate) fn clean_up_stands(&self, claimed: &CleanUp) -> bool {
+        self.holds(claimed) && !self.wants(claimed)
+    }
+
+    fn holds(&self, claimed: &CleanUp) -> bool {
+        let is_same = |it: &CleanUp| (it.guid, it.tries) == (claimed.guid, claimed.tries);
+        self.clean_ups.get(&key(claimed)).is_some_and(is_same)
+    }
+
+    /// Whether the record has the device where it is to be gone from, or on the way there.
+    fn wants(&self, clean_up: &CleanUp) -> bool {
+        let device = (clean_up.id_scope.clone(), clean_up.registration_id.clone());
+        let record = self.registrations.get(&device);
+        let target = record.and_then(|record| match &record.state {
+            State::Assigning { placing, .. } => Some(&placing.target),
+            _ => None,
+        });
+        let mut wanted = record.and_then(Registration::assignment).into_iter().chain(target);
+        wanted.any(|at| (&at.hub, &at.device_id) == (&clean_up.hub, &clean_up.device_id))
+    }
+
+    /// Spec: DPS-REG-43.
+    pub(crate) fn settle_clean_up(&mut self, claimed: &CleanUp, outcome: CleanUpOutcome) -> Commit {
+        if !self.holds(claimed) {
+            return Commit::Outdated;
+        }
+        match outcome {
+            CleanUpOutcome::Done => drop(self.clean_ups.remove(&key(claimed))),
+            CleanUpOutcome::Again { until, problem } => {
+                if let Some(clean_up) = self.clean_ups.get_mut(&key(claimed)) {
+                    (clean_up.due_at, clean_up.problem) = (until, Some(problem));
+                }
+            }
+        }
+        Commit::Done
+    }
+
+    /// Spec: DPS-REG-44.
+    pub(crate) fn clean_up_stray(&mut self, clean_up: CleanUp) -> Commit {
+        if self.wants(&clean_up) {
+            return Commit::Outdated;
+        }
+        self.clean_ups.insert(key(&clean_up), clean_up);
+        Commit::Done
     }
 
     /// The local hubs where the current record of a device has made identities.
@@ -352,6 +450,31 @@ impl Image {
         self.groups.remove(&key);
         Ok(())
     }
+}
+
+fn key(clean_up: &CleanUp) -> (IdScope, HubName, DeviceId) {
+    (clean_up.id_scope.clone(), clean_up.hub.clone(), clean_up.device_id.clone())
+}
+
+/// What of `waiting` may be claimed, the longest due first, with its peer; and when the next is due.
+fn due<K: Ord>(
+    mut waiting: Vec<(Timestamp, Box<str>, K)>,
+    order: &ClaimOrder,
+) -> (Vec<(K, Box<str>)>, Option<Timestamp>) {
+    waiting.retain(|(_, peer, _)| order.after_peer.as_ref().is_none_or(|after| peer > after));
+    let next_due = waiting.iter().map(|(at, ..)| *at).filter(|at| *at > order.now).min();
+    waiting.retain(|(at, ..)| *at <= order.now);
+    waiting.sort_by(|(a, _, left), (b, _, right)| (a, left).cmp(&(b, right)));
+    let mut of_peers: BTreeMap<Box<str>, u32> = BTreeMap::new();
+    let mut taken = Vec::new();
+    for (_, peer, of) in waiting {
+        let of_peer = of_peers.entry(peer.clone()).or_default();
+        if *of_peer < order.room_for(&peer) && taken.len() < order.limit as usize {
+            *of_peer += 1;
+            taken.push((of, peer));
+        }
+    }
+    (taken, next_due)
 }
 
 fn has_keys(group: &EnrollmentGroup) -> bool {

@@ -12,4 +12,5 @@ pub(crate) mod hubs;
 pub(crate) mod image;
 pub(crate) mod inline_pool;
 pub(crate) mod prng;
+pub(crate) mod registry;
 pub(crate) mod sim_store;

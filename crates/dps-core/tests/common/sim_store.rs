@@ -15,13 +15,12 @@ use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
 use dps_core::entry_filter::EntryFilter;
 use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
-    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit,
-    HubDeviceStatus, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep, WriteError,
-    WriteOrder,
+    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, CleanUp,
+    CleanUpOutcome, Commit, HubDeviceStatus, HubLoad, LookUp, Postponement, RegistrationWrite, Store,
+    StoreError, StoredHubDevice, Sweep, WaitingFor, WriteError, WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
-use jiff::Timestamp;
 
 use super::executor::turn;
 use super::image::{Applied, Faults, Image};
@@ -345,12 +344,50 @@ impl Store for SimStore {
         .await
     }
 
-    async fn claim_waiting(&self, order: ClaimOrder) -> Result<Claimed, StoreError> {
-        self.write(|inner| inner.volatile.claim_waiting(&order)).await
+    async fn claim_waiting(&self, whom: WaitingFor, order: ClaimOrder) -> Result<Claimed, StoreError> {
+        self.write(|inner| inner.volatile.claim_waiting(whom, &order)).await
     }
 
-    async fn postpone(&self, claimed: &ClaimedOperation, until: Timestamp) -> Result<Commit, StoreError> {
-        self.write(|inner| inner.volatile.postpone(claimed, until)).await
+    async fn postpone(&self, claimed: &ClaimedOperation, to: Postponement) -> Result<Commit, StoreError> {
+        self.write(|inner| inner.volatile.postpone(claimed, to)).await
+    }
+
+    async fn claim_clean_ups(&self, order: ClaimOrder) -> Result<Claimed<CleanUp>, StoreError> {
+        self.write(|inner| inner.volatile.claim_clean_ups(&order)).await
+    }
+
+    /// A read that waits for what was written before it.
+    async fn clean_up_stands(&self, claimed: &CleanUp) -> Result<bool, StoreError> {
+        self.read(|image| image.clean_up_stands(claimed)).await
+    }
+
+    async fn settle_clean_up(
+        &self,
+        claimed: &CleanUp,
+        outcome: CleanUpOutcome,
+    ) -> Result<Commit, StoreError> {
+        self.write(|inner| inner.volatile.settle_clean_up(claimed, outcome)).await
+    }
+
+    async fn clean_up_stray(&self, clean_up: CleanUp) -> Result<Commit, StoreError> {
+        self.write(|inner| inner.volatile.clean_up_stray(clean_up)).await
+    }
+
+    async fn clean_ups(
+        &self,
+        scope: &IdScope,
+        _: Option<(&HubName, &DeviceId)>,
+        _: u32,
+    ) -> Result<Vec<CleanUp>, StoreError> {
+        let of_scope = |image: &Image| {
+            let of_scope = image.clean_ups.values().filter(|clean_up| clean_up.id_scope == *scope);
+            of_scope.cloned().collect()
+        };
+        self.read(of_scope).await
+    }
+
+    async fn hub_loads(&self, _: &IdScope) -> Result<Vec<HubLoad>, StoreError> {
+        Err(StoreError::Unreadable("the model store counts nothing".to_owned()))
     }
 
     async fn delete_registration(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use dps_core::attestation::DeviceClaim;
 use dps_core::custom_allocation::{AllocationRequest, Asking, AskingEntry, CustomAllocation, Proof, Settled};
 use dps_core::enrollment::{AllocationPolicy, EnrollmentGroup, ReprovisionPolicy, TwinDocument};
-use dps_core::ports::{AllocationOutcome, ClaimOrder, ClaimedOperation, NamedHub};
+use dps_core::ports::{AllocationOutcome, ClaimOrder, ClaimedOperation, NamedHub, WaitingFor};
 use dps_core::register::Registered;
 use dps_core::registration::{Failure, JsonText, Registration, State, Substatus};
 use dps_proto::ids::OperationId;
@@ -71,7 +71,7 @@ fn claim(desk: &Desk) -> Vec<ClaimedOperation> {
         in_flight: BTreeMap::new(),
         after_peer: None,
     };
-    drive(desk.registrar.claim_waiting(order)).unwrap().operations
+    drive(desk.registrar.claim_waiting(WaitingFor::Webhook, order)).unwrap().operations
 }
 
 #[track_caller]
@@ -160,7 +160,7 @@ fn each_answer_that_names_no_offered_hub_fails_in_its_own_way_and_forgets_no_hom
     for (outcome, failure) in rows {
         let desk = desk();
         let failed = registered(&desk, outcome.clone());
-        assert_eq!(failed.state, State::Failed { failure, last: None });
+        assert_eq!(failed.state, State::Failed { failure: failure.clone(), last: None });
         let home = registered(&desk, named("a.example")).assignment().cloned();
         let failed = registered(&desk, outcome);
         assert_eq!(failed.state, State::Failed { failure, last: home.clone() });
@@ -389,9 +389,10 @@ fn register_as_renewed(desk: &Desk) {
 fn a_chosen_hub_outside_is_asked_next() {
     let desk = desk();
     let record = registered(&desk, named("far.example"));
-    let State::Assigning { target, last: None } = &record.state else { panic!("{record:?}") };
+    let State::Assigning { placing, last: None } = &record.state else { panic!("{record:?}") };
+    let target = &placing.target;
     assert_eq!(target.hub.as_str(), "far.example");
-    desk.finish("line-1", record.operation.guid, Ok(Substatus::InitialAssignment));
+    assert!(matches!(desk.placed(), State::Assigned { .. }));
     let after = desk.record("line-1").unwrap();
     assert_eq!(assigned(&after.state).0, target);
     assert!(after.payload.is_some());

@@ -1,8 +1,8 @@
 //! What a disabled entry does, and who is told. Spec: DPS-REG-5, DPS-REG-11, DPS-REG-20.
 
+use dps_core::assignment::Placed;
 use dps_core::enrollment::ReprovisionPolicy;
 use dps_core::refusal::Unproven;
-use dps_core::register::Finished;
 use dps_core::registration::{State, Substatus};
 
 use crate::common::certificates::self_signed;
@@ -161,14 +161,14 @@ fn a_register_of_a_disabled_device_ends_the_operation_that_was_under_way() {
     let desk = Desk::new(vec![slow("far.example")]);
     desk.put_group(group("alpha"));
     let device = desk.by_group("line-1", "alpha");
-    let (operation, record) = desk.accepted(&device);
+    let (operation, _) = desk.accepted(&device);
+    let worker = desk.start_place(&desk.claim_one());
     desk.put_group(group("alpha").disabled());
     assert_eq!(desk.polled(&device, operation), State::Disabled { last: None });
 
     let record_now = desk.told_disabled(&device);
     assert_eq!(record_now.state, State::Disabled { last: None });
-    let finished = desk.finish("line-1", record.operation.guid, Ok(Substatus::InitialAssignment));
-    assert_eq!(finished, Finished::Superseded);
+    assert!(matches!(worker.end().unwrap(), Placed::Superseded));
     assert_eq!(desk.record("line-1"), Some(record_now));
     assert_eq!(desk.polled(&device, operation), State::Disabled { last: None });
 }

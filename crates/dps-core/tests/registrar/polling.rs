@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use crate::common::desk::{Desk, assigned, groups_tried, scope, unproven};
 use crate::common::entries::{AnyEntry, group, keys, signed, with_password};
-use crate::common::hubs::{instance, local, slow};
+use crate::common::hubs::{instance, local, remote};
 use crate::common::inline_pool::InlinePool;
+use crate::common::registry::{Fate, SimRegistry, Step};
 use crate::common::sim_store::Call;
 
 fn desk() -> Desk {
@@ -24,15 +25,17 @@ fn desk() -> Desk {
 /// DPS-REG-14, DPS-REG-19
 #[test]
 fn every_operation_id_of_a_device_tells_its_current_state() {
-    let mut desk = Desk::new(vec![slow("far.example")]);
+    let registry = SimRegistry::new();
+    let mut desk = Desk::new(vec![remote("far.example", &registry)]);
     desk.put_group(group("alpha"));
     let device = desk.by_group("line-1", "alpha");
     let (first, record) = desk.accepted(&device);
     assert_eq!(desk.polled(&device, first), record.state);
     assert!(matches!(record.state, State::Assigning { .. }));
 
-    desk.finish("line-1", first.guid(), Err(Failure::NoUsableHub));
-    let failed = State::Failed { failure: Failure::NoUsableHub, last: None };
+    registry.script(Step::Create, Fate::Refused("no"));
+    let failed = State::Failed { failure: Failure::HubRefused { said: "no".into() }, last: None };
+    assert_eq!(desk.placed(), failed);
     assert_eq!(desk.polled(&device, first), failed);
 
     desk.reopen(instance(vec![local("north.example")]));

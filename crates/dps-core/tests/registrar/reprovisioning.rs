@@ -8,7 +8,7 @@ use dps_core::registration::{State, Substatus};
 
 use crate::common::desk::{Desk, assigned};
 use crate::common::entries::{AnyEntry, group};
-use crate::common::hubs::{instance, local};
+use crate::common::hubs::{instance, linked, local};
 
 const NORTH: &str = "north.example";
 const SOUTH: &str = "south.example";
@@ -26,14 +26,7 @@ impl Hub for NameOnly {
 }
 
 fn name_only(name: &str) -> LinkedHub {
-    LinkedHub {
-        name: name.parse().unwrap(),
-        kind: HubKind::Static,
-        allocation_weight: 1,
-        applies_allocation_policy: true,
-        networks: Vec::new(),
-        hub: std::sync::Arc::new(NameOnly),
-    }
+    LinkedHub { kind: HubKind::Static, ..linked(name, std::sync::Arc::new(NameOnly)) }
 }
 
 fn twin(number: u32) -> TwinDocument {

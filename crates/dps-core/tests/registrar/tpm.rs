@@ -3,13 +3,14 @@
 use dps_core::attestation::DeviceClaim;
 use dps_core::enrollment::{Attestation, IndividualEnrollment, ProvisioningStatus};
 use dps_core::refusal::{Refusal, Unproven};
-use dps_core::registration::{Failure, State, Substatus};
+use dps_core::registration::{Failure, State};
 use dps_core::tpm::{TpmEvidence, TpmKeys, nonce_key};
 use dps_proto::ids::InstanceSecret;
 
 use crate::common::desk::{Desk, scope};
 use crate::common::entries::individual;
-use crate::common::hubs::{local, slow};
+use crate::common::hubs::{local, remote};
+use crate::common::registry::{Fate, SimRegistry, Step};
 
 /// TPM2B_PUBLIC of a storage key whose modulus is this byte, again and again.
 fn public(byte: u8) -> Vec<u8> {
@@ -61,14 +62,16 @@ fn a_device_reads_that_its_operation_failed() {
 /// DPS-TPM-1: a TPM that was cleared has another storage root key than the one that the device was assigned by.
 #[test]
 fn a_device_whose_tpm_was_cleared_reads_what_became_of_its_operation() {
-    let desk = Desk::new(vec![slow("far.example")]);
+    let registry = SimRegistry::new();
+    let desk = Desk::new(vec![remote("far.example", &registry)]);
     desk.put_individual(enrollment());
-    let (first, _) = desk.accepted(&device(&desk, 0xb3, presented(0xb3)));
-    desk.finish("press-1", first.guid(), Ok(Substatus::InitialAssignment));
+    let _ = desk.accepted(&device(&desk, 0xb3, presented(0xb3)));
+    assert!(matches!(desk.placed(), State::Assigned { .. }));
     let (second, _) = desk.accepted(&device(&desk, 0xb5, presented(0xb5)));
     let absent = || device(&desk, 0xb5, TpmEvidence::Absent);
     assert!(matches!(desk.polled(&absent(), second), State::Assigning { .. }));
-    desk.finish("press-1", second.guid(), Err(Failure::NoUsableHub));
+    registry.script(Step::Identity, Fate::Refused("no"));
+    assert!(matches!(desk.placed(), State::Failed { .. }));
     assert!(matches!(desk.polled(&absent(), second), State::Failed { last: Some(_), .. }));
     let disabled = IndividualEnrollment { ..enrollment() };
     let mut disabled = disabled;

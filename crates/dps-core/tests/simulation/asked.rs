@@ -1,9 +1,10 @@
 //! What tasks were asked, and what they came to.
 
+use dps_core::assignment::{CleanedUp, Placed};
 use dps_core::custom_allocation::Settled;
-use dps_core::ports::{Claimed, StoreError, WriteError};
+use dps_core::ports::{Claimed, CleanUp, StoreError, WaitingFor, WriteError};
 use dps_core::refusal::Refusal;
-use dps_core::register::{Finished, Polled, Registered};
+use dps_core::register::{Polled, Registered};
 use dps_proto::ids::OperationId;
 
 use crate::fleet::{Home, Signer};
@@ -38,9 +39,11 @@ pub(crate) enum Done {
     Polled(Asked, Named, Result<Polled, Refusal>),
     Enrolled(Result<(), WriteError>),
     Deleted { device: usize, result: Result<(), WriteError> },
-    Claimed(Result<Claimed, StoreError>),
+    Claimed(WaitingFor, Result<Claimed, StoreError>),
     Settled(Result<Settled, Refusal>),
-    Finished(Result<Finished, Refusal>),
+    Placed(Result<Placed, Refusal>),
+    ClaimedCleanUps(Result<Claimed<CleanUp>, StoreError>),
+    CleanedUp(Result<CleanedUp, StoreError>),
 }
 
 impl Named {

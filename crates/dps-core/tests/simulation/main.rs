@@ -15,6 +15,7 @@ mod asked;
 #[path = "../common/mod.rs"]
 mod common;
 mod fleet;
+mod hubs_outside;
 mod operator;
 mod promises;
 mod webhooks;
@@ -66,7 +67,7 @@ fn the_same_seed_gives_the_same_steps() {
 #[test]
 fn the_schedules_come_to_every_outcome_that_the_promises_speak_of() {
     let mut missing = vec![
-        ": Assigning { target: Assignment { hub: \"outside.example\"",
+        ": Assigning { placing: Placing { target: Assignment { hub: \"outside.example\"",
         ": Assigned { assignment: Assignment { hub: \"north.example\"",
         ": Assigned { assignment: Assignment { hub: \"south.example\"",
         ": Assigned { assignment: Assignment { hub: \"outside.example\"",
@@ -74,8 +75,8 @@ fn the_schedules_come_to_every_outcome_that_the_promises_speak_of() {
         "substatus: DeviceDataReset",
         ": Disabled { last: None",
         ": Disabled { last: Some",
-        ": Failed { failure: NoUsableHub, last: None",
-        ": Failed { failure: NoUsableHub, last: Some",
+        ": Failed { failure: HubRefused { said: \"no\" }, last: None",
+        ": Failed { failure: HubRefused { said: \"no\" }, last: Some",
         ": Failed { failure: EnrollmentGone, last: None",
         ": Failed { failure: EnrollmentGone, last: Some",
         "Choosing { waiting: Waiting",
@@ -86,8 +87,18 @@ fn the_schedules_come_to_every_outcome_that_the_promises_speak_of() {
         "failure: WebhookChoseAnother",
         "tries: 3",
         "claimed_from: Some",
-        "Finished(Ok(Recorded))",
-        "Finished(Ok(Superseded))",
+        "Placed(Ok(Recorded",
+        "Placed(Ok(Postponed",
+        "Placed(Ok(Superseded",
+        "failure: HubUnavailable, last: ",
+        "failure: SourceUnavailable, last: Some",
+        "CleanedUp(Ok(Gone",
+        "CleanedUp(Ok(ToConfirm",
+        "CleanedUp(Ok(Postponed",
+        "CleanedUp(Ok(Superseded",
+        "carries out a call that nobody waits for",
+        "unanswered_at: Some",
+        "strays_until: Some",
         "NoSuchOperation(NotThisDevices)",
         "NoSuchOperation(NoRecord)",
         "Unproven(Expired",

@@ -95,10 +95,11 @@ impl World {
     /// A new etag, one of the sets of hubs, and a policy: where nothing moves, a device that lives at another hub stays there
     /// nevertheless.
     fn drawn_settings<E: AnyEntry>(&mut self, entry: E, enabled: bool) -> (E, String) {
-        let hubs: &[&str] = match self.prng.below(HUBS.len() + 1) {
-            0 => &[],
-            chosen => &HUBS[chosen - 1..chosen],
+        let chosen = match self.far {
+            true => 2 + self.prng.below(2),
+            false => self.prng.below(HUBS.len() + 1),
         };
+        let hubs = HUBS.get(chosen..=chosen).unwrap_or_default();
         let mut entry = entry.at_hubs(hubs);
         let policy = match self.movement {
             Movement::None => Some(ReprovisionPolicy::NEVER),

@@ -1,16 +1,20 @@
 //! What must hold in every schedule. Each check answers with the first promise that it finds broken.
 
-use dps_core::enrollment::ProvisioningStatus;
+use std::sync::Arc;
+
+use dps_core::enrollment::{ProvisioningStatus, TwinDocument};
 use dps_core::ports::{HubWrite, WriteError};
 use dps_core::refusal::Refusal;
 use dps_core::register::Registered;
-use dps_core::registration::{Registration, State};
+use dps_core::registration::{Assignment, Registration, State, Substatus};
+use dps_proto::ids::DeviceId;
 
 use crate::asked::{Asked, Done, Named};
 use crate::common::desk::scope;
 use crate::common::image::{Applied, Image};
+use crate::common::registry::SimRegistry;
 use crate::fleet::{Device, Signer, home};
-use crate::world::Movement;
+use crate::world::{HUBS, Movement};
 
 /// DPS-REG-13.
 pub(crate) const ENTRY_DID_NOT_ADMIT: &str = "was assigned under an entry that is disabled, changed or gone";
@@ -31,7 +35,10 @@ const TROUBLED: &str = "a request came to nothing for a reason that is none here
 /// DPS-REG-23.
 const STAYED_BEHIND: &str = "moved and left its identity behind";
 /// DPS-REG-10, DPS-REG-23, DPS-STORE-5.
-const TWO_HOMES: &str = "has an identity at a hub where its record does not have it";
+pub(crate) const TWO_HOMES: &str = "has an identity at a hub where its record does not have it";
+
+/// DPS-REG-42.
+pub(crate) const DATA_LOST: &str = "was told that its data was migrated, and it was not";
 
 /// Spec: DPS-REG-11, DPS-REG-13, DPS-REG-23: judges a commit by what held at the moment it was applied.
 pub(crate) fn check_commit(applied: &Applied, movement: Movement) -> Result<(), String> {
@@ -39,6 +46,7 @@ pub(crate) fn check_commit(applied: &Applied, movement: Movement) -> Result<(), 
     if let Some(claim) = applied.write.under_claim {
         let newest = applied.before.as_ref().and_then(|before| match &before.state {
             State::Choosing { waiting, .. } => Some(waiting.tries),
+            State::Assigning { placing, .. } => Some(placing.tries),
             _ => None,
         });
         if newest != Some(claim) {
@@ -62,13 +70,61 @@ pub(crate) fn check_commit(applied: &Applied, movement: Movement) -> Result<(), 
     if moves && let Some((hub, device_id)) = before.clone().filter(|before| Some(before) != after.as_ref()) {
         let leaves = |write: &HubWrite| match write {
             HubWrite::RemoveDevice { hub: at, device_id: id, .. } => (at, id) == (&hub, &device_id),
-            HubWrite::PutDevice(_) => false,
+            HubWrite::CleanUp(clean_up) => (&clean_up.hub, &clean_up.device_id) == (&hub, &device_id),
+            HubWrite::PutDevice(_) | HubWrite::DisableDevice { .. } | HubWrite::Keep { .. } => false,
         };
         if !applied.write.hub_writes.iter().any(leaves) {
             return Err(format!("{} {STAYED_BEHIND}: {hub} {device_id}", record.registration_id));
         }
     } else if before.is_some() && before != after {
         return Err(format!("{} {RECORD_FORGOT}: {before:?}, now {after:?}", record.registration_id));
+    }
+    Ok(())
+}
+
+/// Spec: DPS-REG-42: what a device is told to have been migrated is at its new hub while the old one still has it.
+pub(crate) fn check_twin(applied: &Applied, registries: &[Arc<SimRegistry>; 2]) -> Result<(), String> {
+    let record = &applied.write.registration;
+    let State::Assigned { assignment, substatus: Substatus::DeviceDataMigrated } = &record.state else {
+        return Ok(());
+    };
+    let at = |at: &Assignment| {
+        let number = HUBS[2..].iter().position(|hub| *hub == at.hub.as_str())?;
+        registries[number].device(at.device_id.as_str())
+    };
+    let before = applied.before.as_ref().and_then(Registration::assignment);
+    let (Some(old), Some(new)) = (before.and_then(at), at(assignment)) else { return Ok(()) };
+    let nothing = || TwinDocument("{}".into());
+    if old.twin.clone().unwrap_or_else(nothing) != new.twin.clone().unwrap_or_else(nothing) {
+        return Err(format!("{} {DATA_LOST}: {old:?}, now {new:?}", record.registration_id));
+    }
+    Ok(())
+}
+
+/// Spec: DPS-REG-43, DPS-REG-44: when nothing waits any more, a device is where its record has it, and nowhere else.
+pub(crate) fn check_one_home(
+    devices: &[Device],
+    image: &Image,
+    registries: &[Arc<SimRegistry>; 2],
+) -> Result<(), String> {
+    if let Some(clean_up) = image.clean_ups.values().next() {
+        return Err(format!("{TWO_HOMES}: still to be gone: {clean_up:?}"));
+    }
+    for device in devices.iter().filter(|device| device.life == 0) {
+        let home =
+            image.registrations.get(&(scope(), device.id())).and_then(Registration::assignment).map(home);
+        let mut found = image.identities(&scope(), &device.id());
+        for (hub, registry) in HUBS[2..].iter().zip(registries) {
+            let is_its = |id: &DeviceId| {
+                let name = id.as_str().split('#').next().unwrap_or_default();
+                name.eq_ignore_ascii_case(device.name)
+            };
+            let there = registry.devices().into_keys().filter(is_its);
+            found.extend(there.map(|id| (hub.parse().unwrap(), id)));
+        }
+        if found != Vec::from_iter(home.clone()) {
+            return Err(format!("{} {TWO_HOMES}: {found:?}, the record has {home:?}", device.name));
+        }
     }
     Ok(())
 }
@@ -105,10 +161,15 @@ pub(crate) fn check_answer(devices: &mut [Device], done: &Done, movement: Moveme
                 (Err(why), _) => check_refusal(why),
             }
         }
-        Done::Finished(Ok(_)) | Done::Settled(Ok(_)) | Done::Claimed(Ok(_)) => Ok(()),
-        Done::Settled(Err(why)) => check_refusal(why),
-        Done::Claimed(Err(why)) => Err(format!("{TROUBLED}: {why}")),
-        Done::Finished(Err(why)) => check_refusal(why),
+        Done::Settled(Ok(_))
+        | Done::Placed(Ok(_))
+        | Done::Claimed(_, Ok(_))
+        | Done::ClaimedCleanUps(Ok(_))
+        | Done::CleanedUp(Ok(_)) => Ok(()),
+        Done::Settled(Err(why)) | Done::Placed(Err(why)) => check_refusal(why),
+        Done::Claimed(_, Err(why)) | Done::ClaimedCleanUps(Err(why)) | Done::CleanedUp(Err(why)) => {
+            Err(format!("{TROUBLED}: {why}"))
+        }
         Done::Enrolled(Ok(()) | Err(WriteError::Missing))
         | Done::Deleted { result: Ok(()) | Err(WriteError::Missing), .. } => Ok(()),
         Done::Enrolled(Err(why)) | Done::Deleted { result: Err(why), .. } => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use dps_core::custom_allocation::{Asking, Settled};
-use dps_core::ports::{AllocationOutcome, ClaimOrder, ClaimedOperation, NamedHub};
+use dps_core::ports::{AllocationOutcome, ClaimOrder, ClaimedOperation, NamedHub, WaitingFor};
 use dps_core::registration::JsonText;
 
 use crate::asked::Done;
@@ -32,17 +32,24 @@ impl World {
         while self.claims.len() > CLAIMS_MAX {
             self.claims.remove(0);
         }
-        let order = ClaimOrder {
+        let order = self.order(ahead);
+        let registrar = Arc::clone(&self.registrar);
+        let task = self.tasks.spawn(async move {
+            let webhook = WaitingFor::Webhook;
+            Done::Claimed(webhook, registrar.claim_waiting(webhook, order).await)
+        });
+        self.note(&format!("{task:?} claims what waits"));
+    }
+
+    pub(crate) fn order(&self, ahead: i64) -> ClaimOrder {
+        ClaimOrder {
             now: self.clock.after(ahead),
             lease_until: self.clock.after(30),
             limit: 3,
             per_peer_max: 2,
             in_flight: BTreeMap::new(),
             after_peer: None,
-        };
-        let registrar = Arc::clone(&self.registrar);
-        let task = self.tasks.spawn(async move { Done::Claimed(registrar.claim_waiting(order).await) });
-        self.note(&format!("{task:?} claims what waits"));
+        }
     }
 
     /// A webhook answers a worker, which may have slept past its lease or settled the same already.

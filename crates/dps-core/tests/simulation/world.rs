@@ -5,37 +5,35 @@ use std::task::Poll;
 
 use dps_core::Moment;
 use dps_core::attestation::DeviceClaim;
+use dps_core::instance::{ServiceInstance, WhenSourceUnavailable};
 use dps_core::instances::{Instances, Origin};
-use dps_core::ports::{ClaimedOperation, Store};
+use dps_core::ports::{ClaimedOperation, CleanUp, Store, WaitingFor};
 use dps_core::register::Registrar;
-use dps_core::registration::{Failure, State, Substatus};
-use dps_proto::ids::{InstanceSecret, OperationId, RegistrationId};
+use dps_proto::ids::{InstanceSecret, OperationId};
 use uuid::Uuid;
 
 use crate::asked::{Asked, Done, Named};
 use crate::common::desk::scope;
 use crate::common::executor::{Clock, Executor};
-use crate::common::hubs::{instance, local, slow};
+use crate::common::hubs::{instance, local, remote};
 use crate::common::image::Faults;
 use crate::common::inline_pool::InlinePool;
 use crate::common::prng::Prng;
+use crate::common::registry::SimRegistry;
 use crate::common::sim_store::{SimStore, Syncs, Yields};
 use crate::fleet::{Device, GROUPS, Signer, fleet};
 use crate::operator::KeyVersions;
 use crate::promises;
 
-/// Linked throughout; the last one is outside.
-pub(crate) const HUBS: [&str; 3] = ["north.example", "south.example", "outside.example"];
+/// Linked throughout; the last two are outside.
+pub(crate) const HUBS: [&str; 4] = ["north.example", "south.example", "outside.example", "beyond.example"];
 
 /// Steps before the world is left to come to rest.
-const STEPS: usize = 500;
+const STEPS: usize = 900;
 
 /// Tasks under way at most. Each commit of many registers of one device lets one of them through, and the registrar gives up
 /// after sixteen; that refusal is a promise of its own and none of these.
 const TASKS_MAX: usize = 12;
-
-/// Questions that the hub outside keeps at most; it forgets the oldest.
-const QUESTIONS_MAX: usize = 8;
 
 /// A registrar with its devices, operators and hubs, all driven by one seed.
 pub(crate) struct World {
@@ -52,9 +50,17 @@ pub(crate) struct World {
     pub(crate) registrar: Arc<Registrar>,
     /// What workers hold, and hold on to over crashes and past their leases.
     pub(crate) claims: Vec<ClaimedOperation>,
+    /// What workers hold that ask the hubs outside.
+    pub(crate) placements: Vec<ClaimedOperation>,
+    pub(crate) clean_ups: Vec<CleanUp>,
+    /// The hubs outside. A crash here is none there.
+    pub(crate) registries: [Arc<SimRegistry>; 2],
+    /// Whether every entry has its devices at one of them.
+    pub(crate) far: bool,
+    /// Whether calls may be carried out that nobody waits for any more.
+    pub(crate) lates: bool,
     is_up: bool,
-    /// What the hub outside was asked. A crash here is none there.
-    questions: Vec<Question>,
+    seed: u64,
     shown: Shown,
 }
 
@@ -72,20 +78,15 @@ pub(crate) enum Shown {
     Afterwards,
 }
 
-/// An operation that waits for the hub outside, and what the hub says to it.
-#[derive(Debug, Clone)]
-struct Question {
-    id: RegistrationId,
-    operation: Uuid,
-    answer: Result<Substatus, Failure>,
-}
-
 impl World {
     pub(crate) fn new(seed: u64, faults: Faults, shown: Shown) -> Self {
         let mut prng = Prng::new(seed);
         let store = Arc::new(SimStore::new(Syncs::ByHand, Yields::Drawn(prng.fork()), faults));
+        let registries = [SimRegistry::new(), SimRegistry::new()];
+        registries.iter().for_each(|registry| registry.wait_drawn(prng.fork()));
         Self {
-            registrar: serve(&store),
+            registrar: serve(&store, &registries, seed),
+            seed,
             store,
             tasks: Executor::new(),
             clock: Clock::new(),
@@ -96,8 +97,12 @@ impl World {
             movement: if seed.is_multiple_of(2) { Movement::None } else { Movement::Some },
             webhooks: seed % 4 >= 2,
             claims: Vec::new(),
+            placements: Vec::new(),
+            clean_ups: Vec::new(),
+            registries,
+            far: seed % 5 >= 3,
+            lates: seed.is_multiple_of(3),
             is_up: true,
-            questions: Vec::new(),
             shown,
         }
     }
@@ -117,35 +122,54 @@ impl World {
         match self.prng.below(200) {
             _ if !self.is_up && self.prng.percent(50) => self.restart_if_down(),
             0..=5 => {
-                let seconds = *self.prng.pick(&[-7_200, -3_600, -5, 1, 30, 600, 3_600]);
+                // Whoever asks a hub has its token from his own clock: one that steps back makes tokens that are good for longer.
+                let steps: &[i64] =
+                    if self.lates { &[1, 30, 90, 600] } else { &[-7_200, -3_600, -5, 1, 30, 600, 3_600] };
+                let seconds = *self.prng.pick(steps);
                 self.clock.step(seconds);
                 self.note(&format!("the clock steps {seconds} s"));
             }
-            6..=15 => self.ask_hub_outside(),
+            6..=11 => self.trouble_a_hub(),
+            12..=15 => self.carry_out_late(),
             // What follows needs a process that runs.
             _ if !self.is_up => {}
             16..=89 if self.tasks.unfinished().len() >= TASKS_MAX => {
                 self.turn()?;
             }
-            16..=47 => self.register(),
-            48..=67 => self.poll(),
+            16..=52 => self.register(),
+            53..=67 => self.poll(),
             68..=75 => self.operator(),
-            76..=89 => self.answer_of_hub_outside(),
+            76..=83 => self.place(),
+            84..=86 => self.claim_clean_ups(),
+            87..=89 => self.clean_up(),
+            // A migration takes many turns: in some worlds most of them come to an end.
+            90..=92 if self.far && self.prng.percent(75) => {}
             90..=92 => self.crash(),
             93..=109 => {
                 let writes = self.store.sync();
                 self.note(&format!("{writes} writes become durable"));
             }
             110..=115 => {
-                let ahead = *self.prng.pick(&[0, 60, 50_000, 1_000_000]);
+                let ahead = self.ahead();
                 self.claim(ahead);
             }
-            116..=132 => self.settle(),
+            116..=122 => {
+                let ahead = self.ahead();
+                self.claim_placements(ahead);
+            }
+            123..=132 => self.settle(),
             _ => {
-                self.turn()?;
+                for _ in 0..if self.far { 4 } else { 1 } {
+                    self.turn()?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// By how much the clock of a worker is ahead, so that it finds leases over.
+    fn ahead(&mut self) -> i64 {
+        *self.prng.pick(&[0, 60, 50_000, 1_000_000])
     }
 
     fn register(&mut self) {
@@ -216,45 +240,6 @@ impl World {
         (Asked { device, signer, life: known.life, home: known.home.clone() }, claim)
     }
 
-    /// The hub outside hears of an operation that waits for it.
-    fn ask_hub_outside(&mut self) {
-        let records = self.store.durable().registrations.into_values();
-        let waiting: Vec<_> =
-            records.filter(|record| matches!(record.state, State::Assigning { .. })).collect();
-        if waiting.is_empty() {
-            return;
-        }
-        let record = self.prng.pick(&waiting);
-        let answer =
-            if self.prng.percent(70) { Ok(Substatus::InitialAssignment) } else { Err(Failure::NoUsableHub) };
-        let (id, operation) = (record.registration_id.clone(), record.operation.guid);
-        self.note(&format!("the hub outside hears of {id}, {operation}: {answer:?}"));
-        if self.questions.len() == QUESTIONS_MAX {
-            self.questions.remove(0);
-        }
-        self.questions.push(Question { id, operation, answer });
-    }
-
-    /// The hub outside answers: perhaps again, perhaps to what has long been superseded or forgotten in a crash.
-    fn answer_of_hub_outside(&mut self) {
-        if self.questions.is_empty() {
-            return;
-        }
-        let at = self.prng.below(self.questions.len());
-        let repeats = self.prng.percent(40);
-        let question = if repeats { self.questions[at].clone() } else { self.questions.remove(at) };
-        self.start_finish(question);
-    }
-
-    fn start_finish(&mut self, Question { id, operation, answer }: Question) {
-        let (registrar, moment) = (Arc::clone(&self.registrar), self.moment());
-        let what = format!("the hub outside answers for {id}, {operation}: {answer:?}");
-        let task = self.tasks.spawn(async move {
-            Done::Finished(registrar.finish(&scope(), &id, operation, answer, moment).await)
-        });
-        self.note(&format!("{task:?}: {what}"));
-    }
-
     fn crash(&mut self) {
         self.note("crash");
         self.tasks.abandon();
@@ -271,7 +256,7 @@ impl World {
         if !self.is_up {
             self.note("restart");
             self.store.restart();
-            self.registrar = serve(&self.store);
+            self.registrar = serve(&self.store, &self.registries, self.seed);
             self.is_up = true;
         }
     }
@@ -284,6 +269,7 @@ impl World {
             let what = format!("{task:?} writes {}: {:?}", record.registration_id, record.state);
             self.note(&what);
             promises::check_commit(&applied, self.movement)?;
+            promises::check_twin(&applied, &self.registries)?;
         }
         if let Poll::Ready(done) = polled {
             self.note(&format!("{task:?} ends: {done:?}"));
@@ -291,8 +277,17 @@ impl World {
                 self.devices[device].begin_anew();
                 self.devices[device].deletions -= 1;
             }
-            if let Done::Claimed(Ok(claimed)) = &done {
-                self.claims.extend(claimed.operations.iter().cloned());
+            match &done {
+                Done::Claimed(WaitingFor::Webhook, Ok(claimed)) => {
+                    self.claims.extend(claimed.operations.iter().cloned());
+                }
+                Done::Claimed(WaitingFor::Hub, Ok(claimed)) => {
+                    self.placements.extend(claimed.operations.iter().cloned());
+                }
+                Done::ClaimedCleanUps(Ok(claimed)) => {
+                    self.clean_ups.extend(claimed.operations.iter().cloned());
+                }
+                _ => {}
             }
             promises::check_answer(&mut self.devices, &done, self.movement)?;
         }
@@ -333,13 +328,7 @@ impl World {
             }
             self.come_to_rest()?;
             self.webhooks_choose()?;
-            let records: Vec<_> = self.store.durable().registrations.into_values().collect();
-            for record in records {
-                let answer = Ok(Substatus::InitialAssignment);
-                let (id, operation) = (record.registration_id, record.operation.guid);
-                self.start_finish(Question { id, operation, answer });
-            }
-            self.come_to_rest()?;
+            self.hubs_do_as_they_are_asked()?;
         }
         for device in 0..self.devices.len() {
             for operation in self.devices[device].told.clone() {
@@ -348,6 +337,7 @@ impl World {
             }
         }
         self.come_to_rest()?;
+        promises::check_one_home(&self.devices, &self.store.durable(), &self.registries)?;
         match self.devices.iter().find(|device| device.home.is_none()) {
             Some(lost) => Err(format!("{} was never told where it lives", lost.name)),
             None => Ok(()),
@@ -380,13 +370,14 @@ impl World {
     }
 }
 
-fn serve(store: &Arc<SimStore>) -> Arc<Registrar> {
-    let [north, south, outside] = HUBS;
-    let hubs = vec![local(north), local(south), slow(outside)];
+fn serve(store: &Arc<SimStore>, [outside, beyond]: &[Arc<SimRegistry>; 2], seed: u64) -> Arc<Registrar> {
+    let hubs = vec![local(HUBS[0]), local(HUBS[1]), remote(HUBS[2], outside), remote(HUBS[3], beyond)];
+    let when_source_unavailable = WhenSourceUnavailable::ALL[usize::from(seed % 8 >= 4)];
+    let instance = ServiceInstance { when_source_unavailable, ..instance(hubs) };
     let store = Arc::clone(store) as Arc<dyn Store>;
     Arc::new(Registrar::new(
         store,
         Arc::new(InlinePool::default()),
-        Instances::of(Origin::Configuration, [instance(hubs)]),
+        Instances::of(Origin::Configuration, [instance]),
     ))
 }
