@@ -193,12 +193,50 @@ fn a_hub_that_cannot_answer_is_asked_again_for_five_minutes() {
         assert_eq!(pauses[..6], [1, 2, 4, 8, 16, 30], "{fate:?}");
         assert_eq!(pauses.iter().sum::<i64>(), 301, "{fate:?}");
         assert_eq!(state, failed(Failure::HubUnavailable));
-        // It was tried more than once, so it may be there all the same.
-        assert_eq!(desk.claim_clean_ups().len(), 1, "{fate:?}");
         desk.accepted(&desk.by_group("line-1", "alpha"));
         assert!(matches!(desk.placed(), State::Assigned { .. }));
-        desk.step_clock(600);
-        assert!(desk.claim_clean_ups().is_empty(), "it is to be there now");
+    }
+}
+
+/// DPS-REG-45: a fleet may have been at its hub for years before it registers here for the first time.
+#[test]
+fn what_was_at_a_hub_before_is_not_removed_for_a_device_that_could_not_be_brought_there() {
+    for case in ["refused", "unanswered", "cut off", "disabled", "deleted"] {
+        let (desk, registry) = assigning();
+        registry.put("line-1", foreign());
+        match case {
+            "refused" => registry.script(Step::Create, Fate::Refused("no")),
+            "unanswered" => {
+                registry.script(Step::Create, Fate::Lost);
+                desk.place();
+                desk.step_clock(301);
+                registry.script(Step::Create, Fate::Lost);
+            }
+            "cut off" => {
+                drop(desk.claim_one());
+                desk.step_clock(301);
+                registry.script(Step::Create, Fate::Unavailable);
+            }
+            "disabled" => {
+                drop(desk.claim_one());
+                desk.step_clock(61);
+                desk.put_group(group("alpha").disabled());
+                desk.told_disabled(&desk.by_group("line-1", "alpha"));
+            }
+            _ => {
+                drop(desk.claim_one());
+                desk.step_clock(61);
+                desk.delete_group("alpha");
+            }
+        }
+        if case != "disabled" {
+            assert!(!matches!(desk.placed(), State::Assigned { .. }), "{case}");
+        }
+        for _ in 0..3 {
+            desk.step_clock(3_600);
+            desk.clean_up();
+        }
+        assert!(registry.device("line-1").is_some(), "{case}");
     }
 }
 

@@ -23,6 +23,9 @@ pub(crate) struct Device {
     pub(crate) home: Option<Home>,
     /// Changes when an operator deletes the record, at the beginning and at the end: what was asked before proves nothing.
     pub(crate) life: u32,
+    /// An operation that was to bring it to its first hub, and did not: what is there may be older than the service for all that this
+    /// knows.
+    pub(crate) left_at_first: bool,
     /// Deletions of its record that are under way: what it is told meanwhile may not hold.
     pub(crate) deletions: u32,
 }
@@ -50,6 +53,7 @@ pub(crate) fn fleet() -> Vec<Device> {
             forgotten: Vec::new(),
             home: None,
             life: 0,
+            left_at_first: false,
             deletions: 0,
         })
         .into()

@@ -74,14 +74,16 @@ impl World {
 
     /// A hub is about to do something else than what it is asked.
     pub(crate) fn trouble_a_hub(&mut self) {
-        let step = *self.prng.pick(&[
-            Step::Create,
-            Step::Create,
-            Step::Identity,
-            Step::SetAuthentication,
-            Step::Delete,
-            Step::Twin,
-        ]);
+        let steps =
+            [Step::Create, Step::Create, Step::Identity, Step::SetAuthentication, Step::Delete, Step::Twin];
+        if self.prng.percent(25) {
+            let at = self.prng.below(self.registries.len());
+            self.note(&format!("hub {at} outside is out of order"));
+            return steps.repeat(6).into_iter().for_each(|step| {
+                self.registries[at].script(step, Fate::Unavailable);
+            });
+        }
+        let step = *self.prng.pick(&steps);
         let fate = match self.prng.below(if self.lates { 8 } else { 6 }) {
             0 => Fate::Throttled,
             1 => Fate::Unavailable,

@@ -101,6 +101,13 @@ pub(crate) fn check_twin(applied: &Applied, registries: &[Arc<SimRegistry>; 2]) 
     Ok(())
 }
 
+/// Spec: DPS-REG-45: whether a device that lives nowhere may have been made at a hub all the same.
+pub(crate) fn is_left_at_first(applied: &Applied) -> bool {
+    let began = applied.before.as_ref().map(|before| &before.state);
+    let ends_nowhere = applied.write.registration.assignment().is_none();
+    matches!(began, Some(State::Assigning { last: None, .. })) && ends_nowhere
+}
+
 /// Spec: DPS-REG-43, DPS-REG-44: when nothing waits any more, a device is where its record has it, and nowhere else.
 pub(crate) fn check_one_home(
     devices: &[Device],
@@ -110,7 +117,7 @@ pub(crate) fn check_one_home(
     if let Some(clean_up) = image.clean_ups.values().next() {
         return Err(format!("{TWO_HOMES}: still to be gone: {clean_up:?}"));
     }
-    for device in devices.iter().filter(|device| device.life == 0) {
+    for device in devices.iter().filter(|device| device.life == 0 && !device.left_at_first) {
         let home =
             image.registrations.get(&(scope(), device.id())).and_then(Registration::assignment).map(home);
         let mut found = image.identities(&scope(), &device.id());

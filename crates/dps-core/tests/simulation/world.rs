@@ -136,6 +136,11 @@ impl World {
             16..=89 if self.tasks.unfinished().len() >= TASKS_MAX => {
                 self.turn()?;
             }
+            16..=52 if self.far && self.prng.percent(50) => match self.prng.below(4) {
+                0 => self.claim_clean_ups(),
+                1 => self.clean_up(),
+                _ => self.place(),
+            },
             16..=52 => self.register(),
             53..=67 => self.poll(),
             68..=75 => self.operator(),
@@ -270,6 +275,12 @@ impl World {
             self.note(&what);
             promises::check_commit(&applied, self.movement)?;
             promises::check_twin(&applied, &self.registries)?;
+            let id = applied.write.registration.registration_id.clone();
+            if promises::is_left_at_first(&applied)
+                && let Some(device) = self.devices.iter_mut().find(|device| device.id() == id)
+            {
+                device.left_at_first = true;
+            }
         }
         if let Poll::Ready(done) = polled {
             self.note(&format!("{task:?} ends: {done:?}"));

@@ -7,7 +7,7 @@ use dps_core::ports::{
     ClaimOrder, Claimed, CleanUp, CleanUpOutcome, Commit, Condition, HubDevice, HubDeviceStatus, HubWrite,
     RegistrationWrite, Store,
 };
-use dps_core::registration::{Assignment, Registration, State};
+use dps_core::registration::{Assignment, Registration, State, Substatus};
 use uuid::Uuid;
 
 use super::fixtures::*;
@@ -21,6 +21,7 @@ super::on_every_store!(
     a_clean_up_that_is_settled_is_gone_or_due_again,
     a_claim_that_is_not_the_newest_settles_nothing,
     a_device_that_is_to_stay_is_not_removed_by_whoever_has_claimed_it,
+    a_device_that_is_on_its_way_back_is_not_removed_meanwhile,
     a_clean_up_that_replaces_another_is_another_one,
     what_was_to_be_confirmed_still_is_when_it_is_replaced,
     a_stray_is_cleaned_up_unless_its_record_has_it_there,
@@ -219,6 +220,28 @@ async fn a_device_that_is_to_stay_is_not_removed_by_whoever_has_claimed_it(store
     assert_eq!(settle(&*store, &claimed, again(9, "late")).await, Commit::Outdated);
     assert!(listed(&*store).await.is_empty());
     assert!(claim(&*store, order(999)).await.operations.is_empty());
+}
+
+/// DPS-REG-43: whether it comes is not known yet, so what was ordered is not forgotten.
+async fn a_device_that_is_on_its_way_back_is_not_removed_meanwhile(store: Arc<dyn Store>) {
+    let d = |state, number| Registration { state, ..record("d", number) };
+    let back = Assignment { hub: hub("Old.Example"), device_id: device_id("d"), ..assignment("d") };
+    let placing = dps_core::registration::Placing { target: back.clone(), ..placing("d", "p", 1) };
+    let comes = State::Assigning { placing: Box::new(placing), last: Some(assignment("d")) };
+    write(&*store, vec![gone(CleanUp { registration_id: device("D"), ..clean_up("d", "old.example", 1) })])
+        .await;
+    let claimed = claim_one(&*store, 1).await;
+    committed(store.commit(first(d(comes, 1))).await);
+    assert!(!stands(&*store, &claimed).await);
+    let failed = dps_core::registration::Failure::HubUnavailable;
+    committed(
+        store.commit(over(1, d(State::Failed { failure: failed, last: Some(assignment("d")) }, 2))).await,
+    );
+    assert!(stands(&*store, &claimed).await);
+    let assigned = State::Assigned { assignment: back, substatus: Substatus::DeviceDataMigrated };
+    committed(store.commit(over(2, d(assigned, 3))).await);
+    assert!(!stands(&*store, &claimed).await);
+    assert_eq!(settle(&*store, &claimed, again(9, "it is there")).await, Commit::Done);
 }
 
 /// DPS-REG-43

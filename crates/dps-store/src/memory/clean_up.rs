@@ -24,12 +24,16 @@ impl Content {
 
     /// Orders one, unless the record has the device there. Spec: DPS-REG-44.
     pub(super) fn put_stray(&mut self, clean_up: CleanUp) -> Commit {
-        let record = self.registrations.get(&(clean_up.id_scope.clone(), clean_up.registration_id.clone()));
-        if record.is_some_and(|record| has_device_there(record, &clean_up)) {
+        if self.is_wanted(&clean_up) {
             return Commit::Outdated;
         }
         self.put_clean_up(clean_up);
         Commit::Done
+    }
+
+    fn is_wanted(&self, clean_up: &CleanUp) -> bool {
+        let record = self.registrations.get(&(clean_up.id_scope.clone(), clean_up.registration_id.clone()));
+        record.is_some_and(|record| has_device_there(record, clean_up))
     }
 
     pub(super) fn claim_clean_ups(&mut self, order: &ClaimOrder) -> Claimed<CleanUp> {
@@ -49,14 +53,18 @@ impl Content {
         Claimed { operations, next_due, peers_after: None }
     }
 
-    /// Whether this claim is there, and the newest.
+    /// Whether this claim is the newest, and the record does not have the device there.
     pub(super) fn clean_up_stands(&self, claimed: &CleanUp) -> bool {
+        self.is_newest(claimed) && !self.is_wanted(claimed)
+    }
+
+    fn is_newest(&self, claimed: &CleanUp) -> bool {
         let stored = self.clean_ups.get(&key(claimed));
         stored.is_some_and(|stored| stored.guid == claimed.guid && stored.tries == claimed.tries)
     }
 
     pub(super) fn settle_clean_up(&mut self, claimed: &CleanUp, outcome: CleanUpOutcome) -> Commit {
-        if !self.clean_up_stands(claimed) {
+        if !self.is_newest(claimed) {
             return Commit::Outdated;
         }
         match outcome {

@@ -103,16 +103,24 @@ pub(super) fn keep(
 
 /// Orders one, unless the record has the device there. Spec: DPS-REG-44.
 pub(super) fn put_stray(connection: &Connection, clean_up: &CleanUp) -> Result<Commit, Fault> {
-    let record = registration::find(connection, &clean_up.id_scope, &clean_up.registration_id)?;
-    if record.is_some_and(|record| has_device_there(&record, clean_up)) {
+    if is_wanted(connection, clean_up)? {
         return Ok(Commit::Outdated);
     }
     put(connection, clean_up)?;
     Ok(Commit::Done)
 }
 
-/// Whether this claim is there, and the newest.
+/// Whether this claim is the newest, and the record does not have the device there.
 pub(super) fn stands(connection: &Connection, claimed: &CleanUp) -> Result<bool, Fault> {
+    Ok(is_newest(connection, claimed)? && !is_wanted(connection, claimed)?)
+}
+
+fn is_wanted(connection: &Connection, clean_up: &CleanUp) -> Result<bool, Fault> {
+    let record = registration::find(connection, &clean_up.id_scope, &clean_up.registration_id)?;
+    Ok(record.is_some_and(|record| has_device_there(&record, clean_up)))
+}
+
+fn is_newest(connection: &Connection, claimed: &CleanUp) -> Result<bool, Fault> {
     let select = "SELECT 1 FROM clean_up
          WHERE id_scope = ?1 AND hub = ?2 AND device_id = ?3 AND guid = ?4 AND tries = ?5";
     let CleanUp { id_scope, hub, device_id, guid, tries, .. } = claimed;
@@ -128,7 +136,7 @@ pub(super) fn settle(
     claimed: &CleanUp,
     outcome: &CleanUpOutcome,
 ) -> Result<Commit, Fault> {
-    if !stands(connection, claimed)? {
+    if !is_newest(connection, claimed)? {
         return Ok(Commit::Outdated);
     }
     let CleanUp { id_scope, hub, device_id, .. } = claimed;
