@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use zeroize::Zeroizing;
+
 use crate::key::{BadKey, SymmetricKey};
 
 /// The port of a connection string that names none.
@@ -78,6 +80,16 @@ impl ServiceConnectionString {
     /// Key of the shared access policy.
     pub fn key(&self) -> &SymmetricKey {
         &self.key
+    }
+
+    /// The text, which is read back as the same connection string, for the store to seal.
+    pub fn expose(&self) -> Zeroizing<String> {
+        let key = self.key.expose_base64();
+        let parts = [HOST_NAME, "=", &self.authority, ";", POLICY, "=", &self.policy, ";", KEY, "=", &key];
+        // Of the length that it has in the end: growing would leave copies of the key.
+        let mut text = Zeroizing::new(String::with_capacity(parts.iter().map(|part| part.len()).sum()));
+        parts.iter().for_each(|part| text.push_str(part));
+        text
     }
 }
 
@@ -193,6 +205,27 @@ mod tests {
             let read = read(text);
             assert_eq!((read.authority(), read.host(), read.port()), ("localhost:18443", "localhost", 18443));
             assert_eq!((read.policy(), &**read.key().expose_base64()), ("owner", SECRET));
+        }
+    }
+
+    /// DPS-STORE-6
+    #[test]
+    fn an_exposed_connection_string_is_read_back_as_the_same() {
+        for (text, expected) in [
+            (
+                "sharedaccesskey={key};HOSTNAME=Hub.example:8443;SharedAccessKeyName= a=b ",
+                "HostName=Hub.example:8443;SharedAccessKeyName=a=b;SharedAccessKey={key}",
+            ),
+            (
+                "HostName=[::1];SharedAccessKeyName=owner;SharedAccessKey={key}",
+                "HostName=[::1];SharedAccessKeyName=owner;SharedAccessKey={key}",
+            ),
+        ] {
+            let first = read(text);
+            assert_eq!(*first.expose(), expected.replace("{key}", SECRET));
+            assert_eq!(read(&first.expose()), first);
+            let other = first.expose().replace("=b", "=c").replace("owner", "reader");
+            assert_ne!(read(&other), first);
         }
     }
 

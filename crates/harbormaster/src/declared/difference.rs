@@ -10,10 +10,12 @@ use super::{Current, is_named};
 use crate::manage::table::text;
 
 /// Settings of the instance itself: where the admin API has them, and what they are called in a file.
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 9] = [
     ("/serviceHosts", "service_hosts"),
     ("/defaultAllocationPolicy", "default_allocation_policy"),
     ("/claimAcrossGroups", "claim_across_groups"),
+    ("/whenSourceUnavailable", "when_source_unavailable"),
+    ("/passOverUnhealthyHubs", "pass_over_unhealthy_hubs"),
     ("/x509/allowV1Leaf", "x509.allow_v1_leaf"),
     ("/x509/allowV1SelfSignedAnchor", "x509.allow_v1_self_signed_anchor"),
     ("/x509/allowCaLeaf", "x509.allow_ca_leaf"),
@@ -109,6 +111,11 @@ impl Part {
                 compare("allocationWeight", "weight");
                 compare("applyAllocationPolicy", "apply_allocation_policy");
                 compare("networks", "networks");
+                compare("draining", "draining");
+                let connection = |hub: &Value| hub["connection"].clone();
+                if connection(new) != connection(old) {
+                    changes.push("another connection string".to_owned());
+                }
             }
             Self::Policy => {
                 let rights = |policy: &Value| {
