@@ -11,6 +11,10 @@ mod kinds;
 mod local;
 mod static_name;
 
+#[cfg(test)]
+#[path = "../tests/support/scripted_peer.rs"]
+mod scripted_peer;
+
 pub use kinds::HubKinds;
 pub use local::LocalHub;
 pub use static_name::StaticHub;

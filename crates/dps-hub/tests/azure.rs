@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use dps_core::ports::HubAuthentication;
+use dps_core::ports::{HubAuthentication, HubDeviceStatus};
 use dps_core::x509::Sha256Thumbprint;
 use dps_hub::azure::{AzureHub, HubETag, HubError, Identity, NewIdentity, Twin, TwinContent};
 use dps_hub::outbound::{AllowedTargets, Outbound, OutboundError, Trust, TrustedRoots};
@@ -81,7 +81,7 @@ fn thumbprints(first: u8) -> HubAuthentication {
 }
 
 fn new<'d>(device_id: &'d DeviceId, authentication: &'d HubAuthentication) -> NewIdentity<'d> {
-    NewIdentity { device_id, authentication, iot_edge: false, twin: None }
+    NewIdentity { device_id, authentication, status: HubDeviceStatus::Enabled, iot_edge: false, twin: None }
 }
 
 fn content(text: &str) -> TwinContent {

@@ -5,7 +5,7 @@
 #[path = "support/scripted_peer.rs"]
 mod scripted_peer;
 
-use dps_core::ports::HubAuthentication;
+use dps_core::ports::{HubAuthentication, HubDeviceStatus};
 use dps_hub::azure::{ANSWER_BYTES_MAX, AzureHub, HubError, NewIdentity, TwinContent};
 use dps_hub::outbound::{AllowedTargets, Outbound, OutboundError, Trust, TrustedRoots};
 use dps_proto::key::{KeyPair, SymmetricKey};
@@ -56,6 +56,7 @@ async fn each_call_is_one_request_with_a_token_and_the_version_that_was_read() {
     let new = NewIdentity {
         device_id: &id,
         authentication: &authentication,
+        status: HubDeviceStatus::Enabled,
         iot_edge: false,
         twin: Some(&content),
     };
@@ -102,8 +103,13 @@ async fn an_id_that_is_a_step_in_a_path_is_never_sent() {
     for id in [".", ".."] {
         let id = id.parse().unwrap();
         let authentication = keys();
-        let new =
-            NewIdentity { device_id: &id, authentication: &authentication, iot_edge: false, twin: None };
+        let new = NewIdentity {
+            device_id: &id,
+            authentication: &authentication,
+            status: HubDeviceStatus::Enabled,
+            iot_edge: false,
+            twin: None,
+        };
         let refused = [
             hub.create(new).await,
             hub.identity(&id).await.map(|_| ()),

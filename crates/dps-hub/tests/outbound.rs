@@ -311,3 +311,45 @@ async fn what_cannot_be_reached_or_read_is_told_apart_and_holds_no_query() {
         assert!(!format!("{why} {why:?}").contains("k3y"), "{why:?}");
     }
 }
+
+/// DPS-HUB-8: until the handshake is done nothing was sent; afterwards it may have been.
+#[tokio::test]
+async fn a_connection_that_breaks_after_the_handshake_may_have_brought_the_request() {
+    let peer = ScriptedPeer::start(|_| Then::Breaks(b"no TLS at all".to_vec())).await;
+    let outbound = outbound(&peer, &["localhost"]);
+    let why = failure(get(&outbound, &format!("https://localhost:{}/", peer.address.port())).await);
+    assert!(matches!(why, OutboundError::Broken { .. }), "{why:?}");
+    assert_eq!(peer.requests().len(), 1);
+}
+
+/// DPS-HUB-5
+#[tokio::test]
+async fn as_many_connections_are_kept_as_there_were_calls_at_a_time() {
+    const CALLS: usize = 64;
+    const ROUNDS_MAX: usize = 10;
+    let peer = ScriptedPeer::start(|_| answer(200, "")).await;
+    let outbound = outbound(&peer, &["localhost"]);
+    let url = format!("https://localhost:{}/", peer.address.port());
+    let mut before = 0;
+    for _ in 0..ROUNDS_MAX {
+        // All of them begin before the first one ends.
+        let start = Arc::new(tokio::sync::Barrier::new(CALLS));
+        let calls = (0..CALLS).map(|_| {
+            let (outbound, url, start) = (outbound.clone(), url.clone(), Arc::clone(&start));
+            tokio::spawn(async move {
+                start.wait().await;
+                get(&outbound, &url).await.unwrap();
+            })
+        });
+        for call in calls.collect::<Vec<_>>() {
+            call.await.unwrap();
+        }
+        // Connections that were begun and then not needed are kept as well, once they stand.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        if peer.connections() == before {
+            return;
+        }
+        before = peer.connections();
+    }
+    panic!("round {ROUNDS_MAX} of {CALLS} calls made new connections, {before} in all");
+}

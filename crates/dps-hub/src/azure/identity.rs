@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use dps_core::ports::HubAuthentication;
+use dps_core::ports::{HubAuthentication, HubDeviceStatus};
 use dps_proto::ids::DeviceId;
 use dps_proto::key::KeyPair;
 use serde_json::{Map, Value, json};
@@ -29,6 +29,8 @@ pub struct NewIdentity<'d> {
     pub device_id: &'d DeviceId,
     /// What it authenticates with.
     pub authentication: &'d HubAuthentication,
+    /// Whether it may connect.
+    pub status: HubDeviceStatus,
     /// Whether it is an IoT Edge device.
     pub iot_edge: bool,
     /// Its twin, where it is not to be empty.
@@ -53,7 +55,7 @@ impl NewIdentity<'_> {
         let mut device = json!({
             "id": self.device_id.as_str(),
             "importMode": "create",
-            "status": "enabled",
+            "status": self.status.as_str(),
             "authentication": authentication_json(self.authentication),
             "capabilities": {"iotEdge": self.iot_edge},
         });
@@ -72,14 +74,7 @@ impl Identity {
         }
         let etag = HubETag::of(answered.get("etag"))?;
         WRITTEN_BY_THE_HUB.iter().for_each(|member| drop(answered.shift_remove(*member)));
-        Ok(Self {
-            device_id: device_id.clone(),
-            etag,
-            iot_edge: answered.get("capabilities").is_some_and(|it| it["iotEdge"] == true),
-            is_enabled: answered.get("status").is_none_or(|status| status == "enabled"),
-            authentication: answered.shift_remove("authentication").as_ref().and_then(authentication_of),
-            others: answered,
-        })
+        Ok(Self::of_members(device_id, etag, answered))
     }
 
     /// Its id.
@@ -114,6 +109,32 @@ impl Identity {
                 HubAuthentication::SelfSigned { primary: wanted_primary, secondary: wanted_secondary },
             ) => (primary, secondary) == (wanted_primary, wanted_secondary),
             _ => false,
+        }
+    }
+
+    /// All of it but its authentication, to be kept as text.
+    pub fn written(&self) -> Box<str> {
+        Value::Object(self.others.clone()).to_string().into()
+    }
+
+    /// A device of which [`Identity::written`] was kept.
+    ///
+    /// # Errors
+    /// [`HubError::Malformed`] where the text is none of those.
+    pub fn of_written(device_id: &DeviceId, etag: &str, written: &str) -> Result<Self, HubError> {
+        let others = serde_json::from_str(written)
+            .map_err(|_| HubError::Malformed("what was kept of the device is no object".to_owned()))?;
+        Ok(Self::of_members(device_id, HubETag::of(Some(&etag.into()))?, others))
+    }
+
+    fn of_members(device_id: &DeviceId, etag: HubETag, mut members: Map<String, Value>) -> Self {
+        Self {
+            device_id: device_id.clone(),
+            etag,
+            iot_edge: members.get("capabilities").is_some_and(|it| it["iotEdge"] == true),
+            is_enabled: members.get("status").is_none_or(|status| status == "enabled"),
+            authentication: members.shift_remove("authentication").as_ref().and_then(authentication_of),
+            others: members,
         }
     }
 
@@ -223,6 +244,7 @@ mod tests {
         let new = NewIdentity {
             device_id: &device_id,
             authentication: &authentication,
+            status: HubDeviceStatus::Enabled,
             iot_edge: true,
             twin: Some(&twin),
         };
@@ -238,6 +260,8 @@ mod tests {
         let without = NewIdentity { twin: None, authentication: &keys(1), ..new }.json();
         assert_eq!(without[0].get("tags"), None);
         assert_eq!(without[0]["authentication"]["type"], "sas");
+        let disabled = NewIdentity { status: HubDeviceStatus::Disabled, ..new }.json();
+        assert_eq!(disabled[0]["status"], "disabled");
         let secondary = &authentication_json(&thumbprints(1, 2))["x509Thumbprint"]["secondaryThumbprint"];
         assert_eq!(secondary, &"02".repeat(32));
     }
@@ -256,6 +280,13 @@ mod tests {
             "authentication": authentication_json(&thumbprints(1, 2)),
         });
         assert_eq!(read.json_with(&thumbprints(1, 2)), expected);
+        let kept = Identity::of_written(&device_id, read.etag().as_str(), &read.written()).unwrap();
+        assert_eq!(kept.json_with(&thumbprints(1, 2)), expected);
+        assert!(kept.is_iot_edge() && !kept.is_enabled() && kept.etag() == read.etag());
+        for (etag, written) in [("*", "{}"), ("MTIz", "[]"), ("MTIz", "")] {
+            let why = Identity::of_written(&device_id, etag, written).unwrap_err();
+            assert!(matches!(why, HubError::Malformed(_)), "{why:?}");
+        }
     }
 
     /// DPS-HUB-13

@@ -5,9 +5,11 @@
 //! that was read.
 
 mod bulk_result;
+mod condition;
 mod etag;
 mod identity;
 mod refusal;
+mod registry_hub;
 mod token;
 mod twin;
 
@@ -15,6 +17,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dps_core::assignment::{CALL_MAX, STRAYS_FOR};
 use dps_core::ports::HubAuthentication;
 use dps_proto::connection_string::ServiceConnectionString;
 use dps_proto::ids::DeviceId;
@@ -26,6 +29,7 @@ use serde_json::Value;
 pub use etag::{BadHubETag, HubETag};
 pub use identity::{Identity, NewIdentity};
 pub use refusal::{HubError, HubRefusal, REFUSAL_BODY_BYTES_MAX, RETRY_AFTER_MAX};
+pub use registry_hub::RegistryHub;
 pub use token::{TOKEN_LIFETIME, TOKEN_RENEWAL};
 pub use twin::{MalformedTwin, Twin, TwinContent};
 
@@ -39,6 +43,14 @@ pub const API_VERSION: &str = "2021-04-12";
 
 /// Deadline of one call. Spec: DPS-HUB-10.
 pub const CALL_WITHIN: Duration = Duration::from_secs(10);
+
+/// A claim has time for each call that begins under it, and what is given up is dead when it is looked at for the last time.
+/// Spec: DPS-REG-40, DPS-REG-44.
+const _: () = {
+    const CLOCKS_DIFFER_SECONDS: i64 = 5 * 60;
+    assert!(CALL_WITHIN.as_millis() <= CALL_MAX.as_millis());
+    assert!(TOKEN_LIFETIME.as_secs() + CLOCKS_DIFFER_SECONDS <= STRAYS_FOR.as_secs());
+};
 
 /// Most bytes of an answer. A twin has at most 72 KB, and says of each property when it changed. Spec: DPS-HUB-10.
 pub const ANSWER_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -64,6 +76,11 @@ impl AzureHub {
     /// The same client with another deadline for each call.
     pub fn within(self, within: Duration) -> Self {
         Self { within, ..self }
+    }
+
+    /// Whether it speaks by this connection string.
+    pub fn speaks_by(&self, connection_string: &ServiceConnectionString) -> bool {
+        self.connection_string == *connection_string
     }
 
     /// The hub's host as the connection string spells it, without its port.
@@ -235,14 +252,10 @@ fn json<T: DeserializeOwned>(answer: &Answer) -> Result<T, HubError> {
 }
 
 #[cfg(test)]
-#[path = "../../tests/support/scripted_peer.rs"]
-mod scripted_peer;
-
-#[cfg(test)]
 mod tests {
     use super::*;
     use crate::outbound::{AllowedTargets, Trust, TrustedRoots};
-    use scripted_peer::{ScriptedPeer, answer};
+    use crate::scripted_peer::{ScriptedPeer, answer};
 
     /// DPS-HUB-10
     #[tokio::test]

@@ -22,8 +22,11 @@ const NOT_KEPT: &str = "(not shown, as it repeats a token)";
 /// Names the error in a header.
 const ERROR_CODE_HEADER: &str = "iothub-errorcode";
 
+/// Names it in a body, which may name one that is not known here.
+const ERROR_CODE_WORDS: [&str; 2] = ["ErrorCode:", "errorCode"];
+
 /// The names of Azure IoT Hub's errors that a registry answers with, and their numbers.
-const ERROR_CODES: [(&str, u32); 17] = [
+const ERROR_CODES: [(&str, u32); 18] = [
     ("InvalidProtocolVersion", 400_001),
     ("InvalidOperation", 400_003),
     ("ArgumentInvalid", 400_004),
@@ -39,9 +42,13 @@ const ERROR_CODES: [(&str, u32); 17] = [
     ("DeviceAlreadyExists", DEVICE_ALREADY_EXISTS),
     ("PreconditionFailed", PRECONDITION_FAILED),
     ("TooManyDevices", TOO_MANY_DEVICES),
+    ("GenericTimeout", GENERIC_TIMEOUT),
     ("ThrottlingException", 429_001),
     ("ThrottleBacklogLimitExceeded", 429_002),
 ];
+
+/// IoT Hub's own end of waiting within: `GenericTimeout`.
+const GENERIC_TIMEOUT: u32 = 500_008;
 
 const DEVICE_NOT_FOUND: u32 = 404_001;
 const DEVICE_ALREADY_EXISTS: u32 = 409_001;
@@ -95,6 +102,7 @@ pub struct HubRefusal {
     status: u16,
     error_code: Option<u32>,
     retry_after: Option<Duration>,
+    names_error: bool,
     body: Box<str>,
 }
 
@@ -160,9 +168,13 @@ impl HubRefusal {
         // A little more than is kept, so that no character is cut in two within it.
         let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(REFUSAL_BODY_BYTES_MAX + 4)]);
         let kept = &text[..text.floor_char_boundary(REFUSAL_BODY_BYTES_MAX)];
+        let names_error = error_code.is_some()
+            || answer.headers.contains_key(ERROR_CODE_HEADER)
+            || ERROR_CODE_WORDS.iter().any(|word| text.contains(word));
         Self {
             status: answer.status.as_u16(),
             error_code,
+            names_error,
             retry_after: seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX)),
             body: if REPEATED_REQUEST.iter().any(|piece| text.contains(piece)) { NOT_KEPT } else { kept }
                 .into(),
@@ -177,6 +189,16 @@ impl HubRefusal {
     /// The hub's number of the error, such as 401002; where it names none, a thousand times the status.
     pub fn error_code(&self) -> u32 {
         self.error_code.unwrap_or(u32::from(self.status) * 1_000)
+    }
+
+    /// Whether it is a hub's, not that of whatever stands between, or in its place: it names an error.
+    pub(super) fn is_of_a_hub(&self) -> bool {
+        self.names_error
+    }
+
+    /// Whether it says that someone else was asked, or waited for, in vain: what was asked for may have been done, or yet be.
+    pub(super) fn is_of_waiting(&self) -> bool {
+        matches!(self.status, 502 | 504) || self.error_code() == GENERIC_TIMEOUT
     }
 
     /// How long the hub wants us to wait; at most [`RETRY_AFTER_MAX`].

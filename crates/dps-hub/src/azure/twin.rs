@@ -83,6 +83,11 @@ impl TwinContent {
         object([("tags", &self.tags), ("properties", &(!properties.is_empty()).then_some(properties))])
     }
 
+    /// As the document that a device begins with elsewhere.
+    pub fn document(&self) -> TwinDocument {
+        TwinDocument(Value::Object(self.created()).to_string().into())
+    }
+
     /// As the body that replaces a twin: what is absent is emptied.
     pub(super) fn whole(&self) -> Value {
         let of = |given: &Option<Map<String, Value>>| given.clone().unwrap_or_default();
@@ -147,6 +152,7 @@ mod tests {
                 r#"{{"tags":{{"place":{{"floor":1.0}}}},"properties":{{"desired":{desired},"reported":{{"on":true}}}}}}"#
             )
         );
+        assert_eq!(TwinContent::try_from(&twin.content.document()), Ok(twin.content.clone()));
         let body = format!(r#"{{"tags":{{"place":{{"floor":1.0}}}},"properties":{{"desired":{desired}}}}}"#);
         assert_eq!(
             (twin.content.whole().to_string(), twin.content.given().to_string()),

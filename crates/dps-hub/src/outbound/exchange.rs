@@ -16,8 +16,9 @@ use super::https_url::HttpsUrl;
 use super::names::{ADDRESSES_MAX, Names, SystemNames};
 use super::trust::TrustedRoots;
 
-/// Connections to one host that are kept for the next request. Spec: DPS-HUB-5.
-const IDLE_CONNECTIONS_MAX: usize = 8;
+/// Most connections to one host that are kept for the next request: there are never more than there were calls at a time. With fewer
+/// than those, each round of calls would begin with as many handshakes as are missing. Spec: DPS-HUB-5.
+pub const IDLE_CONNECTIONS_MAX: usize = 512;
 
 /// How long they are kept.
 const IDLE_MAX: Duration = Duration::from_secs(30);

@@ -16,7 +16,7 @@ pub enum OutboundError {
     /// Nothing was sent: the address is not to be asked. Spec: DPS-HUB-2, DPS-HUB-3.
     #[error(transparent)]
     Refused(#[from] RefusedAddress),
-    /// The name has no address, or too many.
+    /// The name has no address, or too many. Nothing was sent.
     #[error("the name {host} cannot be resolved: {why}")]
     Unresolvable {
         /// The name.
@@ -24,7 +24,7 @@ pub enum OutboundError {
         /// What the system said.
         why: String,
     },
-    /// Nothing accepts connections there.
+    /// Nothing accepts connections there. Nothing was sent.
     #[error("cannot connect to {authority}: {why}")]
     Unreachable {
         /// Host and port.
@@ -32,7 +32,7 @@ pub enum OutboundError {
         /// What the system said.
         why: String,
     },
-    /// The handshake failed; mostly over the certificate.
+    /// The handshake failed; mostly over the certificate. Nothing was sent.
     #[error("TLS with {authority} failed: {why}")]
     Tls {
         /// Host and port.
@@ -40,7 +40,7 @@ pub enum OutboundError {
         /// What rustls said.
         why: String,
     },
-    /// The exchange took too long. What was asked for may have been done.
+    /// The exchange took too long, wherever it was. What was asked for may have been done.
     #[error("{authority} did not answer within {} s", within.as_secs_f32())]
     TimedOut {
         /// Host and port.
@@ -72,6 +72,16 @@ pub enum OutboundError {
 pub(super) struct NoAddress(pub(super) String);
 
 impl OutboundError {
+    /// Whether what was asked for may have been done, or yet be.
+    pub fn may_have_been_sent(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Unresolvable { .. } | Self::Unreachable { .. } | Self::Tls { .. } => {
+                false
+            }
+            Self::TimedOut { .. } | Self::AnswerTooLarge { .. } | Self::Broken { .. } => true,
+        }
+    }
+
     /// What the library's error comes down to. Its own text names the URL.
     pub(super) fn of(url: &HttpsUrl, failed: &reqwest::Error) -> Self {
         let authority = url.authority();
@@ -88,7 +98,10 @@ impl OutboundError {
             if let Some(NoAddress(why)) = error.downcast_ref() {
                 return Self::Unresolvable { host: url.host().to_owned(), why: shown(why) };
             }
-            if let Some(why) = error.downcast_ref::<rustls::Error>() {
+            // After the handshake it is a connection that broke off, and the request may have come through.
+            if failed.is_connect()
+                && let Some(why) = error.downcast_ref::<rustls::Error>()
+            {
                 return Self::Tls { authority, why: shown(&why.to_string()) };
             }
             root = error;

@@ -13,7 +13,7 @@ mod trust;
 
 pub use address_kind::AddressKind;
 pub use allowed_targets::{AllowedTargets, BadTarget, RefusedAddress};
-pub use exchange::{Answer, Outbound, OutboundSettingsError, Request};
+pub use exchange::{Answer, IDLE_CONNECTIONS_MAX, Outbound, OutboundSettingsError, Request};
 pub use failure::OutboundError;
 pub use https_url::{BadUrl, HttpsUrl, URL_BYTES_MAX};
 pub use names::{ADDRESSES_MAX, LOOK_UPS_MAX, Names, SystemNames};

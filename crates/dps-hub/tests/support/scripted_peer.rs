@@ -23,6 +23,8 @@ pub(crate) enum Then {
     Stalls(Vec<u8>),
     /// Sends these bytes and ends the connection.
     Cuts(Vec<u8>),
+    /// Sends these bytes past the encryption.
+    Breaks(Vec<u8>),
     /// Sends the first bytes, then the second again and again for as long as someone reads.
     Floods(Vec<u8>, Vec<u8>),
 }
@@ -122,12 +124,20 @@ async fn serve(
             seen.requests.push(String::from_utf8(request).unwrap());
             seen.requests.len() - 1
         };
-        let (Then::Answers(said) | Then::Stalls(said) | Then::Cuts(said) | Then::Floods(said, _)) =
-            &then(number);
+        let then = then(number);
+        if let Then::Breaks(said) = &then {
+            stream.get_mut().0.write_all(said).await.ok()?;
+            return std::future::pending().await;
+        }
+        let (Then::Answers(said)
+        | Then::Stalls(said)
+        | Then::Cuts(said)
+        | Then::Breaks(said)
+        | Then::Floods(said, _)) = &then;
         stream.write_all(said).await.ok()?;
         stream.flush().await.ok()?;
-        match then(number) {
-            Then::Answers(_) => {}
+        match then {
+            Then::Answers(_) | Then::Breaks(_) => {}
             Then::Cuts(_) => return stream.shutdown().await.ok(),
             Then::Stalls(_) => std::future::pending().await,
             Then::Floods(_, piece) => loop {
