@@ -163,8 +163,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
                     "{CONNECTION_STRING_FILE} is for --kind azureIotHub alone"
                 )));
             }
-            let mut body =
-                json!({"kind": kind.hub_kind().as_str(), "allocationWeight": allocation_weight});
+            let mut body = json!({"kind": kind.hub_kind().as_str(), "allocationWeight": allocation_weight});
             choice.put_into(&mut body);
             put_connection_string_into(&mut body, connection_string_file.as_deref())?;
             let instance = Instance::of(service)?;

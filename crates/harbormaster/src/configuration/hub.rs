@@ -74,12 +74,7 @@ pub(super) fn section() -> Section {
         "How its registry is reached: `HostName=...;SharedAccessKeyName=...;SharedAccessKey=...`, of a policy with the rights RegistryWrite \
          and ServiceConnect. A hub of the kind `azureIotHub` needs one of the two. SIGHUP reads it again.",
     ));
-    Section {
-        path: "instance.hub",
-        repeated: true,
-        about: "A linked hub of the instance above it.",
-        keys,
-    }
+    Section { path: "instance.hub", repeated: true, about: "A linked hub of the instance above it.", keys }
 }
 
 /// The hubs of the instance that `table` is.

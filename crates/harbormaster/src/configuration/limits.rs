@@ -181,7 +181,9 @@ pub(super) const LIMITS: [LimitKey; 20] = [
         range: 1..=256,
         meaning: "Of these, those for one hub: what waits for a hub that is slow keeps no other hub waiting.",
         get: |limits| Some(limits.hub_work_per_hub.into()),
-        set: |limits, value| limits.hub_work_per_hub = u32::try_from(value).unwrap_or(limits.hub_work_per_hub),
+        set: |limits, value| {
+            limits.hub_work_per_hub = u32::try_from(value).unwrap_or(limits.hub_work_per_hub)
+        },
     },
     LimitKey {
         name: "retry_after_s",
