@@ -1,6 +1,7 @@
-//! Whether a write may happen. Spec: DPS-STORE-10.
+//! Whether a write may happen. Spec: DPS-STORE-10, DPS-REG-44.
 
-use dps_core::ports::{Condition, WriteError};
+use dps_core::ports::{CleanUp, Condition, WriteError};
+use dps_core::registration::{Assignment, Registration, State};
 
 /// Judges a creation or replacement where the stored version, if there is one, has the etag `stored`.
 pub(crate) fn permits_put(condition: &Condition, stored: Option<&str>) -> Result<(), WriteError> {
@@ -19,4 +20,14 @@ pub(crate) fn permits_deletion(condition: &Condition, stored: Option<&str>) -> R
         None => Err(WriteError::Missing),
         Some(_) => permits_put(condition, stored),
     }
+}
+
+/// Whether the record has the device of a clean-up at that hub, or is about to: it is not to be gone then. Spec: DPS-REG-44.
+pub(crate) fn has_device_there(record: &Registration, clean_up: &CleanUp) -> bool {
+    let target = match &record.state {
+        State::Assigning { placing, .. } => Some(&placing.target),
+        _ => None,
+    };
+    let is_there = |at: &Assignment| at.hub == clean_up.hub && at.device_id == clean_up.device_id;
+    record.assignment().is_some_and(is_there) || target.is_some_and(is_there)
 }

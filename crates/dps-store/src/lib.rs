@@ -1,10 +1,11 @@
-//! Where enrollments, records and the devices of local hubs are kept. Spec: DPS-STORE-1 to DPS-STORE-10 (docs/spec/store.md).
+//! Where enrollments, records and the devices of local hubs are kept. Spec: DPS-STORE-1 to DPS-STORE-13 (docs/spec/store.md).
 //!
 //! Two stores behind [`dps_core::ports::Store`], and one contract suite that both pass (DPS-STORE-9): [`SqliteStore`] for
 //! service, [`MemoryStore`] for tests. Nothing is decided here beyond the conditions that a write names itself.
 
 mod condition;
 mod data_dir;
+mod hub_loads;
 mod memory;
 mod private_file;
 mod sealing;

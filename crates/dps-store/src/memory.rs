@@ -1,9 +1,11 @@
 //! A store that forgets everything when it is dropped: for tests, and the plainest statement of what a store does.
 
+mod claim;
+mod clean_up;
 mod content;
 mod instances;
+mod waiting;
 
-use std::collections::HashMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -17,18 +19,17 @@ use dps_core::enrollment::{
 use dps_core::entry_filter::EntryFilter;
 use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
-    AnchorsWanted, CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit,
-    Condition, HubDeviceStatus, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep,
-    WriteError, WriteOrder,
+    AnchorsWanted, CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation,
+    CleanUp, CleanUpOutcome, Commit, Condition, HubDeviceStatus, HubLoad, LookUp, Postponement,
+    RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep, WaitingFor, WriteError, WriteOrder,
 };
-use dps_core::registration::{Registration, State, Waiting};
+use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
 
 use crate::condition::{permits_deletion, permits_put};
 
-use jiff::Timestamp;
-
 use content::{Anchor, Content, anchors, is_open, signers_of, written_over};
+use waiting::newest_claim;
 
 /// Keeps everything in memory behind one lock. It never fails and no future of it ever waits. Spec: DPS-STORE-9.
 #[derive(Debug, Default)]
@@ -46,15 +47,6 @@ impl MemoryStore {
         self.content
             .lock()
             .map_err(|_| StoreError::Unavailable("a write was broken off by a panic".to_owned()))
-    }
-}
-
-fn waiting(record: &Registration) -> Option<&Waiting> {
-    match &record.state {
-        State::Choosing { waiting, .. } => Some(waiting),
-        State::Assigning { .. } | State::Assigned { .. } | State::Failed { .. } | State::Disabled { .. } => {
-            None
-        }
     }
 }
 
@@ -162,7 +154,7 @@ impl Store for MemoryStore {
         if stored.map(|stored| &stored.etag) != replaces.as_ref() {
             return Ok(Commit::Outdated);
         }
-        let newest_claim = stored.and_then(waiting).map(|waiting| waiting.tries);
+        let newest_claim = stored.and_then(newest_claim);
         if under_claim.is_some() && under_claim != newest_claim {
             return Ok(Commit::Outdated);
         }
@@ -171,66 +163,59 @@ impl Store for MemoryStore {
             registration.created_at = stored.created_at;
         }
         let at = registration.updated_at;
+        content.leased.remove(&key);
         content.registrations.insert(key, registration);
         content.write_at_hubs(hub_writes, at);
         Ok(Commit::Done)
     }
 
-    async fn claim_waiting(&self, order: ClaimOrder) -> Result<Claimed, StoreError> {
-        let mut content = self.content()?;
-        let mut claimed = Claimed::default();
-        let mut due = Vec::new();
-        for (key, record) in &content.registrations {
-            let Some(waiting) = waiting(record) else { continue };
-            if order.after_peer.as_ref().is_some_and(|after| waiting.webhook_host <= *after) {
-                continue;
-            }
-            if waiting.due_at <= order.now {
-                due.push((waiting.due_at, key.clone()));
-            } else if claimed.next_due.is_none_or(|next| waiting.due_at < next) {
-                claimed.next_due = Some(waiting.due_at);
-            }
-        }
-        due.sort();
-        let mut taken: HashMap<Box<str>, u32> = HashMap::new();
-        for (_, key) in due {
-            if claimed.operations.len() >= order.limit as usize {
-                break;
-            }
-            let Some(record) = content.registrations.get_mut(&key) else { continue };
-            let Registration { state: State::Choosing { waiting, .. }, .. } = record else { continue };
-            let of_host = taken.entry(waiting.webhook_host.clone()).or_default();
-            if *of_host >= order.room_for(&waiting.webhook_host) {
-                continue;
-            }
-            *of_host += 1;
-            waiting.tries += 1;
-            waiting.due_at = order.lease_until;
-            claimed.operations.push(ClaimedOperation {
-                tries: waiting.tries,
-                webhook_host: waiting.webhook_host.clone(),
-                id_scope: key.0,
-                registration_id: record.registration_id.clone(),
-                guid: record.operation.guid,
-                etag: record.etag.clone(),
-            });
-        }
-        Ok(claimed)
+    async fn claim_waiting(&self, whom: WaitingFor, order: ClaimOrder) -> Result<Claimed, StoreError> {
+        Ok(self.content()?.claim_waiting(whom, &order))
     }
 
-    async fn postpone(&self, claimed: &ClaimedOperation, until: Timestamp) -> Result<Commit, StoreError> {
-        let mut content = self.content()?;
-        let key = (claimed.id_scope.clone(), claimed.registration_id.clone());
-        let record = content.registrations.get_mut(&key);
-        let record =
-            record.filter(|record| record.operation.guid == claimed.guid && record.etag == claimed.etag);
-        match record.map(|record| &mut record.state) {
-            Some(State::Choosing { waiting, .. }) if waiting.tries == claimed.tries => {
-                waiting.due_at = until;
-                Ok(Commit::Done)
-            }
-            _ => Ok(Commit::Outdated),
-        }
+    async fn postpone(
+        &self,
+        claimed: &ClaimedOperation,
+        postponement: Postponement,
+    ) -> Result<Commit, StoreError> {
+        Ok(self.content()?.postpone(claimed, postponement))
+    }
+
+    async fn claim_clean_ups(&self, order: ClaimOrder) -> Result<Claimed<CleanUp>, StoreError> {
+        Ok(self.content()?.claim_clean_ups(&order))
+    }
+
+    async fn clean_up_stands(&self, claimed: &CleanUp) -> Result<bool, StoreError> {
+        Ok(self.content()?.clean_up_stands(claimed))
+    }
+
+    async fn settle_clean_up(
+        &self,
+        claimed: &CleanUp,
+        outcome: CleanUpOutcome,
+    ) -> Result<Commit, StoreError> {
+        Ok(self.content()?.settle_clean_up(claimed, outcome))
+    }
+
+    async fn clean_up_stray(&self, clean_up: CleanUp) -> Result<Commit, StoreError> {
+        Ok(self.content()?.put_stray(clean_up))
+    }
+
+    async fn clean_ups(
+        &self,
+        scope: &IdScope,
+        after: Option<(&HubName, &DeviceId)>,
+        limit: u32,
+    ) -> Result<Vec<CleanUp>, StoreError> {
+        let content = self.content()?;
+        let of_scope = content.clean_ups.iter().filter(|((of, ..), _)| of == scope);
+        let later =
+            of_scope.filter(|((_, hub, device_id), _)| after.is_none_or(|after| (hub, device_id) > after));
+        Ok(later.take(limit as usize).map(|(_, clean_up)| clean_up.clone()).collect())
+    }
+
+    async fn hub_loads(&self, scope: &IdScope) -> Result<Vec<HubLoad>, StoreError> {
+        Ok(self.content()?.hub_loads(scope))
     }
 
     async fn delete_registration(
@@ -243,6 +228,7 @@ impl Store for MemoryStore {
         let key = (scope.clone(), id.clone());
         let stored = content.registrations.get(&key).map(|stored| stored.etag.as_str());
         permits_deletion(&order.condition, stored)?;
+        content.leased.remove(&key);
         content.registrations.remove(&key);
         content.note(scope, order, Action::Deleted, Subject::Registration(id.clone()), None);
         Ok(())

@@ -10,11 +10,11 @@ use dps_core::enrollment::{
     TwinDocument,
 };
 use dps_core::ports::{
-    Commit, Condition, HubAuthentication, HubDevice, HubWrite, RegistrationWrite, Store, StoredHubDevice,
-    WriteError,
+    CleanUp, Commit, Condition, HubAuthentication, HubDevice, HubWrite, RegistrationWrite, Store,
+    StoredHubDevice, WriteError,
 };
 use dps_core::registration::{
-    Assignment, HubCredential, JsonText, Operation, Registration, State, Substatus, Waiting,
+    Assignment, HubCredential, JsonText, Operation, Placing, Registration, State, Substatus, Waiting,
 };
 use dps_core::x509::Certificate;
 use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, RegistrationId};
@@ -190,6 +190,7 @@ pub(crate) fn record(id: &str, number: u32) -> Registration {
         operation: Operation { guid: Uuid::from_u128(number.into()), began_at: time(number) },
         storage_root_key: number.is_multiple_of(2).then(|| [number as u8; 314].into()),
         payload: number.is_multiple_of(3).then(|| JsonText(format!(r#"{{"n":{number}}}"#).into())),
+        strays_until: number.is_multiple_of(5).then(|| time(number + 65 * 60)),
         state: State::Assigned { assignment: assignment(id), substatus: Substatus::InitialAssignment },
     }
 }
@@ -204,6 +205,37 @@ pub(crate) fn waiting(credential: HubCredential, webhook_host: &str, number: u32
         webhook_host: webhook_host.into(),
         tries: 0,
         due_at: time(number),
+    }
+}
+
+/// What is to bring the device to `Hub.Localhost` and asks this peer, and is due at `time(number)`.
+pub(crate) fn placing(id: &str, peer: &str, number: u32) -> Placing {
+    Placing {
+        target: assignment(id),
+        takes_along: false,
+        iot_edge: false,
+        initial_twin: Some(twin(number)),
+        peer: peer.into(),
+        since: time(number),
+        unanswered_at: None,
+        tries: 0,
+        due_at: time(number),
+    }
+}
+
+/// Has the device gone from this hub; due at `time(number)`. The record is `Device-1`.
+pub(crate) fn clean_up(id: &str, at: &str, number: u32) -> CleanUp {
+    CleanUp {
+        id_scope: scope(),
+        hub: hub(at),
+        device_id: device_id(id),
+        guid: Uuid::from_u128(number.into()),
+        registration_id: device("Device-1"),
+        ordered_at: time(number),
+        confirm_at: None,
+        tries: 0,
+        due_at: time(number),
+        problem: None,
     }
 }
 

@@ -6,10 +6,11 @@ use dps_core::access::{Right, SharedAccessPolicy};
 use dps_core::audit::{AuditFilter, Author, Principal};
 use dps_core::enrollment::{AllocationPolicy, Signers};
 use dps_core::entry_filter::EntryFilter;
-use dps_core::instance::{ClaimAcrossGroups, HubKind};
+use dps_core::instance::{ClaimAcrossGroups, HubKind, WhenSourceUnavailable};
 use dps_core::instance_settings::{HubSettings, INSTANCES_MAX, InstanceSettings, StoredInstance};
-use dps_core::ports::{ChainWanted, Condition, Store, Sweep, WriteError, WriteOrder};
+use dps_core::ports::{ChainWanted, CleanUp, Condition, HubWrite, Store, Sweep, WriteError, WriteOrder};
 use dps_core::x509::{CaLeaf, ChainRules};
+use dps_proto::connection_string::ServiceConnectionString;
 use dps_proto::ids::{IdScope, InstanceSecret};
 use dps_proto::key::{KeyPair, SymmetricKey};
 
@@ -48,6 +49,12 @@ fn instance(scope: &IdScope, number: u32) -> StoredInstance {
     }
 }
 
+fn connection_string(host: &str, byte: u8) -> ServiceConnectionString {
+    let key = key(byte).expose_base64();
+    let text = format!("HostName={host};SharedAccessKeyName=Registry a=b;SharedAccessKey={}", *key);
+    text.parse().unwrap()
+}
+
 async fn put(store: &dyn Store, instance: StoredInstance) {
     store.put_service_instance(instance, Condition::Always.into()).await.unwrap();
 }
@@ -59,10 +66,14 @@ fn told(stored: &StoredInstance) -> String {
         .shared_access_policies
         .iter()
         .map(|policy| (policy.keys.primary.expose().to_vec(), policy.keys.secondary.expose().to_vec()));
-    format!("{stored:?} {:?} {:?}", stored.secret.expose(), keys.collect::<Vec<_>>())
+    let connection_strings =
+        stored.settings.linked_hubs.iter().filter_map(|hub| hub.connection_string.as_ref());
+    let connection_strings: Vec<_> = connection_strings.map(ServiceConnectionString::expose).collect();
+    let keys: Vec<_> = keys.collect();
+    format!("{stored:?} {:?} {keys:?} {connection_strings:?}", stored.secret.expose())
 }
 
-/// DPS-INST-1, DPS-INST-6, DPS-STORE-6
+/// DPS-INST-1, DPS-INST-6, DPS-STORE-6, DPS-REG-42, DPS-REG-46, DPS-REG-47, DPS-HUB-10
 async fn settings_are_kept_as_they_were_written_and_the_secret_as_it_was_first(store: Arc<dyn Store>) {
     store.open_instance(&other_scope(), InstanceSecret::new([9; 32])).await.unwrap();
     assert!(store.service_instances().await.unwrap().is_empty(), "a configuration has its settings");
@@ -71,6 +82,8 @@ async fn settings_are_kept_as_they_were_written_and_the_secret_as_it_was_first(s
         service_hosts: vec!["a.example".parse().unwrap(), "::1".parse().unwrap()],
         default_allocation_policy: AllocationPolicy::Static,
         claim_across_groups: ClaimAcrossGroups::Refuse,
+        when_source_unavailable: WhenSourceUnavailable::Reset,
+        passes_over_unhealthy_hubs: true,
         chain_rules: ChainRules {
             allow_v1_leaf: false,
             allow_v1_self_signed_anchor: true,
@@ -84,6 +97,11 @@ async fn settings_are_kept_as_they_were_written_and_the_secret_as_it_was_first(s
                 ..hub("Z.example", HubKind::Local, 7)
             },
             hub("a.example", HubKind::Static, 1_000),
+            HubSettings {
+                is_draining: true,
+                ..HubSettings::azure("M.Example".parse().unwrap(), connection_string("M.Example", 7))
+            },
+            HubSettings::azure("n.example".parse().unwrap(), connection_string("n.example:8443", 8)),
         ],
         shared_access_policies: vec![
             policy("Writer", 5, &[Right::EnrollmentWrite, Right::EnrollmentRead]),
@@ -214,7 +232,10 @@ async fn fill(store: &dyn Store, scope: &IdScope) {
         let id = format!("d-{number}");
         store.put_individual_enrollment(scope, enrollment(&id, 1), always()).await.unwrap();
         store.put_enrollment_group(scope, group(&id, 1), always()).await.unwrap();
-        let write = first(dps_core::registration::Registration { id_scope: scope.clone(), ..record(&id, 1) });
+        let mut write =
+            first(dps_core::registration::Registration { id_scope: scope.clone(), ..record(&id, 1) });
+        let gone = CleanUp { id_scope: scope.clone(), ..clean_up(&id, "old.example", 1) };
+        write.hub_writes = vec![HubWrite::CleanUp(Box::new(gone))];
         committed(store.commit(write).await);
     }
     store.put_ca_certificate(scope, ca("P", &certificate("P"), 4), always()).await.unwrap();
@@ -230,6 +251,8 @@ async fn found(store: &dyn Store, scope: &IdScope) -> usize {
         + store.enrollment_groups(scope, &all, None, 99).await.unwrap().len()
         + store.candidate_groups(scope, &device("x")).await.unwrap().open.len()
         + store.ca_certificates(scope).await.unwrap().len()
+        + store.clean_ups(scope, None, 99).await.unwrap().len()
+        + store.hub_loads(scope).await.unwrap().len()
         + store.chain_entries(scope, &chain).await.unwrap().groups.len();
     for number in 0..7 {
         let look_up = store.look_up(scope, &device(&format!("d-{number}"))).await.unwrap();

@@ -6,16 +6,19 @@
 mod audit;
 mod ca_certificates;
 mod chain_entries;
+mod clean_ups;
 mod enrollment_groups;
 pub(crate) mod fixtures;
 mod group_limits;
 mod hub_devices;
+mod hub_loads;
 mod individual_enrollments;
 mod instance_settings;
 mod instances;
 mod lists;
 mod load;
 mod model;
+mod placing;
 mod registrations;
 mod waiting;
 

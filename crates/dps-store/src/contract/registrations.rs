@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use dps_core::enrollment::{EntryRef, ProvisioningStatus};
 use dps_core::ports::{Condition, LookUp, RegistrationWrite, Store};
-use dps_core::registration::{Assignment, Failure, HubCredential, Registration, State, Substatus, Waiting};
+use dps_core::registration::{
+    Assignment, Failure, HubCredential, Placing, Registration, State, Substatus, Waiting,
+};
 
 use super::fixtures::*;
 
@@ -53,7 +55,7 @@ async fn an_unknown_device_has_nothing(store: Arc<dyn Store>) {
     assert!(found.registration_group.is_none());
 }
 
-/// DPS-REG-11
+/// DPS-REG-11, DPS-REG-27, DPS-REG-40, DPS-REG-45
 async fn every_state_comes_back_as_it_was_written(store: Arc<dyn Store>) {
     let with_keys = |credential| Assignment {
         hub: hub("Other-Hub.Localhost"),
@@ -76,6 +78,14 @@ async fn every_state_comes_back_as_it_was_written(store: Arc<dyn Store>) {
             Failure::WebhookChoseAnother,
             Failure::WebhookUnreadable,
             Failure::WebhookNotCalled,
+            Failure::DeviceIdRefused,
+            Failure::HubRefused { said: r#"{"Message":"ErrorCode:..ä"}"#.into() },
+            Failure::HubRefused { said: "".into() },
+            Failure::HubUnavailable,
+            Failure::HubThrottled,
+            Failure::SourceUnavailable,
+            Failure::HubNotAllowed,
+            Failure::DeviceIdUnaddressable,
         ] {
             states.push(State::Failed { failure, last: last.clone() });
         }
@@ -91,9 +101,25 @@ async fn every_state_comes_back_as_it_was_written(store: Arc<dyn Store>) {
         ] {
             states.push(State::Choosing { waiting: Box::new(waiting), last: last.clone() });
         }
-        states.push(State::Assigning { target: assignment("D-1"), last: last.clone() });
-        states
-            .push(State::Assigning { target: with_keys(HubCredential::EnrollmentKeys), last: last.clone() });
+        for placing in [
+            placing("D-1", "0ne1/hub.localhost", 4),
+            Placing {
+                target: with_keys(HubCredential::EnrollmentKeys),
+                takes_along: true,
+                initial_twin: None,
+                unanswered_at: Some(time(6)),
+                tries: 3,
+                due_at: time(7),
+                ..placing("D-1", "0ne1/other-hub.localhost<hub.localhost", 5)
+            },
+            Placing {
+                target: with_keys(HubCredential::Tpm { storage_root_key: [9; 314].into() }),
+                iot_edge: true,
+                ..placing("D-1", "", 8)
+            },
+        ] {
+            states.push(State::Assigning { placing: Box::new(placing), last: last.clone() });
+        }
         for substatus in [
             Substatus::InitialAssignment,
             Substatus::ReprovisionedToInitialAssignment,

@@ -1,6 +1,6 @@
 //! What a store in memory holds, and what must hold of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use dps_core::audit::{AUDIT_RECORDS_MAX, Action, AuditRecord, Subject};
@@ -9,13 +9,18 @@ use dps_core::enrollment::{
     Attestation, EnrollmentGroup, EntryRef, GROUPS_OF_ONE_SUBJECT_MAX, GroupAttestation,
     IndividualEnrollment, Signers,
 };
-use dps_core::ports::{HubDevice, HubDeviceStatus, HubWrite, StoredHubDevice, WriteError, WriteOrder};
+use dps_core::ports::{
+    CleanUp, HubDevice, HubDeviceStatus, HubWrite, StoredHubDevice, WriteError, WriteOrder,
+};
 use dps_core::registration::Registration;
 use dps_core::x509::NameKey;
 use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, RegistrationId};
 use jiff::Timestamp;
 
 use super::instances::Instances;
+
+/// A device at a hub of an instance.
+pub(super) type HubDeviceKey = (IdScope, HubName, DeviceId);
 
 /// Each key begins with the ID scope. Spec: DPS-STORE-1.
 #[derive(Debug, Default)]
@@ -24,7 +29,10 @@ pub(super) struct Content {
     pub(super) individual_enrollments: BTreeMap<(IdScope, RegistrationId), Arc<IndividualEnrollment>>,
     pub(super) enrollment_groups: BTreeMap<(IdScope, EnrollmentGroupId), Arc<EnrollmentGroup>>,
     pub(super) registrations: BTreeMap<(IdScope, RegistrationId), Registration>,
-    pub(super) hub_devices: BTreeMap<(IdScope, HubName, DeviceId), StoredHubDevice>,
+    /// The records that were claimed, and neither written nor given back since. Spec: DPS-STORE-13.
+    pub(super) leased: BTreeSet<(IdScope, RegistrationId)>,
+    pub(super) hub_devices: BTreeMap<HubDeviceKey, StoredHubDevice>,
+    pub(super) clean_ups: BTreeMap<HubDeviceKey, CleanUp>,
     /// By their folded names.
     pub(super) ca_certificates: BTreeMap<(IdScope, Box<str>), Arc<CaCertificate>>,
     pub(super) audit: VecDeque<(IdScope, AuditRecord)>,
@@ -86,7 +94,9 @@ impl Content {
         self.individual_enrollments.retain(|(of, _), _| of != scope);
         self.enrollment_groups.retain(|(of, _), _| of != scope);
         self.registrations.retain(|(of, _), _| of != scope);
+        self.leased.retain(|(of, _)| of != scope);
         self.hub_devices.retain(|(of, _, _), _| of != scope);
+        self.clean_ups.retain(|(of, _, _), _| of != scope);
         self.ca_certificates.retain(|(of, _), _| of != scope);
     }
 
@@ -149,7 +159,7 @@ impl Content {
         }
     }
 
-    /// Spec: DPS-REG-17, DPS-REG-23, DPS-BROKER-12.
+    /// In this order. Spec: DPS-REG-17, DPS-REG-23, DPS-REG-43, DPS-BROKER-12.
     pub(super) fn write_at_hubs(&mut self, writes: Vec<HubWrite>, at: Timestamp) {
         let (mut put, mut removed_disabled) = (Vec::new(), false);
         for write in writes {
@@ -160,16 +170,25 @@ impl Content {
                     removed_disabled |=
                         removed.is_some_and(|removed| removed.status == HubDeviceStatus::Disabled);
                 }
+                HubWrite::DisableDevice { id_scope, hub, device_id } => {
+                    self.disable_hub_device(&(id_scope, hub, device_id));
+                }
+                HubWrite::CleanUp(clean_up) => self.put_clean_up(*clean_up),
+                HubWrite::Keep { id_scope, hub, device_id } => {
+                    self.clean_ups.remove(&(id_scope, hub, device_id));
+                }
             }
         }
-        for key in put.into_iter().filter(|_| removed_disabled) {
-            if let Some(device) = self.hub_devices.get_mut(&key) {
-                device.status = HubDeviceStatus::Disabled;
-            }
+        put.iter().filter(|_| removed_disabled).for_each(|key| self.disable_hub_device(key));
+    }
+
+    fn disable_hub_device(&mut self, key: &HubDeviceKey) {
+        if let Some(device) = self.hub_devices.get_mut(key) {
+            device.status = HubDeviceStatus::Disabled;
         }
     }
 
-    fn put_hub_device(&mut self, mut device: HubDevice, at: Timestamp) -> (IdScope, HubName, DeviceId) {
+    fn put_hub_device(&mut self, mut device: HubDevice, at: Timestamp) -> HubDeviceKey {
         let key = (device.id_scope.clone(), device.hub.clone(), device.device_id.clone());
         let (mut created_at, mut status) = (at, HubDeviceStatus::Enabled);
         if let Some(stored) = self.hub_devices.remove(&key) {

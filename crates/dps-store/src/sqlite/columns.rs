@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use dps_core::enrollment::{AllocationPolicy, ProvisioningStatus};
 use dps_core::ports::{HubDeviceStatus, StoreError};
-use dps_core::registration::{Failure, Substatus};
+use dps_core::registration::Substatus;
 use dps_proto::key::{KeyPair, SymmetricKey};
 use jiff::Timestamp;
 use rusqlite::Row;
@@ -61,6 +61,13 @@ impl<'row> Columns<'row> {
     pub(super) fn time(&mut self) -> Result<Timestamp, Fault> {
         let nanoseconds: i64 = self.value()?;
         Timestamp::from_nanosecond(nanoseconds.into()).map_err(|error| self.unreadable(error))
+    }
+
+    /// The next column, a time or NULL.
+    pub(super) fn optional_time(&mut self) -> Result<Option<Timestamp>, Fault> {
+        let Some(nanoseconds) = self.value::<Option<i64>>()? else { return Ok(None) };
+        let time = Timestamp::from_nanosecond(nanoseconds.into());
+        time.map(Some).map_err(|error| self.unreadable(error))
     }
 
     /// A fault of the column that was read last.
@@ -138,36 +145,6 @@ impl Word for Substatus {
             Self::ReprovisionedToInitialAssignment => "reprovisioned_to_initial",
             Self::DeviceDataMigrated => "data_migrated",
             Self::DeviceDataReset => "data_reset",
-        }
-    }
-}
-
-impl Word for Failure {
-    /// A status stands in a column of its own.
-    const ALL: &'static [Self] = &[
-        Self::NoUsableHub,
-        Self::EnrollmentGone,
-        Self::WebhookChoseNone,
-        Self::WebhookUnauthorized,
-        Self::WebhookStatus(0),
-        Self::WebhookSilent,
-        Self::WebhookChoseAnother,
-        Self::WebhookUnreadable,
-        Self::WebhookNotCalled,
-        Self::DeviceIdRefused,
-    ];
-    fn word(self) -> &'static str {
-        match self {
-            Self::NoUsableHub => "no_usable_hub",
-            Self::EnrollmentGone => "enrollment_gone",
-            Self::WebhookChoseNone => "webhook_chose_none",
-            Self::WebhookUnauthorized => "webhook_unauthorized",
-            Self::WebhookStatus(_) => "webhook_status",
-            Self::WebhookSilent => "webhook_silent",
-            Self::WebhookChoseAnother => "webhook_chose_another",
-            Self::WebhookUnreadable => "webhook_unreadable",
-            Self::WebhookNotCalled => "webhook_not_called",
-            Self::DeviceIdRefused => "device_id_refused",
         }
     }
 }

@@ -3,41 +3,25 @@
 use dps_core::enrollment::TwinDocument;
 use dps_core::ports::{HubAuthentication, HubDevice, HubDeviceStatus, HubWrite, StoreError, StoredHubDevice};
 use dps_proto::ids::{DeviceId, HubName, IdScope};
-use rusqlite::{Connection, OptionalExtension as _, Params, params};
+use rusqlite::{Connection, Params, params};
 
 use super::columns::{Columns, Word as _, open_keys, seal_keys};
 use super::fault::Fault;
 use super::signers;
 use crate::sealing::Sealer;
 
-/// Does what a hub wants; `at` in nanoseconds. `sealed_keys` is what [`seal`] gave for each. Spec: DPS-BROKER-12.
-pub(super) fn write(
+/// Takes a device away, if it is there; gives what its status was.
+pub(super) fn remove(
     connection: &Connection,
-    writes: &[HubWrite],
-    sealed_keys: &[Vec<u8>],
-    at: i64,
-) -> Result<(), Fault> {
-    let mut removed_disabled = false;
-    for (write, sealed_keys) in writes.iter().zip(sealed_keys) {
-        match write {
-            HubWrite::PutDevice(device) => put(connection, device, sealed_keys, at)?,
-            HubWrite::RemoveDevice { id_scope, hub, device_id } => {
-                let delete = "DELETE FROM hub_device WHERE id_scope = ?1 AND hub = ?2 AND device_id = ?3 RETURNING status";
-                let key = params![id_scope.folded(), hub.folded(), device_id.as_str()];
-                let removed: Option<String> =
-                    connection.prepare_cached(delete)?.query_row(key, |row| row.get(0)).optional()?;
-                removed_disabled |= removed.as_deref() == Some(HubDeviceStatus::Disabled.as_str());
-            }
-        }
-    }
-    if removed_disabled {
-        for write in writes {
-            let HubWrite::PutDevice(device) = write else { continue };
-            let HubDevice { id_scope, hub, device_id, .. } = &**device;
-            set_status(connection, id_scope, hub, device_id, HubDeviceStatus::Disabled)?;
-        }
-    }
-    Ok(())
+    scope: &IdScope,
+    hub: &HubName,
+    device_id: &DeviceId,
+) -> Result<Option<HubDeviceStatus>, Fault> {
+    let delete =
+        "DELETE FROM hub_device WHERE id_scope = ?1 AND hub = ?2 AND device_id = ?3 RETURNING status";
+    let mut statement = connection.prepare_cached(delete)?;
+    let mut rows = statement.query(params![scope.folded(), hub.folded(), device_id.as_str()])?;
+    rows.next()?.map(|row| Columns::of(row).word()).transpose()
 }
 
 /// Whether there is such a device.
@@ -53,7 +37,13 @@ pub(super) fn set_status(
     Ok(connection.prepare_cached(update)?.execute(params)? > 0)
 }
 
-fn put(connection: &Connection, device: &HubDevice, sealed_keys: &[u8], at: i64) -> Result<(), Fault> {
+/// Makes a device, or gives it another authentication; `at` in nanoseconds, `sealed_keys` of [`seal`]. Spec: DPS-BROKER-12.
+pub(super) fn put(
+    connection: &Connection,
+    device: &HubDevice,
+    sealed_keys: &[u8],
+    at: i64,
+) -> Result<(), Fault> {
     let thumbprints = match &device.authentication {
         HubAuthentication::Keys(_) => None,
         HubAuthentication::SelfSigned { primary, secondary } => Some((primary, secondary)),

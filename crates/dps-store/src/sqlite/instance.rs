@@ -2,7 +2,7 @@
 
 use dps_core::access::ServiceHost;
 use dps_core::audit::{Action, Author, Subject};
-use dps_core::instance::ClaimAcrossGroups;
+use dps_core::instance::{ClaimAcrossGroups, WhenSourceUnavailable};
 use dps_core::instance_settings::{INSTANCES_MAX, InstanceSettings, StoredInstance};
 use dps_core::ports::{StoreError, WriteError, WriteOrder};
 use dps_core::x509::{CaLeaf, ChainRules};
@@ -19,6 +19,13 @@ use crate::sealing::Sealer;
 
 impl Word for ClaimAcrossGroups {
     const ALL: &'static [Self] = &ClaimAcrossGroups::ALL;
+    fn word(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Word for WhenSourceUnavailable {
+    const ALL: &'static [Self] = &WhenSourceUnavailable::ALL;
     fn word(self) -> &'static str {
         self.as_str()
     }
@@ -82,7 +89,8 @@ pub(super) fn find(
 ) -> Result<Option<StoredInstance>, Fault> {
     let mut statement = connection.prepare_cached(
         "SELECT id_scope_spelling, sealed_secret, etag, created_at, updated_at, service_hosts, allocation_policy,
-                claim_across_groups, allow_v1_leaf, allow_v1_self_signed_anchor, allow_ca_leaf, enforce_anchor_expiry
+                claim_across_groups, when_source_unavailable, passes_over_unhealthy_hubs,
+                allow_v1_leaf, allow_v1_self_signed_anchor, allow_ca_leaf, enforce_anchor_expiry
          FROM instance WHERE id_scope = ?1 AND etag IS NOT NULL",
     )?;
     let mut rows = statement.query([scope.folded()])?;
@@ -95,6 +103,7 @@ pub(super) fn find(
         (columns.parsed()?, columns.time()?, columns.time()?);
     let service_hosts = read_hosts(&mut columns)?;
     let (default_allocation_policy, claim_across_groups) = (columns.word()?, columns.word()?);
+    let (when_source_unavailable, passes_over_unhealthy_hubs) = (columns.word()?, columns.value()?);
     let chain_rules = ChainRules {
         allow_v1_leaf: columns.value()?,
         allow_v1_self_signed_anchor: columns.value()?,
@@ -105,8 +114,10 @@ pub(super) fn find(
         service_hosts,
         default_allocation_policy,
         claim_across_groups,
+        when_source_unavailable,
+        passes_over_unhealthy_hubs,
         chain_rules,
-        linked_hubs: linked_hub::list(connection, &id_scope)?,
+        linked_hubs: linked_hub::list(connection, sealer, &id_scope)?,
         shared_access_policies: shared_access_policy::list(connection, sealer, &id_scope)?,
         id_scope,
     };
@@ -123,6 +134,7 @@ fn read_hosts(columns: &mut Columns<'_>) -> Result<Vec<ServiceHost>, Fault> {
 pub(super) struct SealedInstance {
     instance: StoredInstance,
     secret: Vec<u8>,
+    connection_strings: Vec<Option<Vec<u8>>>,
     policy_keys: Vec<Vec<u8>>,
 }
 
@@ -130,9 +142,10 @@ impl SealedInstance {
     pub(super) fn seal(sealer: &Sealer, instance: StoredInstance) -> Result<Self, StoreError> {
         let scope = &instance.settings.id_scope;
         let secret = seal_secret(sealer, scope, &instance.secret)?;
+        let connection_strings = linked_hub::seal(sealer, scope, &instance.settings.linked_hubs)?;
         let policies = &instance.settings.shared_access_policies;
         let policy_keys = shared_access_policy::seal(sealer, scope, policies)?;
-        Ok(Self { instance, secret, policy_keys })
+        Ok(Self { instance, secret, connection_strings, policy_keys })
     }
 
     /// Spec: DPS-INST-2 to DPS-INST-4, DPS-INST-10.
@@ -181,15 +194,18 @@ impl SealedInstance {
             .prepare_cached(
                 "INSERT INTO instance (
                      id_scope, id_scope_spelling, sealed_secret, etag, created_at, updated_at, service_hosts, allocation_policy,
-                     claim_across_groups, allow_v1_leaf, allow_v1_self_signed_anchor, allow_ca_leaf, enforce_anchor_expiry)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                     claim_across_groups, allow_v1_leaf, allow_v1_self_signed_anchor, allow_ca_leaf, enforce_anchor_expiry,
+                     when_source_unavailable, passes_over_unhealthy_hubs)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
                  ON CONFLICT (id_scope) DO UPDATE SET
                      etag = excluded.etag, created_at = coalesce(created_at, excluded.created_at),
                      updated_at = excluded.updated_at, service_hosts = excluded.service_hosts,
                      allocation_policy = excluded.allocation_policy, claim_across_groups = excluded.claim_across_groups,
                      allow_v1_leaf = excluded.allow_v1_leaf,
                      allow_v1_self_signed_anchor = excluded.allow_v1_self_signed_anchor,
-                     allow_ca_leaf = excluded.allow_ca_leaf, enforce_anchor_expiry = excluded.enforce_anchor_expiry",
+                     allow_ca_leaf = excluded.allow_ca_leaf, enforce_anchor_expiry = excluded.enforce_anchor_expiry,
+                     when_source_unavailable = excluded.when_source_unavailable,
+                     passes_over_unhealthy_hubs = excluded.passes_over_unhealthy_hubs",
             )?
             .execute(params![
                 settings.id_scope.folded(),
@@ -205,8 +221,11 @@ impl SealedInstance {
                 rules.allow_v1_self_signed_anchor,
                 rules.allow_ca_leaf.word(),
                 rules.enforce_anchor_expiry,
+                settings.when_source_unavailable.word(),
+                settings.passes_over_unhealthy_hubs,
             ])?;
-        linked_hub::replace(connection, &settings.id_scope, &settings.linked_hubs)?;
+        let hubs = &settings.linked_hubs;
+        linked_hub::replace(connection, &settings.id_scope, hubs, &self.connection_strings)?;
         let policies = &settings.shared_access_policies;
         shared_access_policy::replace(connection, &settings.id_scope, policies, &self.policy_keys)
     }

@@ -4,20 +4,29 @@
 //! thread keeps the write-ahead log short ([`checkpoint`]). The shape of the tables is in `migrations/`, the rows of each table in a
 //! file of its name.
 
+mod assignment;
 mod audit;
 mod ca_certificate;
 mod checkpoint;
+mod claim;
+mod clean_up;
 mod columns;
 mod conditional;
 mod converted;
 mod enrollment_group;
 mod entry_clause;
+mod failure;
 mod fault;
 mod hub_device;
+mod hub_load;
+mod hub_write;
 mod individual_enrollment;
 mod instance;
 mod linked_hub;
 mod open;
+mod placing;
+#[cfg(test)]
+mod query_plans;
 mod queue;
 mod reader;
 mod registration;
@@ -43,13 +52,12 @@ use dps_core::enrollment::{EnrollmentGroup, EntryRef, IndividualEnrollment};
 use dps_core::entry_filter::EntryFilter;
 use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
-    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit,
-    HubDeviceStatus, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep, WriteError,
-    WriteObserver, WriteOrder,
+    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, CleanUp,
+    CleanUpOutcome, Commit, HubDeviceStatus, HubLoad, LookUp, Postponement, RegistrationWrite, Store,
+    StoreError, StoredHubDevice, Sweep, WaitingFor, WriteError, WriteObserver, WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
-use jiff::Timestamp;
 use rusqlite::Connection;
 
 pub use self::open::{OpenError, SqliteOptions, Synchronous};
@@ -204,13 +212,55 @@ impl Store for SqliteStore {
         self.writer.write(move |connection| registration::commit(connection, &write, &sealed_keys)).await
     }
 
-    async fn claim_waiting(&self, order: ClaimOrder) -> Result<Claimed, StoreError> {
-        self.writer.write(move |connection| waiting::claim(connection, &order)).await
+    async fn claim_waiting(&self, whom: WaitingFor, order: ClaimOrder) -> Result<Claimed, StoreError> {
+        self.writer.write(move |connection| waiting::claim(connection, whom, &order)).await
     }
 
-    async fn postpone(&self, claimed: &ClaimedOperation, until: Timestamp) -> Result<Commit, StoreError> {
+    async fn postpone(
+        &self,
+        claimed: &ClaimedOperation,
+        postponement: Postponement,
+    ) -> Result<Commit, StoreError> {
         let claimed = claimed.clone();
-        self.writer.write(move |connection| waiting::postpone(connection, &claimed, until)).await
+        self.writer.write(move |connection| waiting::postpone(connection, &claimed, postponement)).await
+    }
+
+    async fn claim_clean_ups(&self, order: ClaimOrder) -> Result<Claimed<CleanUp>, StoreError> {
+        self.writer.write(move |connection| clean_up::ROWS.claim(connection, &order)).await
+    }
+
+    async fn clean_up_stands(&self, claimed: &CleanUp) -> Result<bool, StoreError> {
+        let claimed = claimed.clone();
+        self.readers.read_here(move |connection| clean_up::stands(connection, &claimed)).await
+    }
+
+    async fn settle_clean_up(
+        &self,
+        claimed: &CleanUp,
+        outcome: CleanUpOutcome,
+    ) -> Result<Commit, StoreError> {
+        let claimed = claimed.clone();
+        self.writer.write(move |connection| clean_up::settle(connection, &claimed, &outcome)).await
+    }
+
+    async fn clean_up_stray(&self, clean_up: CleanUp) -> Result<Commit, StoreError> {
+        self.writer.write(move |connection| clean_up::put_stray(connection, &clean_up)).await
+    }
+
+    async fn clean_ups(
+        &self,
+        scope: &IdScope,
+        after: Option<(&HubName, &DeviceId)>,
+        limit: u32,
+    ) -> Result<Vec<CleanUp>, StoreError> {
+        let scope = scope.clone();
+        let after = after.map(|(hub, device_id)| (hub.clone(), device_id.clone()));
+        self.readers.read(move |connection| clean_up::list(connection, &scope, after.as_ref(), limit)).await
+    }
+
+    async fn hub_loads(&self, scope: &IdScope) -> Result<Vec<HubLoad>, StoreError> {
+        let scope = scope.clone();
+        self.readers.read(move |connection| hub_load::list(connection, &scope)).await
     }
 
     async fn delete_registration(

@@ -1,30 +1,27 @@
 //! Rows of `registration`.
 
-use std::sync::Arc;
-
 use dps_core::enrollment::EntryRef;
 use dps_core::ports::{Commit, RegistrationWrite, StoreError};
-use dps_core::registration::{
-    Assignment, Failure, HubCredential, JsonText, Operation, Registration, State, Waiting,
-};
-use dps_core::x509::Certificate;
-use dps_proto::ids::{ETag, EnrollmentGroupId, HubName, IdScope, RegistrationId};
-use jiff::Timestamp;
+use dps_core::registration::{JsonText, Operation, Registration, State};
+use dps_proto::ids::{ETag, EnrollmentGroupId, IdScope, RegistrationId};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
+use super::assignment::{self, AssignmentColumns};
 use super::columns::{Columns, Word as _, nanoseconds};
 use super::conditional::Conditional;
+use super::failure::{self, FailureColumns};
 use super::fault::Fault;
-use super::{enrollment_group, hub_device, individual_enrollment, signers};
+use super::placing::{self, WaitingColumns, Waits};
+use super::{enrollment_group, hub_write, individual_enrollment};
 
 pub(super) const TABLE: Conditional = Conditional {
     select_etag: "SELECT etag FROM registration WHERE id_scope = ?1 AND registration_id = ?2",
     delete: "DELETE FROM registration WHERE id_scope = ?1 AND registration_id = ?2",
 };
 
-/// Writes the record and what its hub wants, or nothing. `sealed_keys` is what [`hub_device::seal`] gave for each of the hub's
-/// writes. Spec: DPS-STORE-4, DPS-STORE-5, DPS-REG-13.
+/// Writes the record and what its hub wants, or nothing. `sealed_keys` is what [`super::hub_device::seal`] gave for each
+/// of the hub's writes. Spec: DPS-STORE-4, DPS-STORE-5, DPS-REG-13.
 pub(super) fn commit(
     connection: &Connection,
     write: &RegistrationWrite,
@@ -46,7 +43,7 @@ pub(super) fn commit(
         return Ok(Commit::Outdated);
     }
     put(connection, record)?;
-    hub_device::write(connection, &write.hub_writes, sealed_keys, nanoseconds(record.updated_at)?)?;
+    hub_write::all(connection, &write.hub_writes, sealed_keys, nanoseconds(record.updated_at)?)?;
     Ok(Commit::Done)
 }
 
@@ -62,12 +59,14 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT registration_id_spelling, entry_kind, entry_id_spelling, created_at, updated_at, etag,
-                    operation_guid, operation_began_at, operation_storage_root_key, payload,
-                    state, substatus, failure, failure_status,
+                    operation_guid, operation_began_at, operation_storage_root_key, payload, strays_until,
+                    state, substatus, failure, failure_status, failure_said,
                     hub, device_id, derived_spelling, thumbprint, storage_root_key,
                     target_hub, target_device_id, target_derived_spelling, target_thumbprint,
-                    target_storage_root_key, waiting_due_at, waiting_host, waiting_tries, waiting_payload,
-                    waiting_certificate, waiting_predates
+                    target_storage_root_key, waiting_kind, waiting_host, waiting_tries, waiting_due_at,
+                    waiting_payload, waiting_certificate, waiting_predates,
+                    waiting_takes_along, waiting_iot_edge, waiting_initial_twin, waiting_since,
+                    waiting_unanswered_at
              FROM registration ",
             $rest
         )
@@ -119,6 +118,7 @@ fn read(columns: &mut Columns<'_>, scope: &IdScope) -> Result<Registration, Faul
         operation: Operation { guid: Uuid::from_bytes(columns.value()?), began_at: columns.time()? },
         storage_root_key: columns.value::<Option<Vec<u8>>>()?.map(Into::into),
         payload: columns.value::<Option<Box<str>>>()?.map(JsonText),
+        strays_until: columns.optional_time()?,
         state: read_state(columns)?,
     })
 }
@@ -137,22 +137,24 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
         EntryRef::Individual(id) => ("individual", id.folded(), id.as_str()),
         EntryRef::Group(id) => ("group", id.folded(), id.as_str()),
     };
-    let (state, substatus, failure, target) = match &record.state {
-        State::Choosing { .. } => ("choosing", None, None, None),
-        State::Assigning { target, .. } => ("assigning", None, None, Some(target)),
-        State::Assigned { substatus, .. } => ("assigned", Some(substatus.word()), None, None),
-        State::Failed { failure, .. } => ("failed", None, Some(failure.word()), None),
-        State::Disabled { .. } => ("disabled", None, None, None),
+    let (state, substatus) = match &record.state {
+        State::Choosing { .. } => ("choosing", None),
+        State::Assigning { .. } => ("assigning", None),
+        State::Assigned { substatus, .. } => ("assigned", Some(substatus.word())),
+        State::Failed { .. } => ("failed", None),
+        State::Disabled { .. } => ("disabled", None),
+    };
+    let failure = match &record.state {
+        State::Failed { failure, .. } => FailureColumns::of(failure),
+        _ => FailureColumns::default(),
     };
     let lives = AssignmentColumns::of(record.assignment());
-    let (target, waiting) = match &record.state {
-        State::Choosing { waiting, .. } => (AssignmentColumns::by(&waiting.credential), Some(waiting)),
-        _ => (AssignmentColumns::of(target), None),
+    let target = match &record.state {
+        State::Choosing { waiting, .. } => AssignmentColumns::by(&waiting.credential),
+        State::Assigning { placing, .. } => AssignmentColumns::of(Some(&placing.target)),
+        _ => AssignmentColumns::default(),
     };
-    let failure_status = match &record.state {
-        State::Failed { failure: Failure::WebhookStatus(status), .. } => Some(status),
-        _ => None,
-    };
+    let waits = WaitingColumns::of(&record.state)?;
     connection
         .prepare_cached(
             "INSERT INTO registration (
@@ -161,9 +163,13 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
                  state, substatus, failure, hub, device_id, derived_spelling,
                  target_hub, target_device_id, target_derived_spelling, thumbprint, target_thumbprint,
                  storage_root_key, target_storage_root_key, operation_storage_root_key, payload, failure_status,
-                 waiting_due_at, waiting_host, waiting_tries, waiting_payload, waiting_certificate, waiting_predates)
+                 failure_said, strays_until,
+                 waiting_due_at, waiting_host, waiting_tries, waiting_payload, waiting_certificate, waiting_predates,
+                 waiting_kind, waiting_takes_along, waiting_iot_edge, waiting_initial_twin, waiting_since,
+                 waiting_unanswered_at, waiting_is_leased)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-                 ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33)
+                 ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40, ?41,
+                 0)
              ON CONFLICT (id_scope, registration_id) DO UPDATE SET
                  etag = excluded.etag, updated_at = excluded.updated_at, entry_kind = excluded.entry_kind,
                  entry_id = excluded.entry_id, entry_id_spelling = excluded.entry_id_spelling,
@@ -177,10 +183,16 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
                  target_storage_root_key = excluded.target_storage_root_key,
                  operation_storage_root_key = excluded.operation_storage_root_key,
                  payload = excluded.payload, failure_status = excluded.failure_status,
+                 failure_said = excluded.failure_said, strays_until = excluded.strays_until,
                  waiting_due_at = excluded.waiting_due_at, waiting_host = excluded.waiting_host,
                  waiting_tries = excluded.waiting_tries, waiting_payload = excluded.waiting_payload,
                  waiting_certificate = excluded.waiting_certificate,
-                 waiting_predates = excluded.waiting_predates",
+                 waiting_predates = excluded.waiting_predates, waiting_kind = excluded.waiting_kind,
+                 waiting_takes_along = excluded.waiting_takes_along,
+                 waiting_iot_edge = excluded.waiting_iot_edge,
+                 waiting_initial_twin = excluded.waiting_initial_twin, waiting_since = excluded.waiting_since,
+                 waiting_unanswered_at = excluded.waiting_unanswered_at,
+                 waiting_is_leased = excluded.waiting_is_leased",
         )?
         .execute(params![
             record.id_scope.folded(),
@@ -196,7 +208,7 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
             nanoseconds(record.operation.began_at)?,
             state,
             substatus,
-            failure,
+            failure.word,
             lives.hub,
             lives.device_id,
             lives.derived_spelling,
@@ -209,48 +221,23 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
             target.storage_root_key,
             record.storage_root_key.as_deref(),
             record.payload.as_ref().map(|payload| &*payload.0),
-            failure_status,
-            waiting.map(|waiting| nanoseconds(waiting.due_at)).transpose()?,
-            waiting.map(|waiting| &*waiting.webhook_host),
-            waiting.map(|waiting| waiting.tries),
-            waiting.and_then(|waiting| waiting.payload.as_ref()).map(|payload| &*payload.0),
-            waiting.and_then(|waiting| waiting.certificate.as_ref()).map(|certificate| certificate.der()),
-            waiting.map(|waiting| waiting.predates_reprovisioning),
+            failure.status,
+            failure.said,
+            record.strays_until.map(nanoseconds).transpose()?,
+            waits.due_at,
+            waits.host,
+            waits.tries,
+            waits.payload,
+            waits.certificate,
+            waits.predates,
+            waits.kind,
+            waits.takes_along,
+            waits.iot_edge,
+            waits.initial_twin,
+            waits.since,
+            waits.unanswered_at,
         ])?;
     Ok(())
-}
-
-/// All NULL where there is no assignment.
-#[derive(Default)]
-struct AssignmentColumns<'record> {
-    hub: Option<&'record str>,
-    device_id: Option<&'record str>,
-    derived_spelling: Option<&'record str>,
-    thumbprint: Option<&'record [u8; 32]>,
-    storage_root_key: Option<&'record [u8]>,
-}
-
-impl<'record> AssignmentColumns<'record> {
-    fn of(assignment: Option<&'record Assignment>) -> Self {
-        let Some(assignment) = assignment else { return Self::default() };
-        let (hub, device_id) = (Some(assignment.hub.as_str()), Some(assignment.device_id.as_str()));
-        Self { hub, device_id, ..Self::by(&assignment.credential) }
-    }
-
-    /// The credential alone.
-    fn by(credential: &'record HubCredential) -> Self {
-        let bare = Self::default();
-        match credential {
-            HubCredential::EnrollmentKeys => bare,
-            HubCredential::DerivedKeys { spelling } => Self { derived_spelling: Some(spelling), ..bare },
-            HubCredential::Certificate { thumbprint } => {
-                Self { thumbprint: Some(thumbprint.as_bytes()), ..bare }
-            }
-            HubCredential::Tpm { storage_root_key } => {
-                Self { storage_root_key: Some(storage_root_key), ..bare }
-            }
-        }
-    }
 }
 
 fn read_entry(columns: &mut Columns<'_>) -> Result<EntryRef, Fault> {
@@ -265,73 +252,24 @@ fn read_entry(columns: &mut Columns<'_>) -> Result<EntryRef, Fault> {
 fn read_state(columns: &mut Columns<'_>) -> Result<State, Fault> {
     let state: String = columns.value()?;
     let substatus = columns.optional_word()?;
-    let failure = columns.optional_word()?;
-    let failure = match (failure, columns.value::<Option<u16>>()?) {
-        (Some(Failure::WebhookStatus(_)), Some(status)) => Some(Failure::WebhookStatus(status)),
-        (failure, _) => failure,
-    };
-    let (last, _) = read_assignment(columns)?;
-    let (target, credential) = read_assignment(columns)?;
-    let waiting = read_waiting(columns, credential)?;
-    match (state.as_str(), substatus, failure, last, target) {
-        ("choosing", None, None, last, None) if let Some(waiting) = waiting => {
-            Ok(State::Choosing { waiting: Box::new(waiting), last })
+    let failure = failure::read(columns)?;
+    let (last, _) = assignment::read(columns)?;
+    let (target, credential) = assignment::read(columns)?;
+    let waits = placing::read(columns, target.as_ref(), credential)?;
+    match (state.as_str(), substatus, failure, last, target, waits) {
+        ("choosing", None, None, last, None, Some(Waits::ForWebhook(waiting))) => {
+            Ok(State::Choosing { waiting, last })
         }
-        ("assigning", None, None, last, Some(target)) => Ok(State::Assigning { target, last }),
-        ("assigned", Some(substatus), None, Some(assignment), None) => {
+        ("assigning", None, None, last, Some(_), Some(Waits::ForHub(placing))) => {
+            Ok(State::Assigning { placing, last })
+        }
+        ("assigned", Some(substatus), None, Some(assignment), None, None) => {
             Ok(State::Assigned { assignment, substatus })
         }
-        ("failed", None, Some(failure), last, None) => Ok(State::Failed { failure, last }),
-        ("disabled", None, None, last, None) => Ok(State::Disabled { last }),
+        ("failed", None, Some(failure), last, None, None) => Ok(State::Failed { failure, last }),
+        ("disabled", None, None, last, None, None) => Ok(State::Disabled { last }),
         _ => Err(Fault(StoreError::Unreadable(format!(
             "a record is {state:?}, which its columns do not bear out"
         )))),
     }
-}
-
-fn read_waiting(columns: &mut Columns<'_>, credential: HubCredential) -> Result<Option<Waiting>, Fault> {
-    let due_at: Option<i64> = columns.value()?;
-    let (webhook_host, tries): (Option<Box<str>>, Option<u32>) = (columns.value()?, columns.value()?);
-    let payload: Option<Box<str>> = columns.value()?;
-    let der: Option<Vec<u8>> = columns.value()?;
-    let certificate = match der.map(|der| Certificate::from_der(&der)).transpose() {
-        Ok(certificate) => certificate.map(Arc::new),
-        Err(why) => return Err(columns.unreadable(why)),
-    };
-    let predates: Option<bool> = columns.value()?;
-    let (Some(due_at), Some(webhook_host), Some(tries), Some(predates_reprovisioning)) =
-        (due_at, webhook_host, tries, predates)
-    else {
-        return Ok(None);
-    };
-    let due_at = Timestamp::from_nanosecond(due_at.into()).map_err(|why| columns.unreadable(why))?;
-    let payload = payload.map(JsonText);
-    Ok(Some(Waiting {
-        credential,
-        certificate,
-        payload,
-        predates_reprovisioning,
-        webhook_host,
-        tries,
-        due_at,
-    }))
-}
-
-/// The assignment, if there is one, and the credential that stands there in any case.
-fn read_assignment(columns: &mut Columns<'_>) -> Result<(Option<Assignment>, HubCredential), Fault> {
-    let hub: Option<HubName> = columns.optional()?;
-    let device_id = columns.optional()?;
-    let derived_spelling: Option<Box<str>> = columns.value()?;
-    let thumbprint = signers::thumbprint(columns)?;
-    let storage_root_key: Option<Vec<u8>> = columns.value()?;
-    let credential = match (derived_spelling, thumbprint, storage_root_key) {
-        (Some(spelling), _, _) => HubCredential::DerivedKeys { spelling },
-        (None, Some(thumbprint), _) => HubCredential::Certificate { thumbprint },
-        (None, None, Some(key)) => HubCredential::Tpm { storage_root_key: key.into() },
-        (None, None, None) => HubCredential::EnrollmentKeys,
-    };
-    let assignment = hub.zip(device_id);
-    let assignment =
-        assignment.map(|(hub, device_id)| Assignment { hub, device_id, credential: credential.clone() });
-    Ok((assignment, credential))
 }

@@ -23,6 +23,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration::of(include_str!("migrations/0008_instances.sql")),
     Migration::of(include_str!("migrations/0009_custom_allocation.sql")),
     Migration::of(include_str!("migrations/0010_hub_device_status.sql")),
+    Migration::of(include_str!("migrations/0011_hubs_outside.sql")),
 ];
 
 /// One step to a newer version.
@@ -96,9 +97,14 @@ pub(super) fn write_version_again(connection: &Connection) -> Result<(), Fault> 
 mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
-    use dps_core::ports::HubDeviceStatus;
+    use dps_core::instance::HubKind;
+    use dps_core::instance_settings::HubSettings;
+    use dps_core::ports::{ClaimOrder, HubDeviceStatus, WaitingFor};
+    use dps_core::registration::{Failure, Placing, State};
 
     use super::*;
+    use crate::sealing::Sealer;
+    use crate::sqlite::{linked_hub, registration, waiting};
 
     fn user_version(connection: &Connection) -> u32 {
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap()
@@ -192,6 +198,111 @@ mod tests {
         let status: String =
             connection.query_row("SELECT status FROM hub_device", [], |row| row.get(0)).unwrap();
         assert_eq!(status, HubDeviceStatus::Enabled.as_str());
+    }
+
+    /// One row of each table of a store that had this many migrations; records are of what could be written then.
+    fn filled(version: usize) -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection, &MIGRATIONS[..version]).unwrap();
+        let mut fill = "INSERT INTO instance (id_scope, id_scope_spelling, sealed_secret)
+                            VALUES ('0ne0000000a', '0ne0000000A', x'00');
+                        INSERT INTO hub_device (id_scope, hub, device_id, hub_spelling, registration_id, sealed_keys,
+                                iot_edge, created_at, updated_at)
+                            VALUES ('0ne0000000a', 'hub.x', 'd', 'hub.x', 'd', x'00', 0, 0, 0);"
+            .to_owned();
+        let mut record = |id: &str, columns: &str, values: &str| {
+            fill.push_str(&format!(
+                "INSERT INTO registration (id_scope, registration_id, registration_id_spelling, etag, created_at,
+                     updated_at, entry_kind, entry_id, entry_id_spelling, operation_guid, operation_began_at,
+                     {columns})
+                 VALUES ('0ne0000000a', '{id}', '{id}', 'e1', 1, 2, 'group', 'line', 'Line', zeroblob(16), 3, {values});"
+            ));
+        };
+        record("lives", "state, substatus, hub, device_id", "'assigned', 'initial', 'Hub.X', 'd'");
+        record("goes", "state, target_hub, target_device_id", "'assigning', 'Hub.X', 'd'");
+        record("failed", "state, failure", "'failed', 'no_usable_hub'");
+        if version >= 9 {
+            record("status", "state, failure, failure_status", "'failed', 'webhook_status', 404");
+            let columns = "state, waiting_due_at, waiting_host, waiting_tries, waiting_predates";
+            record("chooses", columns, "'choosing', 7, 'hook.x', 2, 1");
+        }
+        connection.execute_batch(&fill).unwrap();
+        if version >= 8 {
+            connection
+                .execute_batch(
+                    "UPDATE instance SET etag = 'i1', created_at = 0, updated_at = 0, allocation_policy = 'hashed',
+                         claim_across_groups = 'allow', allow_v1_leaf = 1, allow_v1_self_signed_anchor = 1,
+                         allow_ca_leaf = 'never', enforce_anchor_expiry = 1;
+                     INSERT INTO linked_hub (id_scope, hub, hub_spelling, position, kind, allocation_weight,
+                             applies_policy, networks)
+                         VALUES ('0ne0000000a', 'hub.x', 'Hub.X', 0, 'local', 1, 1, '[]');",
+                )
+                .unwrap();
+        }
+        connection
+    }
+
+    /// DPS-STORE-7
+    #[test]
+    fn a_store_of_every_earlier_version_opens_with_what_it_holds() {
+        for version in 1..MIGRATIONS.len() {
+            let mut connection = filled(version);
+            migrate(&mut connection).unwrap();
+            assert_eq!(user_version(&connection) as usize, MIGRATIONS.len());
+            let scope = "0ne0000000a".parse().unwrap();
+            let state = |id: &str| {
+                let found = registration::find(&connection, &scope, &id.parse().unwrap()).unwrap();
+                let found = found.unwrap_or_else(|| panic!("{id} of version {version}"));
+                assert_eq!(found.strays_until, None);
+                found.state
+            };
+            let State::Assigned { assignment, .. } = state("lives") else { panic!("version {version}") };
+            assert_eq!(assignment.hub.as_str(), "Hub.X");
+            assert_eq!(state("failed"), State::Failed { failure: Failure::NoUsableHub, last: None });
+            let at = |nanoseconds| jiff::Timestamp::from_nanosecond(nanoseconds).unwrap();
+            let placing = Placing {
+                target: assignment,
+                takes_along: false,
+                iot_edge: false,
+                initial_twin: None,
+                peer: "0ne0000000a/hub.x".into(),
+                since: at(3),
+                unanswered_at: None,
+                tries: 0,
+                due_at: at(3),
+            };
+            assert_eq!(state("goes"), State::Assigning { placing: Box::new(placing), last: None });
+            let order = ClaimOrder {
+                now: at(9),
+                lease_until: at(10),
+                limit: 9,
+                per_peer_max: 9,
+                in_flight: Default::default(),
+                after_peer: None,
+            };
+            let claim = |whom| {
+                let claimed = waiting::claim(&connection, whom, &order).unwrap().operations;
+                claimed.iter().map(|of| format!("{} {}", of.registration_id, of.tries)).collect::<Vec<_>>()
+            };
+            assert_eq!(claim(WaitingFor::Hub), ["goes 1"]);
+            if version >= 9 {
+                let failure = Failure::WebhookStatus(404);
+                assert_eq!(state("status"), State::Failed { failure, last: None });
+                assert_eq!(claim(WaitingFor::Webhook), ["chooses 3"]);
+            }
+            let sealer = Sealer::new(&crate::SealingKey::from_bytes([1; 32]));
+            let hubs = linked_hub::list(&connection, &sealer, &scope).unwrap();
+            let expected = HubSettings::new("Hub.X".parse().unwrap(), HubKind::Local);
+            assert_eq!(hubs, vec![expected; usize::from(version >= 8)]);
+            let settings: (String, bool) = connection
+                .query_row(
+                    "SELECT when_source_unavailable, passes_over_unhealthy_hubs FROM instance",
+                    [],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                )
+                .unwrap();
+            assert_eq!(settings, ("fail".to_owned(), false));
+        }
     }
 
     /// DPS-STORE-7

@@ -8,8 +8,9 @@ use super::fault::Fault;
 
 /// Deletes at most `?2` rows of the ID scope `?1`. The audit is not among them; neither are the counts of writes, by which
 /// readers know what they remember.
-const DELETIONS: [&str; 6] = [
+const DELETIONS: [&str; 7] = [
     "DELETE FROM registration WHERE rowid IN (SELECT rowid FROM registration WHERE id_scope = ?1 LIMIT ?2)",
+    "DELETE FROM clean_up WHERE rowid IN (SELECT rowid FROM clean_up WHERE id_scope = ?1 LIMIT ?2)",
     "DELETE FROM hub_device WHERE rowid IN (SELECT rowid FROM hub_device WHERE id_scope = ?1 LIMIT ?2)",
     "DELETE FROM individual_enrollment WHERE rowid IN
          (SELECT rowid FROM individual_enrollment WHERE id_scope = ?1 LIMIT ?2)",

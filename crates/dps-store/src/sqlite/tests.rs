@@ -1,19 +1,20 @@
 //! What SQLite alone must do: survive being closed, keep secrets secret, refuse what is not its own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dps_core::access::{Right, SharedAccessPolicy};
 use dps_core::audit::{AUDIT_RECORDS_MAX, Author, Principal};
-use dps_core::enrollment::{AllocationPolicy, ProvisioningStatus};
-use dps_core::entry_filter::{AttestationKind, IdFilter, PolicyFilter};
-use dps_core::ports::{Condition, Store, StoreError};
+use dps_core::instance_settings::{HubSettings, InstanceSettings};
+use dps_core::ports::{Condition, HubWrite, Store, StoreError};
+use dps_core::registration::State;
 use dps_proto::ids::InstanceSecret;
-use rusqlite::{Connection, StatementStatus};
+use rusqlite::Connection;
 
-use super::entry_clause::EntryClause;
 use super::*;
 use crate::SealingKey;
 use crate::contract::fixtures::*;
@@ -33,9 +34,47 @@ async fn fill(store: &SqliteStore) {
     put(store, enrollment("Device-1", 0xA2)).await;
     put_group(store, group("Line", 0xA3)).await;
     put_group(store, prefixed_group("Press", "p", 0xA4)).await;
-    committed(
-        store.commit(with_devices(first(record("Device-1", 1)), vec![hub_device("Device-1", 0xA5)])).await,
-    );
+    let mut write = with_devices(first(record("Device-1", 1)), vec![hub_device("Device-1", 0xA5)]);
+    write.hub_writes.push(HubWrite::CleanUp(Box::new(clean_up("Device-1", "Old.Example", 1))));
+    committed(store.commit(write).await);
+    committed(store.commit(first(on_the_way("Device-2", 2))).await);
+}
+
+/// The record of a device that goes to a hub outside.
+fn on_the_way(id: &str, number: u32) -> Registration {
+    let placing = Box::new(placing(id, "0ne000000a1/hub.localhost", number));
+    Registration { state: State::Assigning { placing, last: None }, ..record(id, number) }
+}
+
+/// An instance with a hub outside, whose connection string has the key `[0xA6; 32]`.
+async fn link_hub_outside(store: &SqliteStore) -> StoredInstance {
+    let owner =
+        SharedAccessPolicy { name: "owner".parse().unwrap(), keys: keys(0xA7), rights: Right::ALL.to_vec() };
+    let key = keys(0xA6).primary.expose_base64();
+    let connection_string =
+        format!("HostName=hub.example;SharedAccessKeyName=registry;SharedAccessKey={}", *key);
+    let mut settings = InstanceSettings::new(scope(), owner);
+    settings.linked_hubs = vec![HubSettings::azure(hub("hub.example"), connection_string.parse().unwrap())];
+    let instance = StoredInstance {
+        settings,
+        secret: InstanceSecret::new([0xA1; 32]),
+        etag: etag("i1"),
+        created_at: time(1),
+        updated_at: time(1),
+    };
+    store.put_service_instance(instance.clone(), Condition::Always.into()).await.unwrap();
+    instance
+}
+
+fn claim_order(now: u32) -> ClaimOrder {
+    ClaimOrder {
+        now: time(now),
+        lease_until: time(now + 60),
+        limit: 9,
+        per_peer_max: 9,
+        in_flight: BTreeMap::new(),
+        after_peer: None,
+    }
 }
 
 #[track_caller]
@@ -71,6 +110,38 @@ async fn everything_that_was_written_is_there_after_opening_again() {
         store.hub_device(&scope(), &hub("hub.localhost"), &device_id("Device-1")).await.unwrap().unwrap();
     let expected = StoredHubDevice { device: hub_device("Device-1", 0xA5), ..found.clone() };
     assert_eq!(shown_device(&found), shown_device(&expected));
+    assert_eq!(store.clean_ups(&scope(), None, 9).await.unwrap(), [clean_up("Device-1", "Old.Example", 1)]);
+    let found = store.look_up(&scope(), &device("device-2")).await.unwrap();
+    assert_eq!(found.registration, Some(on_the_way("Device-2", 2)));
+}
+
+/// DPS-STORE-2, DPS-STORE-13: whoever had claimed it is gone, and the next one learns that it was claimed.
+#[tokio::test]
+async fn claims_outlive_the_process_that_made_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let store = open(&path);
+    fill(&store).await;
+    let frozen = store.claim_waiting(WaitingFor::Hub, claim_order(9)).await.unwrap().operations.remove(0);
+    let frozen_clean_up = store.claim_clean_ups(claim_order(9)).await.unwrap().operations.remove(0);
+    // A copy of the files while the store is open is what a crash of the process leaves.
+    let crashed = tempfile::tempdir().unwrap();
+    for name in ["store.db", "store.db-wal"] {
+        fs::copy(directory.path().join(name), crashed.path().join(name)).unwrap();
+    }
+    let survivor = open(&crashed.path().join("store.db"));
+    let early = survivor.claim_waiting(WaitingFor::Hub, claim_order(68)).await.unwrap();
+    assert!(early.operations.is_empty() && early.next_due == Some(time(69)), "{early:?}");
+    let claimed =
+        survivor.claim_waiting(WaitingFor::Hub, claim_order(70)).await.unwrap().operations.remove(0);
+    assert_eq!((claimed.tries, claimed.guid), (2, frozen.guid));
+    let record = survivor.look_up(&scope(), &device("Device-2")).await.unwrap().registration.unwrap();
+    let State::Assigning { placing, .. } = record.state else { panic!("{record:?}") };
+    assert_eq!(placing.unanswered_at, Some(time(70)));
+    assert!(survivor.clean_up_stands(&frozen_clean_up).await.unwrap());
+    let claimed = survivor.claim_clean_ups(claim_order(70)).await.unwrap().operations.remove(0);
+    assert_eq!((claimed.tries, claimed.guid), (2, frozen_clean_up.guid));
+    assert!(!survivor.clean_up_stands(&frozen_clean_up).await.unwrap());
 }
 
 /// DPS-STORE-2: a copy of the files while the store is open is what a crash of the process leaves.
@@ -150,6 +221,7 @@ async fn no_secret_stands_in_the_files_in_any_form() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("store.db"));
     fill(&store).await;
+    link_hub_outside(&store).await;
     let mut files = Vec::new();
     for entry in fs::read_dir(directory.path()).unwrap() {
         files.extend(fs::read(entry.unwrap().path()).unwrap());
@@ -157,7 +229,7 @@ async fn no_secret_stands_in_the_files_in_any_form() {
     let holds = |needle: &[u8]| files.windows(needle.len()).any(|window| window == needle);
     // The search finds what is there in the clear.
     assert!(holds(b"Device-1") && holds(b"hub.localhost"));
-    for byte in [0xA1_u8, 0xA2, 0xA3, 0xA4, 0xA5, 1] {
+    for byte in [0xA1_u8, 0xA2, 0xA3, 0xA4, 0xA5, 0xA6, 0xA7, 1] {
         for byte in [byte, !byte] {
             let secret = [byte; 32];
             assert!(!holds(&secret[..16]), "{byte:02x}");
@@ -219,6 +291,31 @@ async fn a_sealed_value_moved_to_another_row_is_unreadable() {
     );
     unreadable(store.look_up(&scope(), &device("Device-1")).await, "moved from another row");
     assert!(store.enrollment_group(&scope(), &group_id("Other")).await.unwrap().is_some());
+}
+
+/// DPS-STORE-6, DPS-HUB-10
+#[tokio::test]
+async fn a_connection_string_opens_in_its_row_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.db");
+    let sealer = Sealer::new(&SealingKey::from_bytes([1; 32]));
+    let other_text = sealer.seal("linked-hub/0ne000000a1/hub.example", b"HostName=hub.example").unwrap();
+    let other_row = sealer.seal("linked-hub/0ne000000a1/other.example", b"any").unwrap();
+    for (sealed, expected) in
+        [(other_text, "hub.example is no connection string"), (other_row, "moved from another row")]
+    {
+        let store = open(&path);
+        link_hub_outside(&store).await;
+        assert!(store.service_instance(&scope()).await.unwrap().is_some());
+        store.close();
+        let shell = Connection::open(&path).unwrap();
+        shell.execute("UPDATE linked_hub SET sealed_connection_string = ?1", [sealed]).unwrap();
+        drop(shell);
+        let store = open(&path);
+        unreadable(store.service_instance(&scope()).await, expected);
+        store.close();
+        fs::remove_file(&path).unwrap();
+    }
 }
 
 #[tokio::test]
@@ -302,64 +399,6 @@ async fn a_lock_that_someone_else_holds_is_unavailable_and_passes() {
     shell.execute_batch("ROLLBACK").unwrap();
     impatient.write(|_| Ok(())).await.unwrap();
     fill(&store).await;
-}
-
-/// Preparing a statement costs more than running it.
-#[test]
-fn the_search_by_prefix_is_prepared_once_for_all_devices() {
-    let directory = tempfile::tempdir().unwrap();
-    let connections = open::open(&directory.path().join("store.db"), &SqliteOptions::default()).unwrap();
-    let reader = &connections.readers[0];
-    let sealer = Sealer::new(&SealingKey::from_bytes([1; 32]));
-    for id in ["line-1.press", "line-2.mill", "x"] {
-        enrollment_group::with_prefix_of(reader, &sealer, &scope(), &device(id)).unwrap();
-    }
-    let statement = reader.prepare_cached(enrollment_group::SELECT_WITH_PREFIX_OF).unwrap();
-    assert_eq!(statement.get_status(StatementStatus::Run), 3);
-    assert_eq!(statement.get_status(StatementStatus::RePrepare), 0);
-}
-
-/// DPS-SERVICE-23: without sorting, and past the entries that a list does not hold.
-#[test]
-fn lists_of_some_entries_step_through_an_index_of_those() {
-    let directory = tempfile::tempdir().unwrap();
-    let connections = open::open(&directory.path().join("store.db"), &SqliteOptions::default()).unwrap();
-    let reader = &connections.readers[0];
-    let all = EntryFilter::default();
-    let static_policy = PolicyFilter { policy: AllocationPolicy::Static, is_default: false };
-    let disabled = Some(ProvisioningStatus::Disabled);
-    let rows = [
-        (all.clone(), "key"),
-        (EntryFilter { id: Some(IdFilter::BeginsWith("a".into())), ..all.clone() }, "key"),
-        (EntryFilter { provisioning_status: disabled, ..all.clone() }, "disabled"),
-        (EntryFilter { attestation: Some(AttestationKind::X509), ..all.clone() }, "x509"),
-        (EntryFilter { attestation: Some(AttestationKind::Tpm), ..all.clone() }, "tpm"),
-        (EntryFilter { allocation_policy: Some(static_policy), ..all.clone() }, "policy"),
-        (EntryFilter { hub: Some(hub("hub.localhost")), ..all.clone() }, "hubs"),
-    ];
-    for (table, id) in
-        [("individual_enrollment", "registration_id"), ("enrollment_group", "enrollment_group_id")]
-    {
-        for (filter, index) in &rows {
-            if (table, *index) == ("enrollment_group", "tpm") {
-                continue;
-            }
-            for after in [None, Some("b")] {
-                let EntryClause { sql, params } = EntryClause::of(id, "0ne1", filter, after, 100);
-                let query = format!("EXPLAIN QUERY PLAN SELECT * FROM {table} {sql}");
-                let mut statement = reader.prepare(&query).unwrap();
-                let plan = statement
-                    .query_map(rusqlite::params_from_iter(params), |row| row.get("detail"))
-                    .unwrap()
-                    .collect::<Result<Vec<String>, _>>()
-                    .unwrap()
-                    .join("; ");
-                let expected = format!("SEARCH {table} USING INDEX {table}_{index} (");
-                assert!(plan.contains(&expected), "{query}: {plan}");
-                assert!(!plan.contains("B-TREE"), "{query}: {plan}");
-            }
-        }
-    }
 }
 
 /// DPS-AUDIT-3
@@ -453,24 +492,4 @@ async fn what_is_remembered_of_a_deleted_instance_is_forgotten() {
     assert!(remembered.upgrade().is_some());
     assert_eq!(store.sweep_deleted_instances(Some(&scope()), 9).await.unwrap(), Sweep::Clean);
     assert!(remembered.upgrade().is_none());
-}
-
-/// DPS-REG-33: one step for each webhook host, and none over what waits for one that has no room.
-#[test]
-fn what_waits_for_a_webhook_is_found_through_an_index_of_that_alone() {
-    let directory = tempfile::tempdir().unwrap();
-    let connections = open::open(&directory.path().join("store.db"), &SqliteOptions::default()).unwrap();
-    let reader = &connections.readers[0];
-    for query in [waiting::SELECT_FIRST_HOST, waiting::SELECT_HOST, waiting::SELECT_DUE, waiting::SELECT_NEXT]
-    {
-        let mut statement = reader.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
-        let parameters = vec!["1"; statement.parameter_count()];
-        let plan = statement
-            .query_map(rusqlite::params_from_iter(parameters), |row| row.get("detail"))
-            .unwrap()
-            .collect::<Result<Vec<String>, _>>()
-            .unwrap()
-            .join("; ");
-        assert!(plan.contains("registration_waiting") && !plan.contains("B-TREE"), "{query}: {plan}");
-    }
 }
