@@ -127,6 +127,21 @@ impl ClaimAcrossGroups {
     }
 }
 
+impl LinkedHub {
+    /// What it was made of.
+    pub fn settings(&self) -> HubSettings {
+        HubSettings {
+            name: self.name.clone(),
+            kind: self.kind,
+            allocation_weight: self.allocation_weight,
+            applies_allocation_policy: self.applies_allocation_policy,
+            networks: self.networks.clone(),
+            is_draining: self.is_draining,
+            connection_string: self.connection_string.clone(),
+        }
+    }
+}
+
 impl ServiceInstance {
     /// An instance with these settings, its hubs made by `hubs`.
     pub fn new(settings: InstanceSettings, secret: InstanceSecret, hubs: &dyn HubFactory) -> Self {
@@ -156,15 +171,6 @@ impl ServiceInstance {
 
     /// What it was made of.
     pub fn settings(&self) -> InstanceSettings {
-        let hub = |linked: &LinkedHub| HubSettings {
-            name: linked.name.clone(),
-            kind: linked.kind,
-            allocation_weight: linked.allocation_weight,
-            applies_allocation_policy: linked.applies_allocation_policy,
-            networks: linked.networks.clone(),
-            is_draining: linked.is_draining,
-            connection_string: linked.connection_string.clone(),
-        };
         InstanceSettings {
             id_scope: self.id_scope.clone(),
             service_hosts: self.service_hosts.clone(),
@@ -173,7 +179,7 @@ impl ServiceInstance {
             when_source_unavailable: self.when_source_unavailable,
             passes_over_unhealthy_hubs: self.passes_over_unhealthy_hubs,
             chain_rules: self.chain_rules,
-            linked_hubs: self.linked_hubs.iter().map(hub).collect(),
+            linked_hubs: self.linked_hubs.iter().map(LinkedHub::settings).collect(),
             shared_access_policies: self.shared_access_policies.clone(),
         }
     }

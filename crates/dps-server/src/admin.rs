@@ -3,6 +3,7 @@
 
 mod audit;
 mod certificates;
+mod clean_ups;
 mod hub_devices;
 mod instance_body;
 mod instance_change;
@@ -132,6 +133,7 @@ impl Admin {
             .route("/admin/v1/explanations/dry-run", post(dry_run))
             .merge(audit::router())
             .merge(certificates::router())
+            .merge(clean_ups::router())
             .merge(hub_devices::router())
             .merge(instances::router())
             .merge(linked_hubs::router())

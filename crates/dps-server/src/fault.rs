@@ -292,7 +292,7 @@ mod tests {
         }
     }
 
-    /// DPS-BODY-5, DPS-REG-15, DPS-REG-28
+    /// DPS-BODY-5, DPS-REG-15, DPS-REG-28, DPS-REG-45
     #[test]
     fn every_failure_keeps_its_code() {
         for (failure, code, text) in [
@@ -318,8 +318,18 @@ mod tests {
                 "Custom allocation failed: the answer of the webhook cannot be read.",
             ),
             (Failure::WebhookNotCalled, 400_207, "Custom allocation failed: the webhook may not be called."),
+            (Failure::HubRefused { said: "No.".into() }, 401_002, "No."),
+            (Failure::HubUnavailable, 503_000, "The IoT hub did not answer."),
+            (Failure::HubThrottled, 429_001, "Operations are being throttled by the IoT hub."),
+            (
+                Failure::SourceUnavailable,
+                503_000,
+                "The IoT hub that the device leaves did not answer, and its data is to be migrated.",
+            ),
+            (Failure::HubNotAllowed, 401_001, "IoTHub not found."),
+            (Failure::DeviceIdUnaddressable, 400_004, "The hub does not take this device id."),
         ] {
-            let (told, message) = of_failure(failure);
+            let (told, message) = of_failure(&failure);
             assert_eq!((told.value(), &*message), (code, text), "{failure}");
         }
     }

@@ -241,7 +241,7 @@ fn full_substatus_word(substatus: Substatus) -> &'static str {
 #[cfg(test)]
 mod tests {
     use dps_core::enrollment::EntryRef;
-    use dps_core::registration::{Assignment, JsonText, Operation, Waiting};
+    use dps_core::registration::{Assignment, JsonText, Operation, Placing, Waiting};
     use dps_proto::ids::{ETag, InstanceSecret, OperationId};
 
     use super::*;
@@ -269,6 +269,7 @@ mod tests {
                 operation: Operation { guid, began_at: Timestamp::UNIX_EPOCH },
                 storage_root_key: None,
                 payload: None,
+                strays_until: None,
                 state,
             },
             tpm_key: None,
@@ -360,7 +361,18 @@ mod tests {
     /// DPS-BODY-3
     #[test]
     fn a_waiting_device_reads_its_id_and_status_alone() {
-        let state = State::Assigning { target: assignment("hub.localhost"), last: None };
+        let placing = Placing {
+            target: assignment("hub.localhost"),
+            takes_along: false,
+            iot_edge: false,
+            initial_twin: None,
+            peer: "0ne00000000/hub.localhost".into(),
+            since: Timestamp::UNIX_EPOCH,
+            unanswered_at: None,
+            tries: 0,
+            due_at: Timestamp::UNIX_EPOCH,
+        };
+        let state = State::Assigning { placing: Box::new(placing), last: None };
         let text = format!(
             r#"{OPERATION}"status":"assigning","registrationState":{{"registrationId":"sensor-7","status":"assigning"}}}}"#
         );

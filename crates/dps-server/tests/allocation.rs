@@ -12,7 +12,7 @@ use dps_core::custom_allocation::{CustomAllocation, WebhookUrl};
 use dps_core::enrollment::{
     AllocationPolicy, EnrollmentGroup, EntrySettings, GroupAttestation, ProvisioningStatus,
 };
-use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance};
+use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance, WhenSourceUnavailable};
 use dps_core::instances::{Instances, Origin};
 use dps_core::ports::{
     AllocationHook, AllocationOutcome, Condition, HookAnswer, NamedHub, SearchTurn, Store,
@@ -119,6 +119,8 @@ impl Service {
             allocation_weight: 1,
             applies_allocation_policy: true,
             networks: Vec::new(),
+            is_draining: false,
+            connection_string: None,
             hub: Arc::new(LocalHub::default()),
         };
         let instance = ServiceInstance {
@@ -127,6 +129,8 @@ impl Service {
             linked_hubs: vec![hub],
             default_allocation_policy: AllocationPolicy::Hashed,
             claim_across_groups: ClaimAcrossGroups::Allow,
+            when_source_unavailable: WhenSourceUnavailable::Fail,
+            passes_over_unhealthy_hubs: false,
             chain_rules: ChainRules::default(),
             service_hosts: Vec::new(),
             shared_access_policies: Vec::new(),

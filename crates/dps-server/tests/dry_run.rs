@@ -8,7 +8,7 @@ use dps_core::custom_allocation::CustomAllocation;
 use dps_core::enrollment::{
     AllocationPolicy, EnrollmentGroup, EntrySettings, GroupAttestation, ProvisioningStatus,
 };
-use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance};
+use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance, WhenSourceUnavailable};
 use dps_core::instances::{Instances, Origin};
 use dps_core::ports::{Condition, Store};
 use dps_core::register::Registrar;
@@ -64,6 +64,8 @@ fn instance(scope: &str, has_hub: bool) -> ServiceInstance {
         allocation_weight: 1,
         applies_allocation_policy: true,
         networks: Vec::new(),
+        is_draining: false,
+        connection_string: None,
         hub: Arc::new(LocalHub::default()),
     };
     ServiceInstance {
@@ -72,6 +74,8 @@ fn instance(scope: &str, has_hub: bool) -> ServiceInstance {
         linked_hubs: has_hub.then(hub).into_iter().collect(),
         default_allocation_policy: AllocationPolicy::Hashed,
         claim_across_groups: ClaimAcrossGroups::Allow,
+        when_source_unavailable: WhenSourceUnavailable::Fail,
+        passes_over_unhealthy_hubs: false,
         chain_rules: dps_core::x509::ChainRules::default(),
         service_hosts: Vec::new(),
         shared_access_policies: Vec::new(),

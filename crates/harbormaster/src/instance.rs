@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use dps_client::admin::AdminError;
 use dps_core::access::{ServiceHost, SharedAccessPolicy};
 use dps_core::enrollment::AllocationPolicy;
-use dps_core::instance::ClaimAcrossGroups;
+use dps_core::instance::{ClaimAcrossGroups, WhenSourceUnavailable};
 use dps_proto::ids::{IdScope, PolicyName};
 use serde_json::{Map, Value, json};
 use tokio::runtime::Runtime;
@@ -83,6 +83,13 @@ pub(crate) struct SettingOptions {
     /// What happens when a device of one group comes in by another.
     #[arg(long, value_name = "WHAT", value_parser = PossibleValuesParser::new(ClaimAcrossGroups::ALL.map(ClaimAcrossGroups::as_str)))]
     claim_across_groups: Option<String>,
+    /// What becomes of a device that is to take its data along from a hub that cannot be read: its registration fails, or it begins
+    /// anew.
+    #[arg(long, value_name = "WHAT", value_parser = PossibleValuesParser::new(WhenSourceUnavailable::ALL.map(WhenSourceUnavailable::as_str)))]
+    when_source_unavailable: Option<String>,
+    /// Whether new devices go to other hubs than those that do not answer, where they may [default: false].
+    #[arg(long, value_name = "BOOL")]
+    pass_over_unhealthy_hubs: Option<bool>,
 }
 
 #[derive(Args)]
@@ -121,7 +128,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode, Failure> {
             if output == Output::Text {
                 writeln!(
                     io::stderr(),
-                    "no device can be assigned yet: harbormaster linked-hub create HOST --kind local|static --id-scope {id_scope}"
+                    "no device can be assigned yet: harbormaster linked-hub create HOST --kind local|static|azureIotHub --id-scope {id_scope}"
                 )?;
             }
         }
@@ -211,10 +218,14 @@ impl SettingOptions {
         for (member, value) in [
             ("defaultAllocationPolicy", self.default_allocation_policy),
             ("claimAcrossGroups", self.claim_across_groups),
+            ("whenSourceUnavailable", self.when_source_unavailable),
         ] {
             if let Some(value) = value {
                 members.insert(member.to_owned(), value.into());
             }
+        }
+        if let Some(passes_over) = self.pass_over_unhealthy_hubs {
+            members.insert("passOverUnhealthyHubs".to_owned(), passes_over.into());
         }
         members
     }
@@ -225,12 +236,15 @@ fn show(output: Output, instance: &Value) -> io::Result<()> {
     if output == Output::Json {
         return writeln!(out, "{instance}");
     }
+    let passes_over = instance["passOverUnhealthyHubs"] == true;
     let mut fields = vec![
         ("ID scope", text(&instance["idScope"])),
         ("managed by", text(&instance["managedBy"])),
         ("service hosts", text(&instance["serviceHosts"])),
         ("default allocation", text(&instance["defaultAllocationPolicy"])),
         ("claims", text(&instance["claimAcrossGroups"])),
+        ("source unavailable", text(&instance["whenSourceUnavailable"])),
+        ("unhealthy hubs", if passes_over { "passed over" } else { "chosen" }.to_owned()),
     ];
     for hub in instance["linkedHubs"].as_array().into_iter().flatten() {
         let shown =

@@ -17,6 +17,7 @@ use dps_hub::outbound::{AllowedTargets, Outbound, Trust, TrustedRoots};
 use dps_hub::webhook::Webhook;
 use dps_server::admin::Admin;
 use dps_server::allocation::AllocationWorker;
+use dps_server::assignment::{CleanUpWorker, HubWatch, PlacementWorker};
 use dps_server::broker_auth::BrokerAuth;
 use dps_server::counted_searches::CountedSearches;
 use dps_server::front_end::FrontEnd;
@@ -45,7 +46,7 @@ pub(crate) struct Service {
     pub(crate) tls: Arc<ServerConfig>,
     /// What `tls` serves: its expiry is shown in the metrics.
     pub(crate) certificates: Arc<ServerCertificates>,
-    /// By which webhooks are asked.
+    /// By which webhooks are asked, and `hubs` asks.
     pub(crate) outbound: Outbound,
     /// Opens the admin listener.
     pub(crate) admin_token: String,
@@ -116,6 +117,9 @@ impl Service {
         }
         let worker = AllocationWorker::new(Arc::clone(&front_end), Arc::new(Webhook::new(outbound)));
         serving.spawn(worker.run(stopping.clone()));
+        serving.spawn(PlacementWorker::new(Arc::clone(&front_end)).run(stopping.clone()));
+        serving.spawn(CleanUpWorker::new(Arc::clone(&front_end)).run(stopping.clone()));
+        serving.spawn(HubWatch::new(Arc::clone(&front_end)).run(stopping.clone()));
         if let Some(listener) = listeners.broker {
             serving.spawn(broker_auth.serve(listener, broker.tls, stopping.clone()));
         }
@@ -141,7 +145,7 @@ impl Service {
         stop.send_replace(true);
         let drained = async {
             while let Some(ended) = serving.join_next().await {
-                ended.context("a listener or the worker")?;
+                ended.context("a listener or a worker")?;
             }
             admin.await.context("the admin listener")
         };
@@ -159,7 +163,7 @@ impl Service {
 /// ready. Spec: DPS-METRICS-4.
 async fn ended_by_itself(serving: &mut JoinSet<()>, admin: &mut JoinHandle<()>) -> anyhow::Error {
     let (which, ended) = tokio::select! {
-        Some(ended) = serving.join_next() => ("a listener for devices, for the service API or for brokers, or the worker that asks webhooks,", ended),
+        Some(ended) = serving.join_next() => ("a listener for devices, for the service API or for brokers, or a worker that asks webhooks or hubs,", ended),
         ended = admin => ("the admin listener", ended),
     };
     match ended {
@@ -173,7 +177,7 @@ pub(crate) fn outbound(allowed: AllowedTargets, trust: &Trust) -> anyhow::Result
     let roots = TrustedRoots::read(trust)?;
     if roots.is_empty() {
         tracing::warn!(
-            "this system trusts no certificate authority, so no webhook can be called: install its CA certificates, or name a \
+            "this system trusts no certificate authority, so no webhook and no hub can be called: install its CA certificates, or name a \
              file by outbound.ca_file"
         );
     }
@@ -206,7 +210,7 @@ pub(crate) fn random<const BYTES: usize>() -> [u8; BYTES] {
 pub(crate) async fn instances(
     configured: Vec<ServiceInstance>,
     store: &dyn Store,
-    hubs: HubKinds,
+    hubs: &HubKinds,
 ) -> Result<Arc<Instances>, StoreError> {
     let instances = Instances::of(Origin::Configuration, configured);
     for StoredInstance { settings, secret, .. } in store.service_instances().await? {
@@ -225,7 +229,7 @@ pub(crate) async fn instances(
                 "the service host {host} is that of an instance in the configuration, and not of {id_scope} in the store"
             );
         }
-        instances.set(Origin::Store, ServiceInstance::new(settings, secret, &hubs));
+        instances.set(Origin::Store, ServiceInstance::new(settings, secret, hubs));
     }
     for id_scope in store.id_scopes().await?.iter().filter(|id_scope| instances.of_scope(id_scope).is_none())
     {

@@ -82,16 +82,28 @@ async fn what_is_exported_makes_the_same_instances_on_an_empty_server() {
         }
         ended(&run(&origin, &token, &[&arguments[..], &["--id-scope", "0neCCCC0003"]].concat()), 0);
     }
+    let secret = SymmetricKey::from_bytes(vec![7; 32]).unwrap();
+    let secret = secret.expose_base64();
+    let reached = format!("HostName=d.hub;SharedAccessKeyName=registry;SharedAccessKey={}", secret.as_str());
+    fs::write(fleet.path("d.txt"), &reached).unwrap();
+    let file = fleet.path("d.txt");
+    let azure = ["linked-hub", "create", "d.hub", "--kind", "azureIotHub", "--connection-string-file"];
+    let scope = ["--id-scope", "0neCCCC0003"];
+    ended(&run(&origin, &token, &[&azure[..], &[file.to_str().unwrap()], &scope].concat()), 0);
+    ended(&run(&origin, &token, &[&["linked-hub", "drain", "d.hub"][..], &scope].concat()), 0);
+    let elsewhere = ["--when-source-unavailable", "reset", "--pass-over-unhealthy-hubs", "true"];
+    ended(&run(&origin, &token, &[&["instance", "update", "0neCCCC0003"][..], &elsewhere].concat()), 0);
     let exported = fleet.path("exported");
     ended(&run(&origin, &token, &["export", exported.to_str().unwrap()]), 0);
     let written = files(&exported);
-    assert_eq!(written.len(), 1 + 4 * 2, "{written:#?}");
+    assert_eq!(written.len(), 1 + 4 * 2 + 1, "{written:#?}");
+    assert_eq!(written["keys/0neCCCC0003/hubs/d.hub"].1, reached);
     let document = &written["instances.toml"].1;
     for (name, (mode, content)) in &written {
-        assert_eq!(*mode, if name.ends_with(".key") { 0o600 } else { 0o644 }, "{name}");
+        assert_eq!(*mode, if name.starts_with("keys/") { 0o600 } else { 0o644 }, "{name}");
         assert!(name == "instances.toml" || !document.contains(content.trim()), "{name} is in the document");
     }
-    assert!(!document.contains(OWNER_KEY));
+    assert!(!document.contains(OWNER_KEY) && !document.contains(secret.as_str()));
 
     let (server, token) = (fleet.serve(&empty(&fleet)), fleet.path("empty/admin-token"));
     assert!(server.wait_for_line("there is no service instance").contains("WARN"));
@@ -99,15 +111,31 @@ async fn what_is_exported_makes_the_same_instances_on_an_empty_server() {
     let file = exported.join("instances.toml");
     let file = file.to_str().unwrap();
     let differences = ended(&run(&server, &token, &["diff", "--file", file]), 1);
-    for expected in ["instance 0neCCCC0003\n  + the instance\n", "  + linked hub c.hub: static, weight 7\n"] {
+    for expected in [
+        "instance 0neCCCC0003\n  + the instance\n",
+        "  + linked hub c.hub: static, weight 7\n",
+        "  + linked hub d.hub: azureIotHub, weight 1\n",
+    ] {
         assert!(differences.contains(expected), "{differences}");
     }
+    assert!(!differences.contains(secret.as_str()), "{differences}");
     assert_eq!(ended(&run(&server, &token, &["apply", "--file", file]), 0), differences);
     assert_eq!(ended(&run(&server, &token, &["diff", "--file", file]), 0), "");
     assert_eq!(ended(&run(&server, &token, &["apply", "--file", file]), 0), "");
     let again = fleet.path("again");
     ended(&run(&server, &token, &["export", again.to_str().unwrap()]), 0);
     assert_eq!(files(&again), written);
+    let printed = ended(&run(&server, &token, &["export"]), 0);
+    assert!(
+        printed.contains("connection_string_env = \"HARBORMASTER_0NECCCC0003_D_HUB_CONNECTION_STRING\""),
+        "{printed}"
+    );
+    // Another key of the hub is another connection string, and makes the hub as a whole no other.
+    fs::write(exported.join("keys/0neCCCC0003/hubs/d.hub"), reached.replace("BwcH", "CAgI")).unwrap();
+    let other = ended(&run(&server, &token, &["apply", "--file", file]), 0);
+    assert_eq!(other, "instance 0neCCCC0003\n  ~ linked hub d.hub: another connection string\n");
+    fs::write(exported.join("keys/0neCCCC0003/hubs/d.hub"), &reached).unwrap();
+    ended(&run(&server, &token, &["apply", "--file", file]), 0);
     // The owner's key of the first opens the second, where there is no such group yet.
     let key: SymmetricKey = OWNER_KEY.parse().unwrap();
     assert_eq!(fleet.get_group(&server, "dps-0.test", &key).await, 404);

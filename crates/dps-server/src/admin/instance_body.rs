@@ -1,13 +1,14 @@
-//! What is asked for of a service instance and its parts. Spec: DPS-INST-2, DPS-INST-5, DPS-INST-6.
+//! What is asked for of a service instance and its parts. Spec: DPS-INST-2, DPS-INST-5, DPS-INST-6, DPS-INST-13.
 //!
 //! What an answer holds and nobody can set is taken and left alone, so that an answer can be sent back.
 
 use dps_core::access::{Right, ServiceHost, SharedAccessPolicy, UnknownRight};
 use dps_core::enrollment::AllocationPolicy;
-use dps_core::instance::{ClaimAcrossGroups, HubKind};
+use dps_core::instance::{ClaimAcrossGroups, HubKind, WhenSourceUnavailable};
 use dps_core::instance_settings::{ALLOCATION_WEIGHT_MAX, HubSettings, InstanceSettings};
 use dps_core::x509::{CaLeaf, ChainRules};
-use dps_proto::ids::{IdScope, PolicyName};
+use dps_proto::connection_string::ServiceConnectionString;
+use dps_proto::ids::{HubName, IdScope, PolicyName};
 use dps_proto::key::{KeyPair, SymmetricKey};
 use serde_json::{Map, Value};
 
@@ -16,8 +17,22 @@ use crate::excerpt::excerpt;
 use crate::json_members::{BadMember, Members};
 use crate::new_key::{NoRandomness, new_key};
 
-/// What is set of a hub.
-const HUB_MEMBERS: [&str; 4] = ["kind", "allocationWeight", "applyAllocationPolicy", "networks"];
+/// What is set of a hub, and after that what an answer holds beside it.
+const HUB_MEMBERS: [&str; 9] = [
+    "kind",
+    "allocationWeight",
+    "applyAllocationPolicy",
+    "networks",
+    "draining",
+    "connectionString",
+    "connection",
+    "health",
+    "load",
+];
+
+/// Longest connection string of a hub, in bytes: with a host name as long as names are and the longest key, it leaves a policy's
+/// name 100 bytes. Spec: DPS-INST-13.
+const CONNECTION_STRING_BYTES_MAX: usize = 512;
 
 /// Most characters of a text that an error shows where one of a few words should stand.
 const SHOWN_CHARACTERS_MAX: usize = 64;
@@ -27,10 +42,15 @@ pub(super) struct WantedInstance {
     service_hosts: Vec<ServiceHost>,
     default_allocation_policy: AllocationPolicy,
     claim_across_groups: ClaimAcrossGroups,
+    when_source_unavailable: WhenSourceUnavailable,
+    passes_over_unhealthy_hubs: bool,
     chain_rules: ChainRules,
-    linked_hubs: Vec<HubSettings>,
+    linked_hubs: Vec<WantedHub>,
     policies: Option<Vec<WantedPolicy>>,
 }
+
+/// A hub that is asked for, with the connection string that was given.
+pub(super) struct WantedHub(HubSettings);
 
 /// A policy that is asked for, with the keys that were given.
 pub(super) struct WantedPolicy {
@@ -52,11 +72,13 @@ pub(super) enum RenewedKey {
 /// Reads the body of a PUT of the instance `id_scope`, or of a POST, which has the ID scope drawn.
 pub(super) fn instance(body: &[u8], id_scope: Option<&IdScope>) -> Result<WantedInstance, Refused> {
     const READ_ONLY: [&str; 4] = ["managedBy", "etag", "createdDateTimeUtc", "lastUpdatedDateTimeUtc"];
-    const KNOWN: [&str; 7] = [
+    const KNOWN: [&str; 9] = [
         "idScope",
         "serviceHosts",
         "defaultAllocationPolicy",
         "claimAcrossGroups",
+        "whenSourceUnavailable",
+        "passOverUnhealthyHubs",
         "x509",
         "linkedHubs",
         "sharedAccessPolicies",
@@ -77,12 +99,16 @@ pub(super) fn instance(body: &[u8], id_scope: Option<&IdScope>) -> Result<Wanted
     let hubs = body.objects("linkedHubs")?.unwrap_or_default();
     let policies = body.objects("sharedAccessPolicies")?;
     let claims = ClaimAcrossGroups::ALL.map(|claim| (claim.as_str(), claim));
+    let unavailable = WhenSourceUnavailable::ALL.map(|what| (what.as_str(), what));
+    let when_source_unavailable = word(&body, "whenSourceUnavailable", &unavailable)?;
     let allocation_policies = AllocationPolicy::DEFAULTS.map(|policy| (policy.as_str(), policy));
     let allocation_policy = word(&body, "defaultAllocationPolicy", &allocation_policies)?;
     Ok(WantedInstance {
         service_hosts: body.list("serviceHosts")?,
         default_allocation_policy: allocation_policy.unwrap_or(AllocationPolicy::Hashed),
         claim_across_groups: word(&body, "claimAcrossGroups", &claims)?.unwrap_or(ClaimAcrossGroups::Allow),
+        when_source_unavailable: when_source_unavailable.unwrap_or(WhenSourceUnavailable::Fail),
+        passes_over_unhealthy_hubs: body.flag("passOverUnhealthyHubs")?.unwrap_or(false),
         chain_rules: chain_rules(body.object("x509")?)?,
         linked_hubs: hubs.iter().map(hub).collect::<Result<_, _>>()?,
         policies: policies
@@ -92,7 +118,7 @@ pub(super) fn instance(body: &[u8], id_scope: Option<&IdScope>) -> Result<Wanted
 }
 
 /// Reads the body of a PUT of the hub of that name.
-pub(super) fn hub(body: &[u8], name: &str) -> Result<HubSettings, Refused> {
+pub(super) fn hub(body: &[u8], name: &str) -> Result<WantedHub, Refused> {
     let object = object(body)?;
     let body = members(&object);
     body.only(&[HUB_MEMBERS.as_slice(), &["name", "etag"]].concat())?;
@@ -133,16 +159,34 @@ impl WantedInstance {
             }
         };
         Ok(InstanceSettings {
-            when_source_unavailable: dps_core::instance::WhenSourceUnavailable::Fail,
-            passes_over_unhealthy_hubs: false,
             id_scope,
             service_hosts: self.service_hosts,
             default_allocation_policy: self.default_allocation_policy,
             claim_across_groups: self.claim_across_groups,
+            when_source_unavailable: self.when_source_unavailable,
+            passes_over_unhealthy_hubs: self.passes_over_unhealthy_hubs,
             chain_rules: self.chain_rules,
-            linked_hubs: self.linked_hubs,
+            linked_hubs: self.linked_hubs.into_iter().map(|hub| hub.settings(current)).collect(),
             shared_access_policies,
         })
+    }
+}
+
+impl WantedHub {
+    /// The name that it is asked for under.
+    pub(super) fn name(&self) -> &HubName {
+        &self.0.name
+    }
+
+    /// The hub of an instance with these settings: a connection string that was not given is the one that is there.
+    /// Spec: DPS-INST-13.
+    pub(super) fn settings(self, current: Option<&InstanceSettings>) -> HubSettings {
+        let Self(mut hub) = self;
+        if hub.kind == HubKind::Azure && hub.connection_string.is_none() {
+            let kept = current.and_then(|current| current.linked_hub(&hub.name));
+            hub.connection_string = kept.and_then(|kept| kept.connection_string.clone());
+        }
+        hub
     }
 }
 
@@ -212,10 +256,13 @@ fn chain_rules(x509: Option<Members<'_>>) -> Result<ChainRules, BadMember> {
     })
 }
 
-fn hub_settings(hub: &Members<'_>, name: &str) -> Result<HubSettings, BadMember> {
+fn hub_settings(hub: &Members<'_>, name: &str) -> Result<WantedHub, BadMember> {
     let kinds = HubKind::ALL.map(|kind| (kind.as_str(), kind));
     let kind = word(hub, "kind", &kinds)?.ok_or_else(|| {
-        hub.wrong("kind", "is missing; local, whose devices are kept here, or static, a name alone")
+        hub.wrong(
+            "kind",
+            "is missing; local, whose devices are kept here, static, a name alone, or azureIotHub, an Azure IoT Hub",
+        )
     })?;
     let weight = hub.number("allocationWeight")?.unwrap_or(1);
     let allocation_weight =
@@ -226,8 +273,26 @@ fn hub_settings(hub: &Members<'_>, name: &str) -> Result<HubSettings, BadMember>
     let name = name.parse().map_err(|why| hub.wrong("name", format!("{name:?}: {why}")))?;
     let applies_allocation_policy = hub.flag("applyAllocationPolicy")?.unwrap_or(true);
     let networks = hub.list("networks")?;
-    let settings = HubSettings::new(name, kind);
-    Ok(HubSettings { allocation_weight, applies_allocation_policy, networks, ..settings })
+    let is_draining = hub.flag("draining")?.unwrap_or(false);
+    let connection_string = connection_string(hub)?;
+    Ok(WantedHub(HubSettings {
+        name,
+        kind,
+        allocation_weight,
+        applies_allocation_policy,
+        networks,
+        is_draining,
+        connection_string,
+    }))
+}
+
+/// Spec: DPS-INST-13.
+fn connection_string(hub: &Members<'_>) -> Result<Option<ServiceConnectionString>, BadMember> {
+    const MEMBER: &str = "connectionString";
+    if hub.text(MEMBER)?.is_some_and(|text| text.len() > CONNECTION_STRING_BYTES_MAX) {
+        return Err(hub.wrong(MEMBER, format!("is longer than {CONNECTION_STRING_BYTES_MAX} bytes")));
+    }
+    hub.secret(MEMBER)
 }
 
 /// `more` are members that this one may have beside its own.

@@ -26,9 +26,9 @@ use super::instance_json::describe_settings;
 use super::refused::Refused;
 use crate::if_match::IfMatch;
 
-/// Largest body of a request, in bytes: the largest instance, with a hundred hubs and policies, has less than half of it.
+/// Largest body of a request, in bytes: the largest instance, with a hundred hubs, their networks and a hundred policies, has less than half of it.
 /// Spec: DPS-INST-12.
-const BODY_BYTES_MAX: usize = 256 * 1_024;
+const BODY_BYTES_MAX: usize = 1_024 * 1_024;
 
 /// How often a new ID scope is drawn where the last one was there already.
 const DRAWS_MAX: u32 = 8;

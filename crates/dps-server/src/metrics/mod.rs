@@ -1,4 +1,4 @@
-//! Numbers for whoever runs the service. Spec: DPS-METRICS-1 to DPS-METRICS-7 (docs/spec/metrics.md).
+//! Numbers for whoever runs the service. Spec: DPS-METRICS-1 to DPS-METRICS-8 (docs/spec/metrics.md).
 //!
 //! No label names a device: a fleet must not become a million time series. docs/metrics.md describes every number.
 
@@ -325,7 +325,7 @@ impl Metrics {
         self.webhook_allocations.get_or_create(&AllocationLabels { status: state.word() }).inc();
     }
 
-    /// A device has come to a hub outside; by which transport it registered is not kept.
+    /// A device has come to a hub outside; by which transport it registered is not kept. Spec: DPS-METRICS-8.
     pub fn placed(&self, assignment: &Assignment, substatus: Substatus) {
         self.assigned(assignment, substatus, "worker");
     }
@@ -341,13 +341,13 @@ impl Metrics {
         self.assignments.get_or_create(&AssignmentLabels { hub, substatus, transport }).inc();
     }
 
-    /// A hub outside is being asked, until what this gives is dropped.
+    /// A hub outside is being asked, until what this gives is dropped. Spec: DPS-METRICS-8.
     pub fn hub_asked(&self, work: HubWork) -> HubCall<'_> {
         self.hub_calls.get_or_create(&HubCallLabels { work }).inc();
         HubCall { metrics: self, work }
     }
 
-    /// A hub outside as this node sees it.
+    /// A hub outside as this node sees it. Spec: DPS-METRICS-8.
     pub fn hub_health(&self, scope: &IdScope, hub: &HubName, is_healthy: bool) {
         let labels = HubLabels { id_scope: scope.folded().to_owned(), hub: hub.folded().to_owned() };
         self.hub_unhealthy.get_or_create(&labels).set(i64::from(!is_healthy));
@@ -447,6 +447,8 @@ impl Drop for InGauge {
 
 #[cfg(test)]
 mod tests {
+    use dps_core::registration::HubCredential;
+
     use super::*;
 
     /// DPS-METRICS-1, DPS-METRICS-2, DPS-METRICS-3
@@ -514,6 +516,39 @@ mod tests {
         }
         drop(search);
         assert!(metrics.render().contains("harbormaster_group_searches_waiting 0"));
+    }
+
+    /// DPS-METRICS-8
+    #[test]
+    fn what_hubs_outside_are_asked_is_seen_while_it_lasts_and_how_they_do_while_they_are_linked() {
+        let metrics = Metrics::default();
+        let (scope, hub) = ("0ne00000AAA".parse().unwrap(), "A.hub".parse().unwrap());
+        let assignment = Assignment {
+            hub: "A.hub".parse().unwrap(),
+            device_id: "d".parse().unwrap(),
+            credential: HubCredential::EnrollmentKeys,
+        };
+        let call = metrics.hub_asked(HubWork::Placement);
+        assert!(metrics.render().contains(r#"harbormaster_hub_work_in_flight{work="Placement"} 1"#));
+        call.ended(HubOutcome::Done, Duration::from_millis(40));
+        metrics.placed(&assignment, Substatus::DeviceDataMigrated);
+        metrics.hub_health(&scope, &hub, false);
+        let text = metrics.render();
+        for line in [
+            r#"harbormaster_hub_work_in_flight{work="Placement"} 0"#,
+            r#"harbormaster_hub_work_seconds_count{work="Placement",outcome="Done"} 1"#,
+            r#"harbormaster_hub_work_seconds_count{work="CleanUp",outcome="Postponed"} 0"#,
+            r#"harbormaster_device_assignments_total{hub="a.hub",substatus="deviceDataMigrated",transport="worker"} 1"#,
+            r#"harbormaster_hub_unhealthy{id_scope="0ne00000aaa",hub="a.hub"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        metrics.hub_health(&scope, &hub, true);
+        assert!(
+            metrics.render().contains(r#"harbormaster_hub_unhealthy{id_scope="0ne00000aaa",hub="a.hub"} 0"#)
+        );
+        metrics.hub_gone(&scope, &hub);
+        assert!(!metrics.render().contains("harbormaster_hub_unhealthy{"));
     }
 
     /// DPS-METRICS-6

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dps_core::broker::BrokerRules;
 use dps_core::enrollment::{AllocationPolicy, EntryRef};
-use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance};
+use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance, WhenSourceUnavailable};
 use dps_core::instances::{Instances, Origin};
 use dps_core::ports::{
     Commit, HubAuthentication, HubDevice, HubDeviceStatus, HubWrite, PoolBusy, RegistrationWrite, SearchPool,
@@ -72,10 +72,14 @@ fn instance() -> ServiceInstance {
             allocation_weight: 1,
             applies_allocation_policy: true,
             networks: Vec::new(),
+            is_draining: false,
+            connection_string: None,
             hub: Arc::new(LocalHub { serves_broker: true }),
         }],
         default_allocation_policy: AllocationPolicy::Hashed,
         claim_across_groups: ClaimAcrossGroups::Allow,
+        when_source_unavailable: WhenSourceUnavailable::Fail,
+        passes_over_unhealthy_hubs: false,
         chain_rules: dps_core::x509::ChainRules::default(),
         service_hosts: Vec::new(),
         shared_access_policies: Vec::new(),
@@ -143,6 +147,7 @@ impl Desk {
             etag: ETag::generate([1; 16], 0),
             operation: Operation { guid: operation_id.guid(), began_at: now },
             payload: None,
+            strays_until: None,
             storage_root_key: None,
             state: State::Assigned { assignment, substatus: Substatus::InitialAssignment },
         };

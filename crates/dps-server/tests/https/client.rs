@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use dps_core::access::{Right, SharedAccessPolicy};
 use dps_core::enrollment::AllocationPolicy;
-use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance};
+use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance, WhenSourceUnavailable};
 use dps_core::instances::{Instances, Origin};
 use dps_core::ports::{PoolBusy, SearchPool, SearchTurn, Store};
 use dps_core::register::Registrar;
@@ -105,6 +105,8 @@ impl Client {
             allocation_weight: 1,
             applies_allocation_policy: true,
             networks: Vec::new(),
+            is_draining: false,
+            connection_string: None,
             hub: Arc::new(LocalHub::default()),
         };
         let instance = |scope: &str, host: &str, policies| ServiceInstance {
@@ -113,6 +115,8 @@ impl Client {
             linked_hubs: vec![link("hub.localhost"), link("other.localhost")],
             default_allocation_policy: AllocationPolicy::Hashed,
             claim_across_groups: ClaimAcrossGroups::Allow,
+            when_source_unavailable: WhenSourceUnavailable::Fail,
+            passes_over_unhealthy_hubs: false,
             chain_rules: dps_core::x509::ChainRules::default(),
             service_hosts: vec![host.parse().unwrap(), "127.0.0.1".parse().unwrap()],
             shared_access_policies: policies,

@@ -10,14 +10,13 @@ use dps_core::enrollment::{EnrollmentGroup, IndividualEnrollment};
 use dps_core::entry_filter::EntryFilter;
 use dps_core::instance_settings::StoredInstance;
 use dps_core::ports::{
-    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, Commit,
-    HubDeviceStatus, LookUp, RegistrationWrite, Store, StoreError, StoredHubDevice, Sweep, WriteError,
-    WriteOrder,
+    CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, CleanUp,
+    CleanUpOutcome, Commit, HubDeviceStatus, HubLoad, LookUp, Postponement, RegistrationWrite, Store,
+    StoreError, StoredHubDevice, Sweep, WaitingFor, WriteError, WriteOrder,
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
 use dps_store::MemoryStore;
-use jiff::Timestamp;
 
 pub(crate) struct FailingStore {
     pub(crate) inner: MemoryStore,
@@ -79,12 +78,49 @@ impl Store for FailingStore {
         self.inner.candidate_groups(s, id).await
     }
 
-    async fn claim_waiting(&self, order: ClaimOrder) -> Result<Claimed, StoreError> {
-        self.inner.claim_waiting(order).await
+    async fn claim_waiting(&self, whom: WaitingFor, order: ClaimOrder) -> Result<Claimed, StoreError> {
+        self.inner.claim_waiting(whom, order).await
     }
 
-    async fn postpone(&self, claimed: &ClaimedOperation, until: Timestamp) -> Result<Commit, StoreError> {
-        self.inner.postpone(claimed, until).await
+    async fn postpone(
+        &self,
+        claimed: &ClaimedOperation,
+        postponement: Postponement,
+    ) -> Result<Commit, StoreError> {
+        self.inner.postpone(claimed, postponement).await
+    }
+
+    async fn claim_clean_ups(&self, order: ClaimOrder) -> Result<Claimed<CleanUp>, StoreError> {
+        self.inner.claim_clean_ups(order).await
+    }
+
+    async fn clean_up_stands(&self, claimed: &CleanUp) -> Result<bool, StoreError> {
+        self.inner.clean_up_stands(claimed).await
+    }
+
+    async fn settle_clean_up(
+        &self,
+        claimed: &CleanUp,
+        outcome: CleanUpOutcome,
+    ) -> Result<Commit, StoreError> {
+        self.inner.settle_clean_up(claimed, outcome).await
+    }
+
+    async fn clean_up_stray(&self, clean_up: CleanUp) -> Result<Commit, StoreError> {
+        self.inner.clean_up_stray(clean_up).await
+    }
+
+    async fn clean_ups(
+        &self,
+        scope: &IdScope,
+        after: Option<(&HubName, &DeviceId)>,
+        limit: u32,
+    ) -> Result<Vec<CleanUp>, StoreError> {
+        self.inner.clean_ups(scope, after, limit).await
+    }
+
+    async fn hub_loads(&self, scope: &IdScope) -> Result<Vec<HubLoad>, StoreError> {
+        self.inner.hub_loads(scope).await
     }
 
     async fn commit(&self, write: RegistrationWrite) -> Result<Commit, StoreError> {

@@ -9,22 +9,25 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dps_core::enrollment::{
-    AllocationPolicy, EnrollmentGroup, EntrySettings, GroupAttestation, ProvisioningStatus,
+    AllocationPolicy, EnrollmentGroup, EntrySettings, GroupAttestation, ProvisioningStatus, TwinDocument,
 };
-use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance};
+use dps_core::instance::{ClaimAcrossGroups, HubKind, LinkedHub, ServiceInstance, WhenSourceUnavailable};
 use dps_core::instances::{Instances, Origin};
-use dps_core::ports::{Condition, Hub, HubDevice, Placement, PoolBusy, SearchPool, SearchTurn, Store};
+use dps_core::ports::{
+    Condition, DeviceRegistry, Hub, HubAuthentication, HubDevice, HubDeviceStatus, Placement, PoolBusy,
+    RegistryDevice, RegistryError, SearchPool, SearchTurn, Store,
+};
 use dps_core::register::Registrar;
-use dps_core::registration::{State, Substatus};
 use dps_hub::LocalHub;
-use dps_proto::ids::{ETag, InstanceSecret};
+use dps_proto::ids::{DeviceId, ETag, InstanceSecret};
 use dps_proto::key::{KeyPair, SymmetricKey};
+use dps_server::assignment::PlacementWorker;
 use dps_server::explain::{Explanation, Wanted};
 use dps_server::fault::Transport;
 use dps_server::front_end::{FrontEnd, Peer};
 use dps_server::https;
 use dps_server::limits::Limits;
-use dps_server::moments::{Moments as _, SystemMoments};
+use dps_server::moments::SystemMoments;
 use dps_server::mqtt::connection;
 use dps_server::service_api::ServiceApi;
 use dps_store::MemoryStore;
@@ -79,12 +82,44 @@ impl SearchPool for Pool {
     }
 }
 
-/// Says yes seven seconds later, when someone calls `finish`.
+/// A hub outside that takes eight seconds to make a device, and has none but those.
 struct SlowHub;
 
 impl Hub for SlowHub {
     fn place(&self, _: HubDevice) -> Placement {
         Placement::Outside
+    }
+
+    fn registry(&self) -> Option<&dyn DeviceRegistry> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl DeviceRegistry for SlowHub {
+    async fn create(&self, _: &HubDevice, _: HubDeviceStatus) -> Result<(), RegistryError> {
+        sleep(Duration::from_secs(8)).await;
+        Ok(())
+    }
+
+    async fn identity(&self, _: &DeviceId) -> Result<RegistryDevice, RegistryError> {
+        Err(RegistryError::Absent)
+    }
+
+    async fn set_authentication(
+        &self,
+        _: &RegistryDevice,
+        _: &HubAuthentication,
+    ) -> Result<(), RegistryError> {
+        Err(RegistryError::Absent)
+    }
+
+    async fn delete(&self, _: &RegistryDevice) -> Result<(), RegistryError> {
+        Err(RegistryError::Absent)
+    }
+
+    async fn twin(&self, _: &DeviceId) -> Result<TwinDocument, RegistryError> {
+        Err(RegistryError::Absent)
     }
 }
 
@@ -108,23 +143,7 @@ impl Service {
 
     pub(crate) fn with_slow_hub() -> Self {
         let service = Self::build(Some(Arc::new(SlowHub)), ProvisioningStatus::Enabled, Outage::Busy, 0);
-        let registrar = Arc::clone(&service.front_end.registrar);
-        tokio::spawn(async move {
-            let (scope, id) = (SCOPE.parse().unwrap(), "dev-1".parse().unwrap());
-            loop {
-                sleep(Duration::from_secs(1)).await;
-                let Some(record) = registrar.registration(&scope, &id).await.unwrap() else { continue };
-                if matches!(record.state, State::Assigning { .. }) {
-                    sleep(Duration::from_secs(7)).await;
-                    let outcome = Ok(Substatus::InitialAssignment);
-                    registrar
-                        .finish(&scope, &id, record.operation.guid, outcome, SystemMoments.moment())
-                        .await
-                        .unwrap();
-                    return;
-                }
-            }
-        });
+        tokio::spawn(PlacementWorker::new(Arc::clone(&service.front_end)).run(service.stopping.clone()));
         service
     }
 
@@ -160,6 +179,8 @@ impl Service {
             allocation_weight: 1,
             applies_allocation_policy: true,
             networks: Vec::new(),
+            is_draining: false,
+            connection_string: None,
             hub,
         };
         let instance = ServiceInstance {
@@ -168,6 +189,8 @@ impl Service {
             linked_hubs: hub.map(linked).into_iter().collect(),
             default_allocation_policy: AllocationPolicy::Hashed,
             claim_across_groups: ClaimAcrossGroups::Allow,
+            when_source_unavailable: WhenSourceUnavailable::Fail,
+            passes_over_unhealthy_hubs: false,
             chain_rules: dps_core::x509::ChainRules::default(),
             service_hosts: Vec::new(),
             shared_access_policies: Vec::new(),

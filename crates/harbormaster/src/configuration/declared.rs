@@ -11,7 +11,7 @@ use super::fault::{Fault, Located};
 use super::instances::{self, Instance};
 use super::key::{Key, Section, Standard};
 use super::names::{self, Names};
-use super::{Faults, chain_rules, judged, text_of};
+use super::{Faults, chain_rules, hub, judged, text_of};
 
 /// All that a document says.
 #[derive(Debug)]
@@ -49,7 +49,7 @@ fn sections() -> [Section; 5] {
     [
         instances::section(),
         chain_rules::section(),
-        instances::hub_section(),
+        hub::section(),
         instances::policy_section(),
         ca_certificate_section(),
     ]

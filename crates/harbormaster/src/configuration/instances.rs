@@ -1,17 +1,17 @@
-//! `[[instance]]` with its hubs and shared access policies. Spec: DPS-SERVE-1, DPS-SERVE-4, DPS-SERVE-5.
+//! `[[instance]]` and its shared access policies; its hubs are in [`super::hub`]. Spec: DPS-SERVE-1, DPS-SERVE-4, DPS-SERVE-5.
 
 use dps_core::access::{Right, ServiceHost, SharedAccessPolicy};
 use dps_core::enrollment::AllocationPolicy;
-use dps_core::instance::{ClaimAcrossGroups, HubKind};
-use dps_core::instance_settings::{HubSettings, InstanceSettings, NETWORKS_MAX};
+use dps_core::instance::{ClaimAcrossGroups, WhenSourceUnavailable};
+use dps_core::instance_settings::InstanceSettings;
 use dps_core::x509::ChainRules;
-use dps_proto::ids::{HubName, IdScope, PolicyName};
+use dps_proto::ids::{IdScope, PolicyName};
 use dps_proto::key::{BadKey, KeyPair, SymmetricKey};
-use ipnet::IpNet;
 
 use super::chain_rules;
 use super::document::Table;
 use super::fault::Located;
+use super::hub::{self, Hub};
 use super::key::{Key, Section, Standard};
 use super::names::{self, Names};
 use super::secret::Secret;
@@ -23,8 +23,8 @@ pub(super) const ALLOCATION_POLICIES: [(&str, AllocationPolicy); 3] = [
 ];
 pub(super) const CLAIMS: [(&str, ClaimAcrossGroups); 2] =
     [("allow", ClaimAcrossGroups::Allow), ("refuse", ClaimAcrossGroups::Refuse)];
-pub(super) const HUB_KINDS: [(&str, HubKind); 2] = [("local", HubKind::Local), ("static", HubKind::Static)];
-
+pub(super) const UNAVAILABLE: [(&str, WhenSourceUnavailable); 2] =
+    [("fail", WhenSourceUnavailable::Fail), ("reset", WhenSourceUnavailable::Reset)];
 /// A service instance.
 #[derive(Debug)]
 pub(crate) struct Instance {
@@ -32,19 +32,11 @@ pub(crate) struct Instance {
     pub(crate) service_hosts: Vec<Located<ServiceHost>>,
     pub(crate) default_allocation_policy: AllocationPolicy,
     pub(crate) claim_across_groups: ClaimAcrossGroups,
+    pub(crate) when_source_unavailable: WhenSourceUnavailable,
+    pub(crate) passes_over_unhealthy_hubs: bool,
     pub(crate) chain_rules: ChainRules,
     pub(crate) hubs: Vec<Hub>,
     pub(crate) policies: Vec<Policy>,
-}
-
-/// A linked hub.
-#[derive(Debug)]
-pub(crate) struct Hub {
-    pub(crate) name: Located<HubName>,
-    pub(crate) kind: HubKind,
-    pub(crate) allocation_weight: u16,
-    pub(crate) applies_allocation_policy: bool,
-    pub(crate) networks: Vec<IpNet>,
 }
 
 /// A shared access policy.
@@ -91,40 +83,18 @@ pub(super) fn section() -> Section {
                 "What happens when a device of one enrollment group comes in by another: it moves there, as on Azure, or is \
                  refused.",
             ),
-        ],
-    }
-}
-
-pub(super) fn hub_section() -> Section {
-    Section {
-        path: "instance.hub",
-        repeated: true,
-        about: "A linked hub of the instance above it.",
-        keys: vec![
-            Key::new("name", "host name", Standard::Required, "What devices are told."),
             Key::new(
-                "kind",
-                r#""local" or "static""#,
-                Standard::Required,
-                "Who makes the device's identity there: `local`, Harbormaster keeps it; `static`, whoever runs the hub does.",
+                "when_source_unavailable",
+                r#""fail" or "reset""#,
+                value("fail"),
+                "What becomes of a device that is to take its data along from a hub that cannot be read: its registration fails, \
+                 or it begins anew at its new hub.",
             ),
             Key::new(
-                "allocation_weight",
-                "share, 1 to 1000",
-                Standard::Value("1".to_owned()),
-                "Share of new devices among the hubs that may take them.",
-            ),
-            Key::new(
-                "apply_allocation_policy",
+                "pass_over_unhealthy_hubs",
                 "true or false",
-                Standard::Value("true".to_owned()),
-                "Whether enrollments that name no hubs may choose it.",
-            ),
-            Key::new(
-                "networks",
-                "list of networks, up to 64",
-                Standard::Value("[]".to_owned()),
-                "Where the devices are that the hub is nearest to, such as `\"10.1.0.0/16\"`; for the allocation policy `geoLatency`.",
+                Standard::Value("false".to_owned()),
+                "Whether new devices go to other hubs than those that do not answer, where they may.",
             ),
         ],
     }
@@ -185,8 +155,10 @@ impl Instance {
         }
         let allocation_policy = table.word("default_allocation_policy", &ALLOCATION_POLICIES);
         let claim_across_groups = table.word("claim_across_groups", &CLAIMS);
+        let when_source_unavailable = table.word("when_source_unavailable", &UNAVAILABLE);
+        let passes_over_unhealthy_hubs = table.flag("pass_over_unhealthy_hubs");
         let chain_rules = chain_rules::read(&table.table("x509"));
-        let hubs = read_hubs(table);
+        let hubs = hub::read_all(table);
         let policies = read_policies(table);
         Some(Self {
             id_scope: id_scope?,
@@ -194,6 +166,9 @@ impl Instance {
             default_allocation_policy: allocation_policy
                 .map_or(AllocationPolicy::Hashed, |policy| policy.value),
             claim_across_groups: claim_across_groups.map_or(ClaimAcrossGroups::Allow, |claim| claim.value),
+            when_source_unavailable: when_source_unavailable
+                .map_or(WhenSourceUnavailable::Fail, |what| what.value),
+            passes_over_unhealthy_hubs: passes_over_unhealthy_hubs.is_some_and(|flag| flag.value),
             chain_rules,
             hubs: hubs?,
             policies: policies?,
@@ -204,13 +179,6 @@ impl Instance {
 impl Instance {
     /// What it comes to.
     pub(crate) fn settings(self) -> InstanceSettings {
-        let linked = |hub: Hub| HubSettings {
-            name: hub.name.value,
-            kind: hub.kind,
-            allocation_weight: hub.allocation_weight,
-            applies_allocation_policy: hub.applies_allocation_policy,
-            networks: hub.networks,
-        };
         let policy = |policy: Policy| {
             let primary = policy.primary.value;
             let secondary = policy.secondary.map_or_else(|| primary.clone(), |key| key.value);
@@ -225,24 +193,13 @@ impl Instance {
             service_hosts: self.service_hosts.into_iter().map(|host| host.value).collect(),
             default_allocation_policy: self.default_allocation_policy,
             claim_across_groups: self.claim_across_groups,
+            when_source_unavailable: self.when_source_unavailable,
+            passes_over_unhealthy_hubs: self.passes_over_unhealthy_hubs,
             chain_rules: self.chain_rules,
-            linked_hubs: self.hubs.into_iter().map(linked).collect(),
+            linked_hubs: self.hubs.into_iter().map(Hub::settings).collect(),
             shared_access_policies: self.policies.into_iter().map(policy).collect(),
         }
     }
-}
-
-fn read_hubs(table: &Table<'_>) -> Option<Vec<Hub>> {
-    let mut names = Vec::new();
-    let hubs: Vec<_> = table.tables("hub").iter().map(|hub| Hub::read(hub, &mut names)).collect();
-    let named = names.iter().map(|name| (name.value.folded(), name));
-    let advice = "link each hub once; allocation_weight gives it a larger share";
-    names::note_repeated(table.context, "instance.hub.name", named, advice);
-    if hubs.is_empty() {
-        let why = "the instance has no linked hub: no device can be assigned";
-        table.context.warning(table.at(), "instance.hub", why, "add an [[instance.hub]]");
-    }
-    hubs.into_iter().collect()
 }
 
 /// Spec: DPS-SERVE-4: nobody could manage an instance without an owner.
@@ -264,37 +221,6 @@ fn read_policies(table: &Table<'_>) -> Option<Vec<Policy>> {
         );
     }
     Some(policies)
-}
-
-impl Hub {
-    fn read(table: &Table<'_>, names: &mut Vec<Located<HubName>>) -> Option<Self> {
-        let name: Option<Located<HubName>> =
-            table.parsed("name", "write a host name, such as \"hub.example\"");
-        names.extend(name.clone());
-        let kind = table.word("kind", &HUB_KINDS);
-        for (key, advice) in
-            [("name", "write the hub's host name"), ("kind", "write \"local\" or \"static\"")]
-        {
-            if !table.has(key) {
-                table.missing(key, advice);
-            }
-        }
-        let weight = table.number("allocation_weight", 1..=1_000);
-        let allocation_weight = weight.and_then(|weight| u16::try_from(weight.value).ok()).unwrap_or(1);
-        let applies = table.flag("apply_allocation_policy");
-        let networks: Vec<Located<IpNet>> =
-            table.all_parsed("networks", "write a network, such as \"10.1.0.0/16\"").unwrap_or_default();
-        if let Some(more) = networks.get(NETWORKS_MAX) {
-            table.fault(more.at, "networks", format!("there are {}", networks.len()), "64 may be");
-        }
-        Some(Self {
-            name: name?,
-            kind: kind?.value,
-            allocation_weight,
-            applies_allocation_policy: applies.is_none_or(|applies| applies.value),
-            networks: networks.into_iter().map(|network| network.value).collect(),
-        })
-    }
 }
 
 impl Policy {

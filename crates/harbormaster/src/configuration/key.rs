@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::{broker, chain_rules, instances, limits, listen, log, outbound, store, tls};
+use super::{broker, chain_rules, hub, instances, limits, listen, log, outbound, store, tls};
 
 /// A table of the file.
 pub(crate) struct Section {
@@ -84,7 +84,7 @@ pub(crate) fn sections() -> [Section; 11] {
         log::section(),
         instances::section(),
         chain_rules::section(),
-        instances::hub_section(),
+        hub::section(),
         instances::policy_section(),
     ]
 }

@@ -23,7 +23,7 @@ pub(super) struct LimitKey {
 }
 
 /// All of them.
-pub(super) const LIMITS: [LimitKey; 18] = [
+pub(super) const LIMITS: [LimitKey; 20] = [
     LimitKey {
         name: "connections",
         unit: "connections",
@@ -168,6 +168,24 @@ pub(super) const LIMITS: [LimitKey; 18] = [
         set: |limits, value| limits.broker_questions_per_second = rate(value),
     },
     LimitKey {
+        name: "hub_work",
+        unit: "devices",
+        range: 1..=4_096,
+        meaning: "Devices that are being brought to Azure IoT Hubs at one time. A quarter as many are being removed from hubs that they left.",
+        get: |limits| Some(limits.hub_work as u64),
+        set: |limits, value| limits.hub_work = size(value),
+    },
+    LimitKey {
+        name: "hub_work_per_hub",
+        unit: "devices",
+        range: 1..=256,
+        meaning: "Of these, those for one hub: what waits for a hub that is slow keeps no other hub waiting.",
+        get: |limits| Some(limits.hub_work_per_hub.into()),
+        set: |limits, value| {
+            limits.hub_work_per_hub = u32::try_from(value).unwrap_or(limits.hub_work_per_hub)
+        },
+    },
+    LimitKey {
         name: "retry_after_s",
         unit: "seconds",
         range: 2..=5,
@@ -263,6 +281,8 @@ mod tests {
             failed_attestations_per_minute,
             guesses_per_minute,
             broker_questions_per_second,
+            hub_work,
+            hub_work_per_hub,
             retry_after_s,
         } = limits;
         assert_ne!(connections, standard.connections);
@@ -282,6 +302,8 @@ mod tests {
         assert_ne!(failed_attestations_per_minute, standard.failed_attestations_per_minute);
         assert_ne!(guesses_per_minute, standard.guesses_per_minute);
         assert_ne!(broker_questions_per_second, standard.broker_questions_per_second);
+        assert_ne!(hub_work, standard.hub_work);
+        assert_ne!(hub_work_per_hub, standard.hub_work_per_hub);
         assert_ne!(retry_after_s, standard.retry_after_s);
     }
 

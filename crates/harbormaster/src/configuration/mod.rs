@@ -9,6 +9,7 @@ mod chain_rules;
 mod declared;
 mod document;
 mod fault;
+mod hub;
 mod instances;
 mod key;
 mod limits;

@@ -33,7 +33,7 @@ pub(super) fn section() -> Section {
     Section {
         path: "outbound",
         repeated: false,
-        about: "Where the service may send requests that users cause: the webhooks that enrollments name.",
+        about: "Where the service may send requests that users cause: the webhooks that enrollments name, and the Azure IoT Hubs that are linked.",
         keys: vec![
             Key::new(
                 "allow",

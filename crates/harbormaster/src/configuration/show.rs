@@ -8,7 +8,8 @@ use dps_server::limits::Limits;
 
 use super::chain_rules::CA_LEAVES;
 use super::fault::Located;
-use super::instances::{ALLOCATION_POLICIES, CLAIMS, HUB_KINDS, Hub, Instance, Policy};
+use super::hub::{HUB_KINDS, Hub};
+use super::instances::{ALLOCATION_POLICIES, CLAIMS, Instance, Policy, UNAVAILABLE};
 use super::key::{Key, Section, Standard, sections};
 use super::limits::LIMITS;
 use super::secret::{Secret, Source};
@@ -112,6 +113,8 @@ fn show_instance(page: &mut Page, instance: &Instance) {
                         word(&ALLOCATION_POLICIES, &instance.default_allocation_policy),
                     ),
                     ("claim_across_groups", word(&CLAIMS, &instance.claim_across_groups)),
+                    ("when_source_unavailable", word(&UNAVAILABLE, &instance.when_source_unavailable)),
+                    ("pass_over_unhealthy_hubs", instance.passes_over_unhealthy_hubs.to_string()),
                 ];
                 page.table(&section, &values);
             }
@@ -126,17 +129,8 @@ fn show_instance(page: &mut Page, instance: &Instance) {
                 page.table(&section, &values);
             }
             "instance.hub" => {
-                for Hub { name, kind, allocation_weight, applies_allocation_policy, networks } in
-                    &instance.hubs
-                {
-                    let values = [
-                        ("name", quoted(&name.value)),
-                        ("kind", word(&HUB_KINDS, kind)),
-                        ("allocation_weight", allocation_weight.to_string()),
-                        ("apply_allocation_policy", applies_allocation_policy.to_string()),
-                        ("networks", list(networks.iter().map(quoted))),
-                    ];
-                    page.table(&section, &values);
+                for hub in &instance.hubs {
+                    page.table(&section, &hub_values(hub));
                 }
             }
             "instance.shared_access_policy" => {
@@ -156,6 +150,22 @@ fn show_instance(page: &mut Page, instance: &Instance) {
             _ => {}
         }
     }
+}
+
+fn hub_values(hub: &Hub) -> Values {
+    let mut values = vec![
+        ("name", quoted(&hub.name.value)),
+        ("kind", word(&HUB_KINDS, &hub.kind)),
+        ("allocation_weight", hub.allocation_weight.to_string()),
+        ("apply_allocation_policy", hub.applies_allocation_policy.to_string()),
+        ("networks", list(hub.networks.iter().map(quoted))),
+        ("draining", hub.is_draining.to_string()),
+    ];
+    let connection_string = hub.connection_string.as_ref();
+    values.extend(
+        connection_string.map(|given| secret(given, ["connection_string_file", "connection_string_env"])),
+    );
+    values
 }
 
 fn limit_values(limits: &Limits) -> Values {

@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
+use dps_core::instance::WhenSourceUnavailable;
 use tempfile::TempDir;
 
 use super::key::{Standard, sections};
@@ -262,6 +263,101 @@ fn a_hub_has_a_weight_from_1_to_1000() {
             GOOD.replace("kind = \"local\"", &format!("kind = \"static\"\nallocation_weight = {weight}"));
         assert_eq!(Harbor::new().parse(&text).is_ok(), good, "{weight}");
     }
+}
+
+/// DPS-SERVE-17
+#[test]
+fn an_azure_iot_hub_and_no_other_has_a_connection_string() {
+    let harbor = Harbor::new();
+    let connection_string = |host: &str, key: &str| {
+        format!("HostName={host};SharedAccessKeyName=registry;SharedAccessKey={key}\n")
+    };
+    harbor.write("hub.txt", &connection_string("HUB.example", KEY), 0o600);
+    harbor.write("elsewhere.txt", &connection_string("other.example:8443", KEY), 0o600);
+    harbor.write("bad.txt", &connection_string("hub.example", "almostasecret!"), 0o600);
+    harbor.write("device.txt", &format!("HostName=hub.example;DeviceId=d;SharedAccessKey={KEY}"), 0o600);
+    harbor.write("open.txt", &connection_string("hub.example", KEY), 0o644);
+    let with = |lines: &str| GOOD.replace("kind = \"local\"", lines);
+    let azure = "kind = \"azureIotHub\"\nconnection_string_file = \"hub.txt\"\ndraining = true";
+    let read = harbor.parse(&with(azure)).unwrap();
+    assert_eq!(read.warnings, []);
+    let shown = show(&read);
+    assert!(shown.contains("kind = \"azureIotHub\"") && shown.contains("draining = true"), "{shown}");
+    assert!(shown.contains(&format!("connection_string_file = {:?}", harbor.path("hub.txt"))), "{shown}");
+    assert!(!shown.contains(KEY), "{shown}");
+    assert_eq!(show(&harbor.parse(&shown).unwrap()), shown);
+    let [instance] = <[Instance; 1]>::try_from(read.instances).unwrap();
+    let hub = instance.settings().checked().unwrap().linked_hubs.remove(0);
+    let given = hub.connection_string.unwrap();
+    assert_eq!((hub.is_draining, given.host(), given.policy()), (true, "HUB.example", "registry"));
+
+    let elsewhere = azure.replace("hub.txt", "elsewhere.txt");
+    assert_eq!(
+        harbor.warnings(&with(&elsewhere)),
+        [
+            "11: instance.hub.name: the connection string leads to other.example, and devices are told hub.example"
+        ]
+    );
+    let key = "instance.hub.connection_string";
+    for (lines, expected) in [
+        ("kind = \"azureIotHub\"", "10:1: KEY_file: is missing"),
+        (
+            "kind = \"local\"\nconnection_string_file = \"hub.txt\"",
+            "12:8: instance.hub.kind: the hub has a connection string and is no Azure IoT Hub",
+        ),
+        (
+            "kind = \"azureIotHub\"\nconnection_string = \"almostasecret\"",
+            "13:1: KEY: a secret may not stand in the configuration itself",
+        ),
+        (
+            "kind = \"azureIotHub\"\nconnection_string_file = \"bad.txt\"",
+            "13:26: KEY_file: the connection string: SharedAccessKey: the key is not Base64",
+        ),
+        (
+            "kind = \"azureIotHub\"\nconnection_string_file = \"device.txt\"",
+            "13:26: KEY_file: the connection string: DeviceId has no place here: this is the connection string of a device, a hub or \
+             another service",
+        ),
+        (
+            "kind = \"azureIotHub\"\nconnection_string_file = \"open.txt\"",
+            "13:26: KEY_file: others than its owner have rights to the file (its mode is 0644)",
+        ),
+        (
+            "kind = \"azureIotHub\"\nconnection_string_env = \"SHORT\"",
+            "13:25: KEY_env: the connection string: HostName is missing",
+        ),
+        (
+            "kind = \"azureIotHub\"\nconnection_string_env = \"NONE\"",
+            "13:25: KEY_env: no environment variable of that name is set",
+        ),
+    ] {
+        let faults = harbor.parse(&with(lines)).unwrap_err();
+        assert!(
+            !format!("{faults}").contains("almostasecret") && !format!("{faults}").contains(KEY),
+            "{faults}"
+        );
+        assert_eq!(harbor.faults(&with(lines)), [expected.replace("KEY", key)], "{lines}");
+    }
+}
+
+/// DPS-SERVE-1, DPS-REG-42, DPS-REG-46
+#[test]
+fn an_instance_says_what_is_done_about_hubs_that_do_not_answer() {
+    let harbor = Harbor::new();
+    let settings = |text: &str| harbor.parse(text).unwrap().instances.remove(0).settings();
+    let standard = settings(GOOD);
+    assert_eq!(standard.when_source_unavailable, WhenSourceUnavailable::Fail);
+    assert!(!standard.passes_over_unhealthy_hubs);
+    let lines =
+        "id_scope = \"0ne00C0FFEE\"\nwhen_source_unavailable = \"reset\"\npass_over_unhealthy_hubs = true";
+    let text = GOOD.replace("id_scope = \"0ne00C0FFEE\"", lines);
+    let set = settings(&text);
+    assert_eq!(set.when_source_unavailable, WhenSourceUnavailable::Reset);
+    assert!(set.passes_over_unhealthy_hubs);
+    let shown = show(&harbor.parse(&text).unwrap());
+    assert_eq!(show(&harbor.parse(&shown).unwrap()), shown);
+    let faults = harbor.faults(&text.replace("\"reset\"", "\"wait\""));
+    assert_eq!(faults, ["9:27: instance.when_source_unavailable: \"wait\" is not known here"]);
 }
 
 /// DPS-SERVE-4

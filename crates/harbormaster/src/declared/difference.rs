@@ -10,10 +10,12 @@ use super::{Current, is_named};
 use crate::manage::table::text;
 
 /// Settings of the instance itself: where the admin API has them, and what they are called in a file.
-const SETTINGS: [(&str, &str); 7] = [
+const SETTINGS: [(&str, &str); 9] = [
     ("/serviceHosts", "service_hosts"),
     ("/defaultAllocationPolicy", "default_allocation_policy"),
     ("/claimAcrossGroups", "claim_across_groups"),
+    ("/whenSourceUnavailable", "when_source_unavailable"),
+    ("/passOverUnhealthyHubs", "pass_over_unhealthy_hubs"),
     ("/x509/allowV1Leaf", "x509.allow_v1_leaf"),
     ("/x509/allowV1SelfSignedAnchor", "x509.allow_v1_self_signed_anchor"),
     ("/x509/allowCaLeaf", "x509.allow_ca_leaf"),
@@ -109,6 +111,11 @@ impl Part {
                 compare("allocationWeight", "weight");
                 compare("applyAllocationPolicy", "apply_allocation_policy");
                 compare("networks", "networks");
+                compare("draining", "draining");
+                let connection = |hub: &Value| hub["connection"].clone();
+                if connection(new) != connection(old) {
+                    changes.push("another connection string".to_owned());
+                }
             }
             Self::Policy => {
                 let rights = |policy: &Value| {
@@ -240,6 +247,8 @@ mod tests {
             "serviceHosts": ["a.example"],
             "defaultAllocationPolicy": "hashed",
             "claimAcrossGroups": "allow",
+            "whenSourceUnavailable": "fail",
+            "passOverUnhealthyHubs": false,
             "x509": {"allowV1Leaf": true, "allowV1SelfSignedAnchor": true, "allowCaLeaf": "enrolled", "enforceAnchorExpiry": true},
             "linkedHubs": [{"name": "a.hub", "kind": "local", "allocationWeight": 1}],
             "sharedAccessPolicies": [
@@ -299,14 +308,27 @@ mod tests {
             json!({"name": "old", "certificate": "o", "isVerified": true}),
             json!({"name": "same", "certificate": "s", "isVerified": false}),
         ];
+        let reached = |fingerprint: &str| json!({"hostName": "c.hub", "sharedAccessKeyName": "r", "sharedAccessKeySha256": fingerprint});
+        let azure = |connection: Value, draining: bool| {
+            json!({
+                "name": "c.hub", "kind": "azureIotHub", "allocationWeight": 1, "draining": draining, "connection": connection,
+            })
+        };
+        new["linkedHubs"].as_array_mut().unwrap().push(azure(reached("11"), true));
+        old["linkedHubs"].as_array_mut().unwrap().push(azure(reached("22"), false));
+        new["whenSourceUnavailable"] = "reset".into();
+        new["passOverUnhealthyHubs"] = true.into();
         let wanted = wanted(new, &[("same", "s", true), ("new", "n", false)]);
         assert_eq!(
             told(&wanted, Some(Current { settings: old, certificates })),
             [
                 "~ service_hosts: [a.example] -> [a.example, b.example]",
+                "~ when_source_unavailable: [fail] -> [reset]",
+                "~ pass_over_unhealthy_hubs: [false] -> [true]",
                 "~ x509.allow_ca_leaf: [enrolled] -> [never]",
                 "~ linked hub a.hub: weight 1 -> 7",
                 "+ linked hub b.hub: static, weight 1",
+                "~ linked hub c.hub: draining false -> true, another connection string",
                 "~ shared access policy owner: another primary key",
                 "~ CA certificate same: verified",
                 "+ CA certificate new: admits nobody before it is verified",

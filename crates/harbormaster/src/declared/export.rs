@@ -24,8 +24,8 @@ const DOCUMENT: &str = "instances.toml";
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// A new directory for the file and, each in a file of its own, the keys of its policies. Without it, the file is printed,
-    /// and names environment variables in place of the keys.
+    /// A new directory for the file and, each in a file of its own, the keys of its policies and the connection strings of its hubs.
+    /// Without it, the file is printed, and names environment variables in place of them.
     directory: Option<PathBuf>,
     /// Only the instance of this ID scope. May be repeated.
     #[arg(long = "id-scope", value_name = "ID")]
@@ -104,12 +104,15 @@ async fn write_instance(
     let _ = write!(
         document,
         "\n[[instance]]\nid_scope = {}\nservice_hosts = {}\ndefault_allocation_policy = {}\nclaim_across_groups = {}\n\
+         when_source_unavailable = {}\npass_over_unhealthy_hubs = {}\n\
          \n[instance.x509]\nallow_v1_leaf = {}\nallow_v1_self_signed_anchor = {}\nallow_ca_leaf = {}\n\
          enforce_anchor_expiry = {}\n",
         toml(&settings["idScope"]),
         toml(&settings["serviceHosts"]),
         toml(&settings["defaultAllocationPolicy"]),
         toml(&settings["claimAcrossGroups"]),
+        toml(&settings["whenSourceUnavailable"]),
+        toml(&settings["passOverUnhealthyHubs"]),
         toml(&rules["allowV1Leaf"]),
         toml(&rules["allowV1SelfSignedAnchor"]),
         toml(&rules["allowCaLeaf"]),
@@ -118,13 +121,19 @@ async fn write_instance(
     for hub in settings["linkedHubs"].as_array().into_iter().flatten() {
         let _ = write!(
             document,
-            "\n[[instance.hub]]\nname = {}\nkind = {}\nallocation_weight = {}\napply_allocation_policy = {}\nnetworks = {}\n",
+            "\n[[instance.hub]]\nname = {}\nkind = {}\nallocation_weight = {}\napply_allocation_policy = {}\nnetworks = {}\n\
+             draining = {}\n",
             toml(&hub["name"]),
             toml(&hub["kind"]),
             toml(&hub["allocationWeight"]),
             toml(&hub["applyAllocationPolicy"]),
             toml(&hub["networks"]),
+            toml(&hub["draining"]),
         );
+        if hub["connection"].is_object() {
+            let name = hub["name"].as_str().unwrap_or_default();
+            document.push_str(&keys.keep_connection_string(endpoint, id_scope, name).await?);
+        }
     }
     for policy in settings["sharedAccessPolicies"].as_array().into_iter().flatten() {
         let name = policy["name"].as_str().unwrap_or_default();
@@ -134,8 +143,7 @@ async fn write_instance(
             toml(&policy["name"]),
             toml(&policy["rights"]),
         );
-        let references = keys.keep(endpoint, id_scope, name).await?;
-        document.push_str(&references);
+        document.push_str(&keys.keep_both(endpoint, id_scope, name).await?);
     }
     for certificate in &current.certificates {
         let _ = write!(
@@ -151,36 +159,68 @@ async fn write_instance(
 
 impl Keys<'_> {
     /// Keeps both keys of a policy, and gives the two lines that refer to them.
-    async fn keep(
+    async fn keep_both(
         &mut self,
         endpoint: &AdminEndpoint,
         id_scope: &str,
         policy: &str,
     ) -> Result<String, Failure> {
-        const BOTH: [(&str, &str); 2] = [("primary", "primaryKey"), ("secondary", "secondaryKey")];
+        let told = self.told(endpoint, &format!("{id_scope}/shared-access-policies/{policy}")).await?;
         let mut lines = String::new();
-        match self {
-            Keys::Files(directory) => {
-                let path = format!("{ALL}/{id_scope}/shared-access-policies/{policy}/list-keys");
-                let told = endpoint.post(&path, &json!({})).await.map_err(failed)?;
-                let below = Path::new("keys").join(id_scope);
-                new_file::directory(&directory.join(&below))?;
-                for (which, member) in BOTH {
-                    let key = Zeroizing::new(told[member].as_str().unwrap_or_default().to_owned());
-                    let file = below.join(format!("{policy}-{which}.key"));
-                    new_file::write_secret(&directory.join(&file), &key)?;
-                    let reference = Value::from(file.display().to_string());
-                    let _ = writeln!(lines, "{which}_key_file = {}", toml(&reference));
-                }
-            }
-            Keys::Variables(taken) => {
-                for (which, _) in BOTH {
-                    let name = variable(taken, &format!("HARBORMASTER_{id_scope}_{policy}_{which}_KEY"));
-                    let _ = writeln!(lines, "{which}_key_env = {}", toml(&Value::from(name)));
-                }
-            }
+        for (which, member) in [("primary", "primaryKey"), ("secondary", "secondaryKey")] {
+            let (key, file) = (format!("{which}_key"), format!("{policy}-{which}.key"));
+            let variable = format!("{id_scope}_{policy}_{which}_KEY");
+            lines.push_str(&self.keep(&key, id_scope, &file, &told[member], &variable)?);
         }
         Ok(lines)
+    }
+
+    /// Keeps the connection string of a hub, and gives the line that refers to it. Spec: DPS-INST-13.
+    async fn keep_connection_string(
+        &mut self,
+        endpoint: &AdminEndpoint,
+        id_scope: &str,
+        hub: &str,
+    ) -> Result<String, Failure> {
+        let told = self.told(endpoint, &format!("{id_scope}/hubs/{hub}")).await?;
+        // With nothing behind it: a host name may be nearly as long as a file's may.
+        let file = format!("hubs/{hub}");
+        let variable = format!("{id_scope}_{hub}_CONNECTION_STRING");
+        self.keep("connection_string", id_scope, &file, &told["connectionString"], &variable)
+    }
+
+    /// What the server tells of the secrets of something, where they go into files.
+    async fn told(&self, endpoint: &AdminEndpoint, of: &str) -> Result<Value, Failure> {
+        match self {
+            Keys::Files(_) => {
+                endpoint.post(&format!("{ALL}/{of}/list-keys"), &json!({})).await.map_err(failed)
+            }
+            Keys::Variables(_) => Ok(Value::Null),
+        }
+    }
+
+    /// Keeps one secret, and gives the line that refers to it.
+    fn keep(
+        &mut self,
+        key: &str,
+        id_scope: &str,
+        file: &str,
+        secret: &Value,
+        variable: &str,
+    ) -> Result<String, Failure> {
+        Ok(match self {
+            Keys::Files(directory) => {
+                let secret = Zeroizing::new(secret.as_str().unwrap_or_default().to_owned());
+                let file = Path::new("keys").join(id_scope).join(file);
+                file.parent().map_or(Ok(()), |below| new_file::directory(&directory.join(below)))?;
+                new_file::write_secret(&directory.join(&file), &secret)?;
+                format!("{key}_file = {}\n", toml(&Value::from(file.display().to_string())))
+            }
+            Keys::Variables(taken) => {
+                let name = self::variable(taken, &format!("HARBORMASTER_{variable}"));
+                format!("{key}_env = {}\n", toml(&Value::from(name)))
+            }
+        })
     }
 }
 

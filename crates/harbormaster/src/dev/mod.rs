@@ -183,9 +183,9 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
     // Spec: DPS-DEV-16. The author of a webhook tries it on this very machine.
     let allowed = AllowedTargets::parse(["public", "127.0.0.0/8", "::1"])?;
     let outbound = service::outbound(allowed, &Trust::SystemAnd(certificates.ca_file()))?;
-    let hubs = HubKinds { serves_broker: broker.is_some() };
+    let hubs = HubKinds::new(broker.is_some(), outbound.clone());
     let service = Service {
-        instances: service::instances(Vec::new(), &*store, hubs).await?,
+        instances: service::instances(Vec::new(), &*store, &hubs).await?,
         store,
         // Spec: DPS-LIMIT-7, DPS-LIMIT-8. Whoever tries things out fails often.
         limits: Limits {

@@ -57,15 +57,38 @@ pub(crate) const INSTANCES: [Column; 5] = [
 ];
 
 /// Columns of linked hubs.
-pub(crate) const LINKED_HUBS: [Column; 5] = [
+pub(crate) const LINKED_HUBS: [Column; 9] = [
     Column { heading: "HUB", cell: |hub| text(&hub["name"]) },
     Column { heading: "KIND", cell: |hub| text(&hub["kind"]) },
-    Column { heading: "WEIGHT", cell: |hub| hub["allocationWeight"].to_string() },
+    Column { heading: "WEIGHT", cell: |hub| text(&hub["allocationWeight"]) },
     Column {
         heading: "FOR ALL",
         cell: |hub| if hub["applyAllocationPolicy"] == false { "no" } else { "yes" }.to_owned(),
     },
+    Column {
+        heading: "HEALTH",
+        cell: |hub| {
+            let state = text(&hub["health"]["state"]);
+            // Nobody asks the others.
+            let state = if state == "notWatched" { "-".to_owned() } else { state };
+            if hub["draining"] == true { format!("{state}, draining") } else { state }
+        },
+    },
+    Column { heading: "DEVICES", cell: |hub| text(&hub["load"]["devices"]) },
+    Column { heading: "ASSIGNING", cell: |hub| text(&hub["load"]["assigning"]) },
+    Column { heading: "CLEAN-UPS", cell: |hub| text(&hub["load"]["cleanUps"]) },
     Column { heading: "NETWORKS", cell: |hub| text(&hub["networks"]) },
+];
+
+/// Columns of devices that are to be gone from hubs outside.
+pub(crate) const CLEAN_UPS: [Column; 7] = [
+    Column { heading: "HUB", cell: |clean_up| text(&clean_up["hub"]) },
+    Column { heading: "DEVICE", cell: |clean_up| text(&clean_up["deviceId"]) },
+    Column { heading: "REGISTRATION", cell: |clean_up| text(&clean_up["registrationId"]) },
+    Column { heading: "ORDERED", cell: |clean_up| text(&clean_up["orderedAt"]) },
+    Column { heading: "TRIES", cell: |clean_up| text(&clean_up["tries"]) },
+    Column { heading: "DUE", cell: |clean_up| text(&clean_up["dueAt"]) },
+    Column { heading: "PROBLEM", cell: |clean_up| text(&clean_up["problem"]) },
 ];
 
 /// Columns of devices of local hubs.

@@ -80,7 +80,9 @@ async fn serve(
     let tls = tls::server_config(Arc::clone(&server_certificates))?;
 
     let broker = broker_settings(listen.broker.as_ref(), &server_certificates)?;
-    let hubs = HubKinds { serves_broker: listen.broker.is_some() };
+    let allowed = AllowedTargets::parse(&outbound.allow).map_err(Failure::usage)?;
+    let outbound = service::outbound(allowed, &outbound.trust()).context("[outbound]")?;
+    let hubs = HubKinds::new(listen.broker.is_some(), outbound.clone());
 
     let data_dir = DataDir::open(&store.data_dir.value).map_err(|why| {
         place.fault(store.data_dir.at, "store.data_dir", why, "the service's user must own it")
@@ -98,7 +100,7 @@ async fn serve(
     let opened = SqliteStore::open(&file, SqliteOptions::default(), sealer);
     let opened: Arc<dyn Store> = Arc::new(opened.with_context(|| file.display().to_string())?);
     admin::sweep_at_start(&*opened).await?;
-    let instances = match all_instances(instances, &*opened, hubs).await {
+    let instances = match all_instances(instances, &*opened, &hubs).await {
         Err(why @ StoreError::Unreadable(_)) => {
             let advice = "name the key that the store was made with";
             return Err(place.fault(store.sealing_key.at, "store.sealing_key", why, advice));
@@ -112,8 +114,6 @@ async fn serve(
         );
     }
 
-    let allowed = AllowedTargets::parse(&outbound.allow).map_err(Failure::usage)?;
-    let outbound = service::outbound(allowed, &outbound.trust()).context("[outbound]")?;
     let listeners = bind(&listen, passed, &place).await?;
     let id_scopes = instances.all().iter().map(|(_, instance)| instance.id_scope.to_string()).collect();
     let ready = Ready::of(&listeners, id_scopes, token_file)?;
@@ -135,7 +135,7 @@ async fn serve(
                 tracing::error!(reason = %why, "the certificates could not be read again; the old ones stay")
             }
         }
-        match read_instances_again(&options.file, &*opened, &instances, hubs).await {
+        match read_instances_again(&options.file, &*opened, &instances, &hubs).await {
             Ok(()) => tracing::info!("service instances of the configuration read again"),
             Err(why) => {
                 tracing::error!(
@@ -153,7 +153,7 @@ async fn serve(
         certificates: Arc::clone(&server_certificates),
         outbound,
         admin_token,
-        hubs,
+        hubs: hubs.clone(),
         broker,
     };
     service.run(listeners, announce, reload).await
@@ -175,7 +175,7 @@ async fn read_instances_again(
     file: &Path,
     store: &dyn Store,
     instances: &Instances,
-    hubs: HubKinds,
+    hubs: &HubKinds,
 ) -> anyhow::Result<()> {
     let configuration = configuration::read(file).map_err(|faults| {
         // One line of the log.
@@ -192,7 +192,7 @@ async fn read_instances_again(
         instances.remove(&scope);
         // It may have been the store's before.
         if let Some(stored) = store.service_instance(&scope).await? {
-            instances.set(Origin::Store, ServiceInstance::new(stored.settings, stored.secret, &hubs));
+            instances.set(Origin::Store, ServiceInstance::new(stored.settings, stored.secret, hubs));
         }
     }
     Ok(())
@@ -202,7 +202,7 @@ async fn read_instances_again(
 async fn all_instances(
     configured: Vec<Instance>,
     store: &dyn Store,
-    hubs: HubKinds,
+    hubs: &HubKinds,
 ) -> Result<Arc<Instances>, StoreError> {
     service::instances(opened(configured, store, hubs).await?, store, hubs).await
 }
@@ -211,13 +211,13 @@ async fn all_instances(
 async fn opened(
     configured: Vec<Instance>,
     store: &dyn Store,
-    hubs: HubKinds,
+    hubs: &HubKinds,
 ) -> Result<Vec<ServiceInstance>, StoreError> {
     let mut instances = Vec::new();
     for instance in configured {
         let fresh = InstanceSecret::new(random());
         let secret = store.open_instance(&instance.id_scope.value, fresh).await?;
-        instances.push(ServiceInstance::new(instance.settings(), secret, &hubs));
+        instances.push(ServiceInstance::new(instance.settings(), secret, hubs));
     }
     Ok(instances)
 }

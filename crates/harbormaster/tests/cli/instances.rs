@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::command::User;
+use crate::command::{User, ended_with_input};
 use crate::dev::Dev;
 
 /// DPS-CLI-29, DPS-INST-1, DPS-INST-4, DPS-INST-8
@@ -31,6 +31,17 @@ fn an_instance_lives_its_life() {
     {
         assert_eq!(after[member], before[member], "{member}");
     }
+    let elsewhere = ["--when-source-unavailable", "reset", "--pass-over-unhealthy-hubs", "true"];
+    let set =
+        user.run(&[&["instance", "update", &id_scope, "--output", "json"][..], &elsewhere].concat()).json();
+    assert_eq!(
+        (&set["whenSourceUnavailable"], &set["passOverUnhealthyHubs"]),
+        (&json!("reset"), &json!(true))
+    );
+    assert_eq!(
+        (&before["whenSourceUnavailable"], &before["passOverUnhealthyHubs"]),
+        (&json!("fail"), &json!(false))
+    );
     user.run(&["instance", "update", &id_scope]).failed(64, &["nothing is to be changed"]);
     let old = before["etag"].as_str().unwrap();
     user.run(&["instance", "update", &id_scope, "--claim-across-groups", "refuse", "--etag", old])
@@ -65,22 +76,112 @@ fn hubs_are_linked_weighed_and_unlinked() {
     user.run(&["linked-hub", "update", "b.example"]).failed(64, &["nothing is to be changed"]);
     user.run(&["linked-hub", "update", "b.example", "--network", "10.1.0.0"]).failed(64, &["--network"]);
     let hubs = user.run(&["linked-hub", "list", "--output", "json"]).json();
+    let health = json!({"state": "notWatched", "since": null, "reason": null, "pausedForSeconds": null});
+    let load = json!({"devices": 0, "assigning": 0, "cleanUps": 0});
     let expected = [
         json!({
             "name": "hub.localhost", "kind": "local", "allocationWeight": 1, "applyAllocationPolicy": true, "networks": [],
+            "draining": false, "health": health, "load": load,
         }),
         json!({
             "name": "B.example", "kind": "static", "allocationWeight": 9, "applyAllocationPolicy": false,
-            "networks": ["10.1.0.0/16", "2001:db8::/48"],
+            "networks": ["10.1.0.0/16", "2001:db8::/48"], "draining": false, "health": health, "load": load,
         }),
     ];
     assert_eq!(hubs.as_array().unwrap()[..], expected);
-    let table = user.run(&["linked-hub", "show", "b.example"]).done();
-    let line = "B.example  static  9       no       10.1.0.0/16, 2001:db8::/48";
-    assert_eq!(table, format!("HUB        KIND    WEIGHT  FOR ALL  NETWORKS\n{line}\n"));
+    let table = user.run(&["linked-hub", "list"]).done();
+    let (head, first, line) = (
+        "HUB            KIND    WEIGHT  FOR ALL  HEALTH  DEVICES  ASSIGNING  CLEAN-UPS  NETWORKS",
+        "hub.localhost  local   1       yes      -       0        0          0",
+        "B.example      static  9       no       -       0        0          0          10.1.0.0/16, 2001:db8::/48",
+    );
+    assert_eq!(table, format!("{head}\n{first}\n{line}\n"));
+    let shown = user.run(&["linked-hub", "show", "b.example"]).done();
+    assert!(shown.starts_with("hub                B.example\nkind               static\n"), "{shown}");
+    let drained = user.run(&["linked-hub", "drain", "B.EXAMPLE", "--output", "json"]).json();
+    assert_eq!((&drained["draining"], &drained["networks"]), (&json!(true), &expected[1]["networks"]));
+    assert!(user.run(&["linked-hub", "list"]).done().contains("  -, draining  "));
+    let undone = user.run(&["linked-hub", "drain", "b.example", "--undo"]).done();
+    assert!(undone.contains("draining           no\n"), "{undone}");
+    user.run(&["linked-hub", "drain", "c.example"]).failed(66, &["c.example"]);
     user.run(&["linked-hub", "update", "c.example", "--allocation-weight", "9"]).failed(66, &["c.example"]);
     user.run(&["linked-hub", "delete", "b.example"]).done();
     user.run(&["linked-hub", "delete", "b.example"]).failed(66, &["no linked hub"]);
+    drop(dev);
+}
+
+/// DPS-CLI-33, DPS-INST-13, DPS-INST-10
+#[test]
+fn the_connection_string_of_an_azure_iot_hub_is_read_from_a_file_and_printed_nowhere() {
+    const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let user = User::new();
+    let dev = Dev::start(&user);
+    let text = format!("HostName=a.example;SharedAccessKeyName=registry;SharedAccessKey={KEY}\n");
+    let file = user.file("a.txt", &text);
+    let create = ["linked-hub", "create", "a.example", "--kind", "azureIotHub"];
+    let given = [&create[..], &["--connection-string-file"]].concat();
+    user.run(&create).failed(64, &["--connection-string-file"]);
+    let local = ["linked-hub", "create", "a.example", "--kind", "local", "--connection-string-file", &file];
+    user.run(&local).failed(64, &["--kind azureIotHub alone"]);
+    let bad = user.file("bad.txt", text.replace("HostName", "almostasecret"));
+    user.run(&[&given[..], &[&bad]].concat()).failed(64, &["--connection-string-file", "part 1 is none of"]);
+
+    let shown = ended_with_input(&mut user.command(&[&given[..], &["-"]].concat()), &text).done();
+    assert!(shown.contains("host               a.example\npolicy             registry\n"), "{shown}");
+    let other = text.replace("MDEyMzQ1", "QUJDREVG");
+    let other = user.file("other.txt", other.replace("a.example", "a.example:8443"));
+    let updated = user.run(&["linked-hub", "update", "A.example", "--connection-string-file", &other]).done();
+    assert!(updated.contains("host               a.example:8443\n"), "{updated}");
+    let weighed = user.run(&["linked-hub", "update", "a.example", "--allocation-weight", "7"]).done();
+    assert!(weighed.contains("host               a.example:8443\n"), "it stays: {weighed}");
+    user.run(&["linked-hub", "drain", "a.example"]).done();
+    let all = [
+        user.run(&["linked-hub", "show", "a.example"]).done(),
+        user.run(&["linked-hub", "show", "a.example", "--output", "json"]).done(),
+        user.run(&["linked-hub", "list", "--output", "json"]).done(),
+        user.run(&["instance", "show", "--output", "json"]).done(),
+        user.run(&["export"]).done(),
+        user.run(&["audit"]).done(),
+        shown,
+        updated,
+    ];
+    for shown in &all {
+        assert!(!shown.contains(KEY) && !shown.contains("QUJDREVG"), "{shown}");
+    }
+    // Each change is one of the hub.
+    let audit: Vec<&str> = all[5].lines().filter(|line| line.contains("linkedHub a.example")).collect();
+    let actions = ["replaced", "replaced", "replaced", "created"];
+    assert_eq!(audit.len(), actions.len(), "{audit:?}");
+    assert!(audit.iter().zip(actions).all(|(line, action)| line.contains(action)), "{audit:?}");
+    drop(dev);
+}
+
+/// DPS-CLI-33
+#[test]
+fn a_hub_that_has_devices_is_unlinked_by_force_alone() {
+    let user = User::new();
+    let dev = Dev::start(&user);
+    let contract = dev.contract();
+    let text = |pointer: &str| contract.pointer(pointer).unwrap().as_str().unwrap().to_owned();
+    let (port, ca_file, id_scope, group_key) = (
+        contract["mqtt"]["port"].to_string(),
+        text("/caFile"),
+        text("/idScope"),
+        text("/enrollmentGroups/0/primaryKey"),
+    );
+    let register = ["device", "register", "--host", "localhost", "--port", &port, "--ca-file", &ca_file];
+    let device = ["--id-scope", &id_scope, "--registration-id", "press-7", "--group-key", &group_key];
+    assert!(user.run(&[&register[..], &device].concat()).err.contains("assigned to hub.localhost"));
+    let hub = user.run(&["linked-hub", "show", "hub.localhost", "--output", "json"]).json();
+    assert_eq!(hub["load"], json!({"devices": 1, "assigning": 0, "cleanUps": 0}));
+    let told =
+        ["hub.localhost is not unlinked", "live there: 1,", "linked-hub drain hub.localhost", "--force"];
+    user.run(&["linked-hub", "delete", "hub.localhost"]).failed(1, &told);
+    assert!(user.run(&["linked-hub", "list"]).done().contains("hub.localhost"));
+    assert_eq!(user.run(&["linked-hub", "clean-ups", "--output", "json"]).json(), json!([]));
+    user.run(&["linked-hub", "delete", "hub.localhost", "--force"]).done();
+    assert!(!user.run(&["linked-hub", "list"]).done().contains("hub.localhost"));
+    user.run(&["linked-hub", "delete", "hub.localhost"]).failed(66, &["no linked hub"]);
     drop(dev);
 }
 
