@@ -426,6 +426,39 @@ fn a_worker_that_was_frozen_while_the_device_went_there_and_back_leaves_it_at_on
     }
 }
 
+/// DPS-REG-44: what the device has at its new hub by then is not what it had when the worker was frozen.
+#[test]
+fn a_worker_that_was_frozen_before_it_read_what_was_left_at_the_new_hub_touches_nothing_there() {
+    for turns in 0.. {
+        let lived = Lived::new();
+        let mut old = lived.north.device("line-1").unwrap();
+        old.twin = Some(twin(9));
+        lived.south.put("line-1", old);
+        lived.sent_to(at(SOUTH, 2));
+        slow(&lived, true);
+        let mut frozen = lived.desk.start_place(&lived.desk.claim_one());
+        let has_ended = steps(&mut frozen, turns);
+        slow(&lived, false);
+        if has_ended {
+            assert!(turns >= 12, "{turns}");
+            break;
+        }
+        lived.desk.step_clock(61);
+        assert!(matches!(lived.desk.placed(), State::Assigned { .. }));
+        let mut lives = lived.south.device("line-1").unwrap();
+        lives.twin = Some(twin(5));
+        lived.south.put("line-1", lives);
+        frozen.end().unwrap();
+        for _ in 0..3 {
+            lived.desk.step_clock(4_000);
+            lived.desk.clean_up();
+        }
+        let lives = lived.south.device("line-1").map(|kept| kept.twin);
+        assert_eq!(lives, Some(Some(twin(5))), "frozen after {turns} turns");
+        assert!(lived.north.device("line-1").is_none());
+    }
+}
+
 /// DPS-REG-44: what nobody hears of is found when the token that it carried is of no use any more.
 #[test]
 fn a_call_that_is_carried_out_after_the_device_has_left_again_is_undone() {
