@@ -508,6 +508,29 @@ fn a_migration_that_fails_leaves_nothing_at_the_new_hub() {
     }
 }
 
+/// DPS-REG-20, DPS-REG-44: no worker is left that would come back to it.
+#[test]
+fn what_a_worker_had_made_that_was_cut_off_is_gone_when_the_device_is_told_that_it_is_disabled() {
+    let lived = Lived::new();
+    lived.sent_to(at(SOUTH, 2));
+    lived.south.script(Step::Create, Fate::Unheard);
+    let claimed = lived.desk.claim_one();
+    let mut cut_off = lived.desk.start_place(&claimed);
+    lived.desk.store.wait_at(crate::common::sim_store::Point::BeforeApply, 1);
+    assert!(cut_off.step().is_pending());
+    drop(cut_off);
+    lived.desk.store.wait_nowhere();
+    assert!(lived.south.device("line-1").is_some());
+    lived.desk.put_group(at(SOUTH, 2).disabled());
+    lived.desk.told_disabled(&lived.device);
+    lived.settle();
+    assert!(lived.south.device("line-1").is_none(), "it lives at the other hub");
+    assert!(lived.north.device("line-1").is_some());
+    lived.sent_to(at(SOUTH, 3));
+    lived.settle();
+    lived.check_home(SOUTH, "enabled again");
+}
+
 /// DPS-REG-10: the device asks again, and joins what is under way.
 #[test]
 fn a_device_that_registers_while_it_moves_joins_the_move() {
