@@ -1,0 +1,7 @@
+//! The workers, over a store in memory. Spec: DPS-REG-28 to DPS-REG-33, DPS-REG-40 to DPS-REG-46.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "this program is a test in whole")]
+
+mod allocation;
+mod desk;
+mod placement;
