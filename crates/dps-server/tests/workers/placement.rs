@@ -216,13 +216,14 @@ async fn a_hub_that_does_not_answer_keeps_no_other_waiting_and_a_stop_lets_calls
 async fn devices_that_leave_a_dead_hub_keep_none_waiting_that_come_to_the_new_one() {
     let (old, new) = (Registry::quick(), Registry::quick());
     let desk = desk(&[("old", &old), ("new", &new)], 2).await;
-    let workers = Workers::start(&desk);
     for number in 0..6 {
         desk.register(&format!("dev-{number}"), "old").await;
     }
+    let workers = Workers::start(&desk);
     for number in 0..6 {
         desk.until(&format!("dev-{number}"), is_assigned).await;
     }
+    workers.stop().await;
     // From now on the old hub says nothing.
     let permits = old.permits.available_permits();
     old.permits.forget_permits(permits);
@@ -232,6 +233,7 @@ async fn devices_that_leave_a_dead_hub_keep_none_waiting_that_come_to_the_new_on
     }
     desk.register("fresh-1", "new").await;
     desk.register("fresh-2", "new").await;
+    let workers = Workers::start(&desk);
     desk.until("fresh-1", is_assigned).await;
     desk.until("fresh-2", is_assigned).await;
     old.permits.add_permits(permits);
