@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from admin import admin
-from credentials import derived_key, fresh_id
+from credentials import derived_key, fresh_id, fresh_key
 from enrollments import individual
 from raw_device import registers
 from raw_service import enroll
@@ -41,6 +41,8 @@ REPLACED, DELETED, PARTS = "0neREPLACED", "0neDELETED", "0nePARTS"
 # And a device of `dev`'s own hub.
 HUB_DEVICE = "press-7"
 
+AZURE = "HostName=azure.invalid;SharedAccessKeyName=registry;SharedAccessKey="
+
 OWNER = {
     "name": "provisioningserviceowner",
     "rights": [
@@ -64,10 +66,11 @@ def configuration(service):
     device = {"dictionary": "devices", "probability": 0.7}
     for operation in ("showHubDevice", "setHubDeviceStatus"):
         changes[operation] = {"path.device_id": device}
-    for operation in ("listLinkedHubs", "listPolicies"):
+    for operation in ("listLinkedHubs", "listPolicies", "listCleanUps"):
         changes[operation] = {"path.id_scope": PARTS}
     for operation in ("showLinkedHub", "putLinkedHub", "deleteLinkedHub"):
         changes[operation] = {"path.id_scope": PARTS, "path.hub": hub}
+    changes["listHubKeys"] = {"path.id_scope": REPLACED, "path.hub": {"dictionary": "azureHubs", "probability": 0.7}}
     for operation in ("showPolicy", "putPolicy", "deletePolicy", "listKeys", "renewKey"):
         changes[operation] = {"path.id_scope": PARTS, "path.policy": policy}
     for operation in ("putLinkedHub", "putPolicy", "deleteLinkedHub", "deletePolicy", "renewKey"):
@@ -76,6 +79,7 @@ def configuration(service):
         "[dictionaries]",
         'etags = { values = ["*"] }',
         'hubs = { values = ["kept.test", "one.test", "two.test"] }',
+        'azureHubs = { values = ["azure.test", "kept.test"] }',
         'policies = { values = ["provisioningserviceowner", "one", "two"] }',
         f'devices = {{ values = ["{HUB_DEVICE}"] }}',
         "[parameters]",
@@ -92,7 +96,7 @@ def configuration(service):
 
 @pytest.mark.timeout(420)
 def test_the_admin_api_is_what_its_document_says(service, tmp_path):
-    """DPS-DEV-14, DPS-AUDIT-4, DPS-X509-23, DPS-INST-4, DPS-BROKER-12: with names that exist, so that more than refusals is looked at."""
+    """DPS-DEV-14, DPS-AUDIT-4, DPS-X509-23, DPS-INST-4, DPS-INST-13, DPS-INST-14, DPS-BROKER-12: with names that exist, so that more than refusals is looked at."""
     enroll(service, individual(fresh_id("audited"), {"type": "symmetricKey"}))
     group = service.contract["enrollmentGroups"][0]
     assert registers(service, HUB_DEVICE, derived_key(group["primaryKey"], HUB_DEVICE))
@@ -103,6 +107,7 @@ def test_the_admin_api_is_what_its_document_says(service, tmp_path):
     assert admin(service, "PUT", f"/id-scopes/{service.id_scope}/certificates/plant", upload)[0] == 200
     for id_scope in (REPLACED, DELETED, PARTS):
         hubs = [{"name": "kept.test", "kind": "static"}, {"name": "one.test", "kind": "local"}]
+        hubs.append({"name": "azure.test", "kind": "azureIotHub", "connectionString": f"{AZURE}{fresh_key()}"})
         policies = [OWNER, {**OWNER, "name": "one"}]
         settings = {"linkedHubs": hubs, "sharedAccessPolicies": policies}
         assert admin(service, "PUT", f"/id-scopes/{id_scope}", settings)[0] == 200
@@ -115,7 +120,7 @@ def test_the_admin_api_is_what_its_document_says(service, tmp_path):
     ]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=tmp_path)
     assert ended.returncode == 0, ended.stdout[-8000:] + ended.stderr[-2000:]
-    assert "27 selected / 27 total" in ended.stdout, ended.stdout
+    assert "29 selected / 29 total" in ended.stdout, ended.stdout
     # It came as far as the changes themselves.
     made = sum(instance["managedBy"] == "store" for instance in admin(service, "GET", "/id-scopes")[1])
     assert made > 5, "by POST"

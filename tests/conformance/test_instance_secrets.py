@@ -10,7 +10,7 @@ import leaks
 from admin import admin
 from credentials import fresh_id, fresh_key
 from enrollments import fresh_keys, individual, symmetric
-from instances import OWNER, RIGHTS, Instance, connection_string, keys, made, policies, renewed, told
+from instances import OWNER, RIGHTS, Instance, changes, connection_string, keys, made, policies, renewed, told
 from raw_service import ask, enroll, service_token
 
 MEMBERS = ("primaryKey", "secondaryKey")
@@ -101,6 +101,77 @@ def test_keys_are_told_by_those_answers_alone_that_are_for_it(service, tmp_path)
             service.stop()
 
 
+def test_the_connection_string_of_a_hub_is_told_by_list_keys_alone(service, tmp_path):
+    """DPS-INST-13: by no other answer, no log, no file; one that is left out is the one that is there."""
+    first, second = fresh_key(64), fresh_key(16)
+    reached = lambda key: f"HostName=azure.invalid:8443;SharedAccessKeyName=registry;SharedAccessKey={key}"
+    azure = {"name": "azure.test", "kind": "azureIotHub"}
+    instance = made(service, "0neAzure1", linkedHubs=[{**azure, "connectionString": reached(first)}, {"name": "b.test", "kind": "local"}])
+    hub = f"{instance.path}/hubs/azure.test"
+    connection = admin(service, "GET", hub)[1]["connection"]
+    assert (connection["hostName"], connection["sharedAccessKeyName"]) == ("azure.invalid:8443", "registry")
+    assert len(connection["sharedAccessKeySha256"]) == 16
+    status, told_first = admin(service, "POST", f"{hub}/list-keys")
+    assert (status, told_first["connectionString"], told_first["connection"]) == (200, reached(first), connection)
+    secrets = leaks.Secrets()
+    for key in (first, second):
+        secrets.add_base64("the key of a hub", key)
+        leaks.made.add_base64("the key of a hub", key)
+
+    shown = instance.shown()
+    silent = [
+        ("GET", "/id-scopes", None),
+        ("PUT", instance.path, shown),
+        ("PUT", hub, {**azure, "draining": True}),
+        ("GET", f"{instance.path}/hubs", None),
+        ("GET", hub, None),
+        ("PUT", hub, admin(service, "GET", hub)[1]),
+    ]
+    silent_later = [
+        ("PUT", hub, {"kind": "azureIotHub", "connectionString": reached(second)}),
+        ("GET", f"{instance.path}/audit?limit=1000", None),
+        ("GET", f"{instance.path}/clean-ups", None),
+        ("GET", "/explanations", None),
+    ]
+    for method, where, body in silent:
+        status, answer = admin(service, method, where, body, if_match="*" if method == "PUT" else None)
+        assert status == 200 and holds(answer, secrets) == set(), (method, where, answer)
+    assert admin(service, "POST", f"{hub}/list-keys")[1]["connectionString"] == reached(first)
+    assert admin(service, "GET", hub)[1]["draining"] is True
+    for method, where, body in silent_later:
+        status, answer = admin(service, method, where, body, if_match="*" if method == "PUT" else None)
+        assert status == 200 and holds(answer, secrets) == set(), (method, where, answer)
+    assert admin(service, "POST", f"{hub}/list-keys")[1]["connectionString"] == reached(second)
+    # Each change is one of the hub, and of nothing else.
+    made_of_it = [action for action, kind, name in changes(service, instance.id_scope) if (kind, name) == ("linkedHub", "azure.test")]
+    assert made_of_it == ["replaced"] * 2, made_of_it
+
+    for where, body, expected in [
+        (hub, {"kind": "azureIotHub", "connectionString": first}, "connectionString: part 1"),
+        (hub, {"kind": "azureIotHub", "connectionString": reached(first + "!")}, "connectionString: SharedAccessKey: the key is not"),
+        (hub, {"kind": "azureIotHub", "connectionString": reached(first) + ";DeviceId=d"}, "DeviceId has no place here"),
+        (hub, {"kind": "azureIotHub", "connectionString": reached("A" * 512)}, "longer than 512 bytes"),
+        (hub, {"kind": "azureIotHub", "connectionString": [reached(first)]}, "connectionString: must be a string"),
+        (hub, {"kind": "local", "connectionString": reached(first)}, "no Azure IoT Hub"),
+        (f"{instance.path}/hubs/new.test", {"kind": "azureIotHub"}, "has no connectionString"),
+        (instance.path, {"linkedHubs": [{"name": "new.test", "kind": "azureIotHub"}]}, "has no connectionString"),
+        (instance.path, {"linkedHubs": [{**azure, "connectionString": f"HostName={first};SharedAccessKeyName=a"}]}, "[0].connectionString"),
+    ]:
+        status, refused = admin(service, "PUT", where, body, if_match="*")
+        assert status == 400 and expected in refused["message"] and holds(refused, secrets) == set(), (where, body, refused)
+    for name, expected in (("b.test", 409), ("none.test", 404)):
+        assert admin(service, "POST", f"{instance.path}/hubs/{name}/list-keys")[0] == expected
+    assert admin(service, "PUT", hub, {"kind": "static"}, if_match="*")[0] == 200
+    assert "connection" not in admin(service, "GET", hub)[1]
+    assert admin(service, "PUT", hub, {"kind": "azureIotHub"}, if_match="*")[0] == 400, "it is gone with the kind"
+
+    for _ in range(2):
+        complaints, searched = leaks.search(tmp_path, secrets)
+        assert complaints == [] and searched[".log"] and searched[".db"], complaints
+        if service.process.poll() is None:
+            service.stop()
+
+
 def test_keys_cannot_be_read_without_the_sealing_key(service, start, tmp_path):
     """DPS-INST-6: what the files hold is of no use without it."""
     made(service, "0neSealed1")
@@ -122,7 +193,7 @@ def test_no_token_of_a_policy_opens_the_admin_listener(service):
         for path, operations in document["paths"].items()
         for method in operations.keys() - {"parameters"}
     ]
-    assert len(operations) == 27
+    assert len(operations) == 29
     before = admin(service, "GET", "/id-scopes")[1]
     for instance, policy in [(instances[0], OWNER), (instances[1], OWNER), (instances[1], "every")]:
         key = keys(service, instance.id_scope, policy)["primaryKey"]

@@ -148,19 +148,26 @@ def test_each_change_is_in_the_audit(service):
 
 
 def test_the_largest_instance_is_written_and_its_answer_sent_back(service):
-    """DPS-INST-12, DPS-INST-2: a hundred hubs and policies with names as long as names are."""
+    """DPS-INST-12, DPS-INST-2: a hundred hubs and policies with names as long as names are, and with all that they may have."""
     name = lambda number, length: f"{number:03}" + "x" * (length - 3)
     host = lambda number: ".".join([name(number, 60)] * 4 + ["x" * 9])
     rights = {"rights": RIGHTS}
+    networks = [f"2001:{number:x}:ffff:ffff:ffff:ffff:ffff:ffff/128" for number in range(64)]
+
+    def azure(number):
+        reached = f"HostName={host(number)};SharedAccessKeyName={'p' * 100};SharedAccessKey={fresh_key(64)}"
+        set_of_it = {"allocationWeight": 1000, "draining": True, "networks": networks, "connectionString": reached}
+        return {"name": host(number), "kind": "azureIotHub", **set_of_it}
+
     largest = {
         "serviceHosts": [host(number) for number in range(64)],
-        "linkedHubs": [{"name": host(number), "kind": "static", "allocationWeight": 1000} for number in range(100)],
+        "linkedHubs": [azure(number) for number in range(100)],
         "sharedAccessPolicies": [
             {"name": name(number, 64), **rights, "primaryKey": fresh_key(64), "secondaryKey": fresh_key(64)}
             for number in range(100)
         ],
     }
-    assert len(host(0)) == 253 and 64 * 1024 < len(json.dumps(largest)) < 128 * 1024
+    assert len(host(0)) == 253 and 256 * 1024 < len(json.dumps(largest)) < 512 * 1024
     status, shown = admin(service, "PUT", "/id-scopes/0neLarge1", largest)
     assert status == 200, shown
     assert admin(service, "GET", "/id-scopes/0neLarge1") == (200, shown)
@@ -254,7 +261,17 @@ BAD = [
     ("PUT", "/hubs/x.test", {}, 400, "kind: is missing"),
     ("PUT", "/hubs/x.test", {"kind": 1}, 400, "kind: must be a string"),
     ("PUT", "/hubs/x.test", {**LOCAL, "allocationWeight": 1.5}, 400, "allocationWeight"),
-    ("PUT", "/hubs/x.test", {**LOCAL, "connectionString": SECRET}, 400, "connectionString: there is no such member"),
+    ("PUT", "/hubs/x.test", {**LOCAL, "connectionString": SECRET}, 400, "connectionString: part 1"),
+    ("PUT", "/hubs/x.test", {**LOCAL, "draining": "no"}, 400, "draining: must be true or false"),
+    ("PUT", "/hubs/x.test", {"kind": "azureIotHub"}, 400, "x.test is an Azure IoT Hub and has no connectionString"),
+    ("GET", "/clean-ups?afterHub=x.test", None, 400, "give both or neither"),
+    ("GET", "/clean-ups?afterHub=x_y&afterDeviceId=d", None, 400, "afterHub"),
+    ("GET", "/clean-ups?afterHub=x.test&afterDeviceId=a%2Fb", None, 400, "afterDeviceId"),
+    ("GET", "/clean-ups?limit=many", None, 400, "limit"),
+    ("GET", "/clean-ups?colour=red", None, 400, "colour"),
+    ("GET", "/id-scopes/0neNone1/clean-ups", None, 404, "0neBad1"),
+    ("PUT", "", {"whenSourceUnavailable": "wait"}, 400, "whenSourceUnavailable"),
+    ("PUT", "", {"passOverUnhealthyHubs": "yes"}, 400, "passOverUnhealthyHubs: must be true or false"),
     ("PUT", "/hubs/x.test", b" " * (64 * 1024 + 1), 413, "length limit"),
     ("GET", "/hubs/none.test", None, 404, "none.test"),
     ("DELETE", "/hubs/none.test", None, 404, "none.test"),

@@ -15,7 +15,7 @@ from raw_service import RawService, ask, enroll, service_token
 from service_clients import INDIVIDUAL, PythonBetaClient, PythonClient, trusted
 
 # What a hub has where nothing is said of it.
-LINKED = {"allocationWeight": 1, "applyAllocationPolicy": True, "networks": []}
+LINKED = {"allocationWeight": 1, "applyAllocationPolicy": True, "networks": [], "draining": False}
 
 
 @pytest.fixture
@@ -48,6 +48,7 @@ def test_a_new_instance_serves_devices_and_clients_at_once(service, method):
     assert (owner["name"], owner["rights"]) == (OWNER, RIGHTS)
     assert shown["linkedHubs"] == [{**LINKED, "name": "Hub.test", "kind": "local"}]
     assert (shown["defaultAllocationPolicy"], shown["claimAcrossGroups"]) == ("hashed", "allow")
+    assert (shown["whenSourceUnavailable"], shown["passOverUnhealthyHubs"]) == ("fail", False)
 
     instance, registration_id, own = Instance(service, shown["idScope"], "new.test"), fresh_id(), fresh_keys()
     enroll(instance, individual(registration_id, symmetric(own)))

@@ -49,7 +49,10 @@ async fn an_instance_of_the_configuration_is_shown_and_refuses_every_change() {
     assert_eq!(first["serviceHosts"], json!(["dps-0.test"]));
     assert_eq!(
         first["linkedHubs"],
-        json!([{"name": "hub-0.test", "kind": "local", "allocationWeight": 1, "applyAllocationPolicy": true, "networks": []}])
+        json!([{
+            "name": "hub-0.test", "kind": "local", "allocationWeight": 1, "applyAllocationPolicy": true, "networks": [],
+            "draining": false,
+        }])
     );
     assert_eq!(first["sharedAccessPolicies"][0]["name"], "provisioningserviceowner");
     assert!(first.get("etag").is_none() && !before.to_string().contains(fleet::OWNER_KEY), "{before}");

@@ -324,7 +324,7 @@ fn an_azure_iot_hub_and_no_other_has_a_connection_string() {
         ),
         (
             "kind = \"azureIotHub\"\nconnection_string_env = \"SHORT\"",
-            "13:25: KEY_env: the connection string: HostName is missing",
+            "13:25: KEY_env: the connection string: part 1 is none of HostName, SharedAccessKeyName and SharedAccessKey",
         ),
         (
             "kind = \"azureIotHub\"\nconnection_string_env = \"NONE\"",
