@@ -14,6 +14,7 @@ mod commits;
 mod custom_allocation;
 mod disabled;
 mod groups;
+mod hub_choice;
 mod hub_identity;
 mod hubs_outside;
 mod moving;
