@@ -31,8 +31,9 @@ const PURE: [&str; 2] = ["dps-proto", "dps-core"];
 /// What would bring a runtime, a socket or a database into a pure crate.
 const IMPURE: [&str; 7] = ["tokio", "mio", "sqlx", "hyper", "axum", "reqwest", "rusqlite"];
 
-/// The modules of dps-proto that dps-core may use.
-const CORE_KNOWS: [&str; 6] = ["ids", "key", "sas", "percent", "api_version", "date"];
+/// The modules of dps-proto that dps-core may use: ids, what SAS tokens are made of and by (a connection string is a host, a policy and its
+/// key), and how these are written.
+const CORE_KNOWS: [&str; 7] = ["ids", "key", "sas", "connection_string", "percent", "api_version", "date"];
 
 /// Checks the workspace.
 ///
