@@ -12,6 +12,9 @@ use crate::register::Registrar;
 /// How often a device is looked at anew that others change meanwhile.
 const ROUNDS_MAX: u32 = 4;
 
+/// Why a try is over that has taken as long as its claim.
+const NO_TIME: &str = "the hub takes too long to answer";
+
 /// What became of a claimed clean-up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CleanedUp {
@@ -93,7 +96,7 @@ impl Registrar {
     ) -> Result<Result<(), NotGone>, StoreError> {
         for _ in 0..ROUNDS_MAX {
             if !has_time(clock, claimed.due_at) {
-                break;
+                return Ok(Err(self.because(NO_TIME, claimed, None, clock)));
             }
             // First the version, then whether it is to be gone: one that is made after this is another version.
             let found = match registry.identity(&claimed.device_id).await {
@@ -105,7 +108,7 @@ impl Registrar {
                 return Ok(Err(NotGone::Superseded));
             }
             if !has_time(clock, claimed.due_at) {
-                break;
+                return Ok(Err(self.because(NO_TIME, claimed, None, clock)));
             }
             match registry.delete(&found).await {
                 Ok(()) | Err(RegistryError::Absent) => return Ok(Ok(())),

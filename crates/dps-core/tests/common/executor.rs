@@ -68,9 +68,9 @@ impl<T> Executor<T> {
         self.tasks.keys().copied().collect()
     }
 
-    /// Drops every task where it stands, as the end of the process does.
-    pub(crate) fn abandon(&mut self) {
-        self.tasks.clear();
+    /// Drops a task where it stands, as the end of its process does.
+    pub(crate) fn abandon(&mut self, task: TaskId) {
+        self.tasks.remove(&task);
     }
 }
 

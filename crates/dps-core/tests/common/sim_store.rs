@@ -45,6 +45,10 @@ struct Inner {
     yields: Yields,
     faults: Faults,
     broken: Option<(Call, StoreError)>,
+    /// Whether several nodes share it: a crash of it is none of theirs, and their connections may be lost.
+    is_shared: bool,
+    /// When connections are lost.
+    losses: Option<Prng>,
     calls: BTreeMap<Call, u32>,
     journal: Vec<Applied>,
 }
@@ -105,9 +109,22 @@ impl SimStore {
             yields,
             faults,
             broken: None,
+            is_shared: false,
+            losses: None,
             calls: BTreeMap::new(),
             journal: Vec::new(),
         }))
+    }
+
+    /// The same, shared by several nodes: what it does not answer fails.
+    pub(crate) fn shared(self) -> Self {
+        self.with(|inner| inner.is_shared = true);
+        self
+    }
+
+    /// From now on a connection is lost now and then: before a write is applied, or after.
+    pub(crate) fn set_losses(&self, losses: Option<Prng>) {
+        self.with(|inner| inner.losses = losses);
     }
 
     /// Makes everything durable that was applied, and lets its writers be answered. Says how many writes that were.
@@ -127,7 +144,10 @@ impl SimStore {
             inner.applied = inner.synced;
             inner.boot += 1;
             inner.is_up = false;
-            inner.waiting.clear();
+            let waiting = std::mem::take(&mut inner.waiting);
+            if inner.is_shared {
+                waiting.into_iter().for_each(Waker::wake);
+            }
         });
     }
 
@@ -189,27 +209,31 @@ impl SimStore {
 
     async fn read<T: Send>(&self, look: impl FnOnce(&Image) -> T + Send) -> Result<T, StoreError> {
         let boot = self.enter()?;
-        self.pause(Point::BeforeRead, boot).await;
+        self.pause(Point::BeforeRead, boot).await?;
+        self.may_be_lost(2)?;
         let seen =
             self.with(|inner| look(if inner.faults.lying_sync { &inner.volatile } else { &inner.durable }));
-        self.pause(Point::AfterRead, boot).await;
+        self.pause(Point::AfterRead, boot).await?;
         Ok(seen)
     }
 
     /// A refused write waits for the sync as well: what it was refused for must be visible to a reader by then.
     async fn write<T: Send>(&self, change: impl FnOnce(&mut Inner) -> T + Send) -> Result<T, StoreError> {
         let boot = self.enter()?;
-        self.pause(Point::BeforeApply, boot).await;
+        self.pause(Point::BeforeApply, boot).await?;
+        self.may_be_lost(2)?;
         let (answer, number, waits) = self.with(|inner| {
             let answer = change(inner);
             inner.applied += 1;
             (answer, inner.applied, !inner.faults.lying_sync)
         });
         if waits {
-            self.pause(Point::BeforeDurable, boot).await;
-            self.until_durable(number, boot).await;
+            self.pause(Point::BeforeDurable, boot).await?;
+            self.may_be_lost(2)?;
+            self.until_durable(number, boot).await?;
         }
-        self.pause(Point::BeforeAnswer, boot).await;
+        self.pause(Point::BeforeAnswer, boot).await?;
+        self.may_be_lost(2)?;
         Ok(answer)
     }
 
@@ -219,32 +243,49 @@ impl SimStore {
         })
     }
 
-    async fn pause(&self, point: Point, boot: u32) {
+    async fn pause(&self, point: Point, boot: u32) -> Result<(), StoreError> {
         for _ in 0..self.with(|inner| inner.yields.turns(point)) {
             turn().await;
             if self.with(|inner| inner.boot != boot) {
-                std::future::pending::<()>().await;
+                self.unanswered().await?;
             }
         }
+        Ok(())
     }
 
-    async fn until_durable(&self, number: u64, boot: u32) {
-        std::future::poll_fn(|context| {
+    async fn until_durable(&self, number: u64, boot: u32) -> Result<(), StoreError> {
+        let is_durable = std::future::poll_fn(|context| {
             self.with(|inner| {
                 if inner.boot != boot {
-                    return Poll::Pending;
+                    return Poll::Ready(false);
                 }
                 if inner.syncs == Syncs::AtOnce {
                     inner.sync();
                 }
                 if inner.synced >= number {
-                    return Poll::Ready(());
+                    return Poll::Ready(true);
                 }
                 inner.waiting.push(context.waker().clone());
                 Poll::Pending
             })
         })
         .await;
+        if is_durable { Ok(()) } else { self.unanswered().await }
+    }
+
+    /// What an operation from before a crash comes to: nothing, or an error where the store alone went down.
+    async fn unanswered(&self) -> Result<(), StoreError> {
+        match self.with(|inner| inner.is_shared) {
+            true => Err(StoreError::Unavailable("the store went down".to_owned())),
+            false => std::future::pending().await,
+        }
+    }
+
+    fn may_be_lost(&self, percent: usize) -> Result<(), StoreError> {
+        match self.with(|inner| inner.losses.as_mut().is_some_and(|prng| prng.percent(percent))) {
+            true => Err(StoreError::Unavailable("the connection was lost".to_owned())),
+            false => Ok(()),
+        }
     }
 }
 

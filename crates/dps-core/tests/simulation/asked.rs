@@ -38,12 +38,32 @@ pub(crate) enum Done {
     Registered(Asked, Result<Registered, Refusal>),
     Polled(Asked, Named, Result<Polled, Refusal>),
     Enrolled(Result<(), WriteError>),
-    Deleted { device: usize, result: Result<(), WriteError> },
+    Deleted(Result<(), WriteError>),
     Claimed(WaitingFor, Result<Claimed, StoreError>),
     Settled(Result<Settled, Refusal>),
     Placed(Result<Placed, Refusal>),
     ClaimedCleanUps(Result<Claimed<CleanUp>, StoreError>),
     CleanedUp(Result<CleanedUp, StoreError>),
+}
+
+impl Done {
+    /// Whether it came to nothing because the store did not answer.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        let lost = |why: &StoreError| matches!(why, StoreError::Unavailable(_));
+        let refused = |why: &Refusal| matches!(why, Refusal::Store(why) if lost(why));
+        match self {
+            Self::Registered(_, Err(why))
+            | Self::Polled(_, _, Err(why))
+            | Self::Settled(Err(why))
+            | Self::Placed(Err(why)) => refused(why),
+            Self::Enrolled(Err(WriteError::Store(why)))
+            | Self::Deleted(Err(WriteError::Store(why)))
+            | Self::Claimed(_, Err(why))
+            | Self::ClaimedCleanUps(Err(why))
+            | Self::CleanedUp(Err(why)) => lost(why),
+            _ => false,
+        }
+    }
 }
 
 impl Named {

@@ -1,7 +1,7 @@
 //! The workers that ask hubs outside: they claim, freeze past their leases, are cut off, and try what they hold, perhaps again; and the
 //! hubs, which refuse, say nothing, and do late what nobody waits for any more. Spec: DPS-REG-40 to DPS-REG-45.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use dps_core::Moment;
 use dps_core::ports::WaitingFor;
@@ -21,8 +21,8 @@ impl World {
         while self.placements.len() > CLAIMS_MAX {
             self.placements.remove(0);
         }
-        let (registrar, order) = (Arc::clone(&self.registrar), self.order(ahead));
-        let task = self.tasks.spawn(async move {
+        let (registrar, order) = (self.registrar(), self.order(ahead));
+        let task = self.spawn(async move {
             let hub = WaitingFor::Hub;
             Done::Claimed(hub, registrar.claim_waiting(hub, order).await)
         });
@@ -38,10 +38,10 @@ impl World {
         let repeats = self.prng.percent(20);
         let mut claimed = if repeats { self.placements[at].clone() } else { self.placements.remove(at) };
         // What a worker knows of time keeps it from nothing here.
-        claimed.lease_until = self.clock.after(60);
-        let (registrar, clock) = (Arc::clone(&self.registrar), self.moments());
+        let (registrar, clock) = (self.registrar(), self.moments());
+        claimed.lease_until = self.nodes.clock(self.clock).after(60);
         let what = format!("places {} under {}", claimed.registration_id, claimed.tries);
-        let task = self.tasks.spawn(async move { Done::Placed(registrar.place(&claimed, &clock).await) });
+        let task = self.spawn(async move { Done::Placed(registrar.place(&claimed, &clock).await) });
         self.note(&format!("{task:?} {what}"));
     }
 
@@ -50,9 +50,8 @@ impl World {
             self.clean_ups.remove(0);
         }
         let ahead = *self.prng.pick(&[0, 60, 50_000]);
-        let (registrar, order) = (Arc::clone(&self.registrar), self.order(ahead));
-        let task =
-            self.tasks.spawn(async move { Done::ClaimedCleanUps(registrar.claim_clean_ups(order).await) });
+        let (registrar, order) = (self.registrar(), self.order(ahead));
+        let task = self.spawn(async move { Done::ClaimedCleanUps(registrar.claim_clean_ups(order).await) });
         self.note(&format!("{task:?} claims what is to be gone"));
     }
 
@@ -64,11 +63,10 @@ impl World {
         let at = self.prng.below(self.clean_ups.len());
         let repeats = self.prng.percent(20);
         let mut claimed = if repeats { self.clean_ups[at].clone() } else { self.clean_ups.remove(at) };
-        claimed.due_at = self.clock.after(60);
-        let (registrar, clock) = (Arc::clone(&self.registrar), self.moments());
+        let (registrar, clock) = (self.registrar(), self.moments());
+        claimed.due_at = self.nodes.clock(self.clock).after(60);
         let what = format!("has {} gone from {} under {}", claimed.device_id, claimed.hub, claimed.tries);
-        let task =
-            self.tasks.spawn(async move { Done::CleanedUp(registrar.clean_up(&claimed, &clock).await) });
+        let task = self.spawn(async move { Done::CleanedUp(registrar.clean_up(&claimed, &clock).await) });
         self.note(&format!("{task:?} {what}"));
     }
 
@@ -139,15 +137,14 @@ impl World {
     }
 
     fn claim_clean_ups_of_all(&mut self) {
-        let (registrar, order) = (Arc::clone(&self.registrar), self.order(0));
-        let task =
-            self.tasks.spawn(async move { Done::ClaimedCleanUps(registrar.claim_clean_ups(order).await) });
+        let (registrar, order) = (self.registrar(), self.order(0));
+        let task = self.spawn(async move { Done::ClaimedCleanUps(registrar.claim_clean_ups(order).await) });
         self.note(&format!("{task:?} claims what is to be gone"));
     }
 
     /// The time as it is now, with other random bytes each time.
     fn moments(&mut self) -> impl Fn() -> Moment + Send + Sync + use<> {
-        let (now, prng) = (self.clock.0, Mutex::new(self.prng.fork()));
+        let (now, prng) = (self.nodes.clock(self.clock).0, Mutex::new(self.prng.fork()));
         move || Moment { now, random: prng.lock().unwrap().bytes() }
     }
 }

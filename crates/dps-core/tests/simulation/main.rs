@@ -16,6 +16,7 @@ mod asked;
 mod common;
 mod fleet;
 mod hubs_outside;
+mod nodes;
 mod operator;
 mod promises;
 mod webhooks;
@@ -105,6 +106,10 @@ fn the_schedules_come_to_every_outcome_that_the_promises_speak_of() {
         "Unproven(WrongKey",
         "Unproven(NoEntry",
         "3 writes become durable",
+        "node 2 ends",
+        "the store ends",
+        "the connection was lost",
+        "the store went down",
     ];
     for seed in 0..SEEDS {
         for line in run(seed, Faults::default(), Shown::Afterwards).0 {

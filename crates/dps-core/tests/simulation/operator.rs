@@ -1,7 +1,6 @@
 //! What operators do meanwhile: entries are written, given new keys, disabled and deleted, records deleted.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use dps_core::custom_allocation::CustomAllocation;
 use dps_core::enrollment::{
@@ -62,8 +61,8 @@ impl World {
             ..group(name)
         };
         let (entry, how) = self.drawn_settings(entry, enabled);
-        let store = Arc::clone(&self.store);
-        let task = self.tasks.spawn(async move {
+        let store = self.store_of_a_node();
+        let task = self.spawn(async move {
             Done::Enrolled(store.put_enrollment_group(&scope(), entry, Condition::Always.into()).await)
         });
         self.note(&format!("{task:?} writes group {name}, {how}"));
@@ -78,8 +77,8 @@ impl World {
         let enabled = self.prng.percent(60);
         let entry = IndividualEnrollment { device_id, attestation, ..individual(name) };
         let (entry, how) = self.drawn_settings(entry, enabled);
-        let store = Arc::clone(&self.store);
-        let task = self.tasks.spawn(async move {
+        let store = self.store_of_a_node();
+        let task = self.spawn(async move {
             Done::Enrolled(store.put_individual_enrollment(&scope(), entry, Condition::Always.into()).await)
         });
         self.note(&format!("{task:?} writes individual enrollment {name}, {how}"));
@@ -125,8 +124,8 @@ impl World {
     }
 
     fn delete_group(&mut self, name: &'static str) {
-        let store = Arc::clone(&self.store);
-        let task = self.tasks.spawn(async move {
+        let store = self.store_of_a_node();
+        let task = self.spawn(async move {
             let id = name.parse().unwrap();
             Done::Enrolled(store.delete_enrollment_group(&scope(), &id, Condition::Always.into()).await)
         });
@@ -134,21 +133,22 @@ impl World {
     }
 
     pub(crate) fn delete_individual(&mut self, device: usize) {
-        let (store, id) = (Arc::clone(&self.store), self.devices[device].id());
-        let task = self.tasks.spawn(async move {
+        let (store, id) = (self.store_of_a_node(), self.devices[device].id());
+        let task = self.spawn(async move {
             Done::Enrolled(store.delete_individual_enrollment(&scope(), &id, Condition::Always.into()).await)
         });
         self.note(&format!("{task:?} deletes individual enrollment {}", self.devices[device].name));
     }
 
     fn delete_record(&mut self, device: usize) {
-        let (store, id) = (Arc::clone(&self.store), self.devices[device].id());
+        let (store, id) = (self.store_of_a_node(), self.devices[device].id());
         self.devices[device].begin_anew();
         self.devices[device].deletions += 1;
-        let task = self.tasks.spawn(async move {
+        let task = self.spawn(async move {
             let result = store.delete_registration(&scope(), &id, Condition::Always.into()).await;
-            Done::Deleted { device, result }
+            Done::Deleted(result)
         });
+        self.deletions.insert(task, device);
         self.note(&format!("{task:?} deletes the record of {}", self.devices[device].name));
     }
 }

@@ -137,7 +137,16 @@ pub(crate) fn check_one_home(
 }
 
 /// Judges an answer by what its device was told before, and lets the device learn from it.
-pub(crate) fn check_answer(devices: &mut [Device], done: &Done, movement: Movement) -> Result<(), String> {
+pub(crate) fn check_answer(
+    devices: &mut [Device],
+    done: &Done,
+    movement: Movement,
+    is_shared: bool,
+) -> Result<(), String> {
+    // Whatever the store came to: who does not hear of it asks again.
+    if is_shared && done.is_unanswered() {
+        return Ok(());
+    }
     match done {
         Done::Registered(asked, result) => {
             let device = &mut devices[asked.device];
@@ -178,10 +187,8 @@ pub(crate) fn check_answer(devices: &mut [Device], done: &Done, movement: Moveme
             Err(format!("{TROUBLED}: {why}"))
         }
         Done::Enrolled(Ok(()) | Err(WriteError::Missing))
-        | Done::Deleted { result: Ok(()) | Err(WriteError::Missing), .. } => Ok(()),
-        Done::Enrolled(Err(why)) | Done::Deleted { result: Err(why), .. } => {
-            Err(format!("{TROUBLED}: {why}"))
-        }
+        | Done::Deleted(Ok(()) | Err(WriteError::Missing)) => Ok(()),
+        Done::Enrolled(Err(why)) | Done::Deleted(Err(why)) => Err(format!("{TROUBLED}: {why}")),
     }
 }
 

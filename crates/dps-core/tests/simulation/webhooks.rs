@@ -2,7 +2,6 @@
 //! Spec: DPS-REG-28 to DPS-REG-32.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use dps_core::custom_allocation::{Asking, Settled};
 use dps_core::ports::{AllocationOutcome, ClaimOrder, ClaimedOperation, NamedHub, WaitingFor};
@@ -33,8 +32,8 @@ impl World {
             self.claims.remove(0);
         }
         let order = self.order(ahead);
-        let registrar = Arc::clone(&self.registrar);
-        let task = self.tasks.spawn(async move {
+        let registrar = self.registrar();
+        let task = self.spawn(async move {
             let webhook = WaitingFor::Webhook;
             Done::Claimed(webhook, registrar.claim_waiting(webhook, order).await)
         });
@@ -70,10 +69,10 @@ impl World {
     }
 
     fn start_settling(&mut self, claim: ClaimedOperation, answer: Answer) {
-        let (registrar, asked_at, answered_at) = (Arc::clone(&self.registrar), self.moment(), self.moment());
+        let (registrar, asked_at, answered_at) = (self.registrar(), self.moment(), self.moment());
         let what =
             format!("a webhook answers for {} under {}: {answer:?}", claim.registration_id, claim.tries);
-        let task = self.tasks.spawn(async move {
+        let task = self.spawn(async move {
             let offered = match registrar.allocation_request(&claim, asked_at).await {
                 Ok(Asking::Webhook(request)) => request.candidates,
                 Ok(Asking::Settled(settled)) => return Done::Settled(Ok(settled)),

@@ -1,27 +1,24 @@
 //! One schedule: what happens, in which order, until everything has come to rest.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Poll;
 
 use dps_core::Moment;
 use dps_core::attestation::DeviceClaim;
-use dps_core::instance::{ServiceInstance, WhenSourceUnavailable};
-use dps_core::instances::{Instances, Origin};
-use dps_core::ports::{ClaimedOperation, CleanUp, Store, WaitingFor};
-use dps_core::register::Registrar;
+use dps_core::ports::{ClaimedOperation, CleanUp, WaitingFor};
 use dps_proto::ids::{InstanceSecret, OperationId};
 use uuid::Uuid;
 
 use crate::asked::{Asked, Done, Named};
 use crate::common::desk::scope;
-use crate::common::executor::{Clock, Executor};
-use crate::common::hubs::{instance, local, remote};
+use crate::common::executor::{Clock, Executor, TaskId};
 use crate::common::image::Faults;
-use crate::common::inline_pool::InlinePool;
 use crate::common::prng::Prng;
 use crate::common::registry::SimRegistry;
 use crate::common::sim_store::{SimStore, Syncs, Yields};
 use crate::fleet::{Device, GROUPS, Signer, fleet};
+use crate::nodes::Nodes;
 use crate::operator::KeyVersions;
 use crate::promises;
 
@@ -47,7 +44,9 @@ pub(crate) struct World {
     pub(crate) movement: Movement,
     /// Whether entries may leave the choice of hubs to a webhook.
     pub(crate) webhooks: bool,
-    pub(crate) registrar: Arc<Registrar>,
+    pub(crate) nodes: Nodes,
+    /// Deletions of records that are under way, and of which device.
+    pub(crate) deletions: BTreeMap<TaskId, usize>,
     /// What workers hold, and hold on to over crashes and past their leases.
     pub(crate) claims: Vec<ClaimedOperation>,
     /// What workers hold that ask the hubs outside.
@@ -59,8 +58,7 @@ pub(crate) struct World {
     pub(crate) far: bool,
     /// Whether calls may be carried out that nobody waits for any more.
     pub(crate) lates: bool,
-    is_up: bool,
-    seed: u64,
+    pub(crate) seed: u64,
     shown: Shown,
 }
 
@@ -81,11 +79,17 @@ pub(crate) enum Shown {
 impl World {
     pub(crate) fn new(seed: u64, faults: Faults, shown: Shown) -> Self {
         let mut prng = Prng::new(seed);
-        let store = Arc::new(SimStore::new(Syncs::ByHand, Yields::Drawn(prng.fork()), faults));
+        let store = SimStore::new(Syncs::ByHand, Yields::Drawn(prng.fork()), faults);
+        let store = Arc::new(match Nodes::count(seed) {
+            1 => store,
+            _ => store.shared(),
+        });
+        store.set_losses(Nodes::loses_connections(seed).then(|| prng.fork()));
         let registries = [SimRegistry::new(), SimRegistry::new()];
         registries.iter().for_each(|registry| registry.wait_drawn(prng.fork()));
         Self {
-            registrar: serve(&store, &registries, seed),
+            nodes: Nodes::of(seed, &store, &registries),
+            deletions: BTreeMap::new(),
             seed,
             store,
             tasks: Executor::new(),
@@ -102,7 +106,6 @@ impl World {
             registries,
             far: seed % 5 >= 3,
             lates: seed.is_multiple_of(3),
-            is_up: true,
             shown,
         }
     }
@@ -113,14 +116,14 @@ impl World {
         for _ in 0..STEPS {
             self.step()?;
         }
-        self.restart_if_down();
+        self.restart_those_down();
         self.come_to_rest()?;
         self.all_devices_get_home()
     }
 
     fn step(&mut self) -> Result<(), String> {
         match self.prng.below(200) {
-            _ if !self.is_up && self.prng.percent(50) => self.restart_if_down(),
+            _ if self.nodes.is_any_down() && self.prng.percent(50) => self.restart_those_down(),
             0..=5 => {
                 // Whoever asks a hub has its token from his own clock: one that steps back makes tokens that are good for longer.
                 let steps: &[i64] =
@@ -132,7 +135,7 @@ impl World {
             6..=11 => self.trouble_a_hub(),
             12..=15 => self.carry_out_late(),
             // What follows needs a process that runs.
-            _ if !self.is_up => {}
+            _ if !self.nodes.is_any_up() => {}
             16..=89 if self.tasks.unfinished().len() >= TASKS_MAX => {
                 self.turn()?;
             }
@@ -149,7 +152,7 @@ impl World {
             87..=89 => self.clean_up(),
             // A migration takes many turns: in some worlds most of them come to an end.
             90..=92 if self.far && self.prng.percent(75) => {}
-            90..=92 => self.crash(),
+            90..=92 => self.something_fails(),
             93..=109 => {
                 let writes = self.store.sync();
                 self.note(&format!("{writes} writes become durable"));
@@ -184,10 +187,9 @@ impl World {
     }
 
     fn start_register(&mut self, asked: Asked, claim: DeviceClaim) {
-        let (registrar, moment) = (Arc::clone(&self.registrar), self.moment());
+        let (registrar, moment) = (self.registrar(), self.moment());
         let (name, signer) = (self.devices[asked.device].name, asked.signer);
         let task = self
-            .tasks
             .spawn(async move { Done::Registered(asked, registrar.register(&claim, None, moment).await) });
         self.note(&format!("{task:?} registers {name} with the key of {signer:?}"));
     }
@@ -211,9 +213,9 @@ impl World {
     }
 
     fn start_poll(&mut self, asked: Asked, claim: DeviceClaim, named: Named) {
-        let (registrar, moment) = (Arc::clone(&self.registrar), self.moment());
+        let (registrar, moment) = (self.registrar(), self.moment());
         let (name, signer) = (self.devices[asked.device].name, asked.signer);
-        let task = self.tasks.spawn(async move {
+        let task = self.spawn(async move {
             let result = registrar.poll(&claim, &named.operation().to_string(), moment).await;
             Done::Polled(asked, named, result)
         });
@@ -245,27 +247,6 @@ impl World {
         (Asked { device, signer, life: known.life, home: known.home.clone() }, claim)
     }
 
-    fn crash(&mut self) {
-        self.note("crash");
-        self.tasks.abandon();
-        for device in self.devices.iter_mut().filter(|device| device.deletions > 0) {
-            // The record may be gone or not.
-            device.begin_anew();
-            device.deletions = 0;
-        }
-        self.store.crash();
-        self.is_up = false;
-    }
-
-    fn restart_if_down(&mut self) {
-        if !self.is_up {
-            self.note("restart");
-            self.store.restart();
-            self.registrar = serve(&self.store, &self.registries, self.seed);
-            self.is_up = true;
-        }
-    }
-
     /// One poll of one task; whether there was one to poll.
     fn turn(&mut self) -> Result<bool, String> {
         let Some((task, polled)) = self.tasks.poll_any(&mut self.prng) else { return Ok(false) };
@@ -284,7 +265,8 @@ impl World {
         }
         if let Poll::Ready(done) = polled {
             self.note(&format!("{task:?} ends: {done:?}"));
-            if let Done::Deleted { device, .. } = done {
+            self.nodes.forget(task);
+            if let Some(device) = self.deletions.remove(&task) {
                 self.devices[device].begin_anew();
                 self.devices[device].deletions -= 1;
             }
@@ -300,7 +282,8 @@ impl World {
                 }
                 _ => {}
             }
-            promises::check_answer(&mut self.devices, &done, self.movement)?;
+            let is_shared = Nodes::count(self.seed) > 1;
+            promises::check_answer(&mut self.devices, &done, self.movement, is_shared)?;
         }
         Ok(true)
     }
@@ -324,8 +307,9 @@ impl World {
     /// After a last crash, with every group enabled and no hub that refuses, every device is assigned, where it was ever
     /// told, and every operation id that it was told says so.
     fn all_devices_get_home(&mut self) -> Result<(), String> {
-        self.crash();
-        self.restart_if_down();
+        self.all_crash();
+        self.store.set_losses(None);
+        self.restart_those_down();
         for device in 0..self.devices.len() {
             self.delete_individual(device);
         }
@@ -369,7 +353,7 @@ impl World {
     }
 
     pub(crate) fn moment(&mut self) -> Moment {
-        Moment { now: self.clock.0, random: self.prng.bytes() }
+        Moment { now: self.nodes.clock(self.clock).0, random: self.prng.bytes() }
     }
 
     pub(crate) fn note(&mut self, what: &str) {
@@ -379,16 +363,4 @@ impl World {
         }
         self.trace.push(line);
     }
-}
-
-fn serve(store: &Arc<SimStore>, [outside, beyond]: &[Arc<SimRegistry>; 2], seed: u64) -> Arc<Registrar> {
-    let hubs = vec![local(HUBS[0]), local(HUBS[1]), remote(HUBS[2], outside), remote(HUBS[3], beyond)];
-    let when_source_unavailable = WhenSourceUnavailable::ALL[usize::from(seed % 8 >= 4)];
-    let instance = ServiceInstance { when_source_unavailable, ..instance(hubs) };
-    let store = Arc::clone(store) as Arc<dyn Store>;
-    Arc::new(Registrar::new(
-        store,
-        Arc::new(InlinePool::default()),
-        Instances::of(Origin::Configuration, [instance]),
-    ))
 }
