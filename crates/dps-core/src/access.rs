@@ -5,9 +5,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use aws_lc_rs::constant_time;
 use dps_proto::ids::{BadId, HubName, PolicyName};
-use dps_proto::key::{KeyPair, SymmetricKey};
+use dps_proto::key::KeyPair;
 use dps_proto::percent;
 use dps_proto::sas::{MalformedToken, SasToken};
 use jiff::Timestamp;
@@ -98,13 +97,10 @@ impl SharedAccessPolicy {
 
     /// Whether the other opens the same to the same tokens.
     pub fn is_same(&self, other: &Self) -> bool {
-        let is_same_key = |key: &SymmetricKey, other: &SymmetricKey| {
-            constant_time::verify_slices_are_equal(key.expose(), other.expose()).is_ok()
-        };
         self.name == other.name
             && Right::ALL.iter().all(|right| self.rights.contains(right) == other.rights.contains(right))
-            && is_same_key(&self.keys.primary, &other.keys.primary)
-            && is_same_key(&self.keys.secondary, &other.keys.secondary)
+            && self.keys.primary.is_same(&other.keys.primary)
+            && self.keys.secondary.is_same(&other.keys.secondary)
     }
 }
 

@@ -4,6 +4,7 @@
 mod audit;
 mod certificates;
 mod clean_ups;
+mod followed;
 mod hub_devices;
 mod instance_body;
 mod instance_change;

@@ -81,6 +81,7 @@ impl Store for MemoryStore {
         let scope = instance.settings.id_scope.clone();
         let etag = instance.etag.clone();
         let changes = content.instances.put(instance, &order.condition)?;
+        content.settings_version += 1;
         for (action, subject) in changes {
             let etag = (action != Action::Deleted).then(|| etag.clone());
             content.note(&scope, order.clone(), action, subject, etag);
@@ -91,6 +92,7 @@ impl Store for MemoryStore {
     async fn delete_service_instance(&self, scope: &IdScope, order: WriteOrder) -> Result<(), WriteError> {
         let mut content = self.content()?;
         content.instances.delete(scope, &order.condition)?;
+        content.settings_version += 1;
         content.note(scope, order, Action::Deleted, Subject::ServiceInstance(scope.clone()), None);
         Ok(())
     }
@@ -100,6 +102,11 @@ impl Store for MemoryStore {
         let deleted = content.instances.take_deleted(of);
         deleted.iter().for_each(|scope| content.forget(scope));
         Ok(Sweep::Clean)
+    }
+
+    /// Nodes of one process may share it.
+    async fn settings_version(&self) -> Result<Option<i64>, StoreError> {
+        Ok(Some(self.content()?.settings_version))
     }
 
     async fn is_writable(&self) -> Result<(), StoreError> {

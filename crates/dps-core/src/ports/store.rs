@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
+use jiff::Timestamp;
 
 use super::{
     CandidateGroups, ChainEntries, ChainWanted, ClaimOrder, Claimed, ClaimedOperation, CleanUp,
@@ -248,6 +249,17 @@ pub trait Store: Send + Sync {
         name: &CaName,
         order: WriteOrder,
     ) -> Result<(), WriteError>;
+
+    /// Another number after each change of any service instance, for the nodes that share a store; `None` where no other process writes
+    /// to it. Spec: DPS-NODE-3.
+    async fn settings_version(&self) -> Result<Option<i64>, StoreError> {
+        Ok(None)
+    }
+
+    /// The time by the clock of a store that several nodes share; `None` where that is the process's own. Spec: DPS-NODE-2.
+    async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
 
     /// Tells `observer`, the first that is given, of every write from now on. A store in which no write ever waits tells
     /// nothing. Spec: DPS-METRICS-5.

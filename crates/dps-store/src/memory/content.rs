@@ -26,6 +26,8 @@ pub(super) type HubDeviceKey = (IdScope, HubName, DeviceId);
 #[derive(Debug, Default)]
 pub(super) struct Content {
     pub(super) instances: Instances,
+    /// How often one of them was changed. Spec: DPS-NODE-3.
+    pub(super) settings_version: i64,
     pub(super) individual_enrollments: BTreeMap<(IdScope, RegistrationId), Arc<IndividualEnrollment>>,
     pub(super) enrollment_groups: BTreeMap<(IdScope, EnrollmentGroupId), Arc<EnrollmentGroup>>,
     pub(super) registrations: BTreeMap<(IdScope, RegistrationId), Registration>,
