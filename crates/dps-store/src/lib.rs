@@ -8,8 +8,12 @@ mod data_dir;
 mod hub_loads;
 mod memory;
 mod private_file;
+mod remembered_certificates;
+mod sealed_keys;
 mod sealing;
 mod sqlite;
+mod times;
+mod words;
 
 #[cfg(test)]
 mod contract;
