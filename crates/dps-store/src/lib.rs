@@ -7,6 +7,7 @@ mod condition;
 mod data_dir;
 mod hub_loads;
 mod memory;
+mod postgres;
 mod private_file;
 mod remembered_certificates;
 mod sealed_keys;
@@ -20,6 +21,10 @@ mod contract;
 
 pub use data_dir::{DataDir, DataDirError};
 pub use memory::MemoryStore;
+pub use postgres::{
+    BadSchemaName, BadTarget, PostgresOpenError, PostgresOptions, PostgresStore, PostgresTarget, SchemaName,
+    Unfit,
+};
 pub use private_file::warn_if_open_to_others;
 pub use sealing::{BadSealingKey, KeyId, Sealer, SealingKey};
 pub use sqlite::{OpenError, SqliteOptions, SqliteStore, Synchronous, WriteStatistics};

@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use dps_core::ports::Store;
 
+use crate::postgres::server;
 use crate::{MemoryStore, Sealer, SealingKey, SqliteOptions, SqliteStore};
 
 /// A store and what must outlive it.
@@ -45,6 +46,12 @@ pub(crate) fn sqlite(options: SqliteOptions) -> Opened {
     Opened { store: Arc::new(store), _directory: Some(directory) }
 }
 
+/// A store in a schema of its own.
+pub(crate) async fn postgres() -> Opened {
+    let store = server::open(&server::shared().options()).await;
+    Opened { store: Arc::new(store), _directory: None }
+}
+
 macro_rules! on_every_store {
     ($($test:ident),* $(,)?) => {
         mod memory {
@@ -58,6 +65,13 @@ macro_rules! on_every_store {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 let opened = crate::contract::sqlite(Default::default());
+                super::$test(std::sync::Arc::clone(&opened.store)).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let opened = crate::contract::postgres().await;
                 super::$test(std::sync::Arc::clone(&opened.store)).await;
             })*
         }
