@@ -7,6 +7,8 @@
 //! Nodes know of each other by what is in the tables alone. No write of one is lost to another, and none is decided on what a node
 //! remembers: that is used only where the same snapshot says that it is current ([`remembered`]).
 
+#[cfg(test)]
+pub(crate) mod alternating;
 mod anchor;
 mod assignment;
 mod audit;

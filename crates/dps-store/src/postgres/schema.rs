@@ -56,16 +56,13 @@ pub(super) async fn run(
     let deadline = Instant::now() + patience;
     let holder = lease_holder(client).await?;
     make_lease(client, schema).await?;
-    // Migrations may take longer than other statements do.
-    let limit = format!("SET statement_timeout TO {}", LEASE.as_millis());
-    client.batch_execute(&limit).await.map_err(|error| unreachable(&error))?;
-    let done = loop {
+    loop {
         let version = version(client, migrations.len()).await?;
         if version as usize >= migrations.len() {
-            break Ok(());
+            return Ok(());
         }
         if Instant::now() >= deadline {
-            break Err(PostgresOpenError::Busy);
+            return Err(PostgresOpenError::Busy);
         }
         if !take_lease(client, holder).await? {
             sleep(PAUSE).await;
@@ -74,11 +71,9 @@ pub(super) async fn run(
         let next = migrations[version as usize];
         if let Err(error) = step(client, next, version + 1, holder).await {
             give_lease_back(client, holder).await?;
-            break Err(PostgresOpenError::Migration { version: version + 1, why: text_of(&error) });
+            return Err(PostgresOpenError::Migration { version: version + 1, why: text_of(&error) });
         }
-    };
-    client.batch_execute("RESET statement_timeout").await.map_err(|error| unreachable(&error))?;
-    done
+    }
 }
 
 /// Makes schema and lease where they are not there. Of several nodes that do so at once, some are told that it exists.
@@ -154,8 +149,15 @@ async fn give_lease_back(client: &Client, holder: Uuid) -> Result<(), PostgresOp
 }
 
 /// One migration, and the lease given back. Nothing is done where the lease is not this node's any more.
-async fn step(client: &mut Client, migration: Migration, version: i32, holder: Uuid) -> Result<(), Error> {
+pub(super) async fn step(
+    client: &mut Client,
+    migration: Migration,
+    version: i32,
+    holder: Uuid,
+) -> Result<(), Error> {
     let transaction = client.transaction().await?;
+    // It may take longer than other statements do.
+    transaction.batch_execute(&format!("SET LOCAL statement_timeout TO {}", LEASE.as_millis())).await?;
     if is_held(&transaction, holder, version).await? {
         transaction.batch_execute(migration.statements).await?;
         let update = "UPDATE store SET version = $1, works_from = greatest(works_from, $2), lease_holder = NULL, lease_until = NULL";

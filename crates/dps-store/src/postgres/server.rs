@@ -22,24 +22,34 @@ pub(crate) struct Server {
     /// Its shell stops it when this closes, which the kernel does for a process that was killed.
     orders: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
     pub(super) directory: PathBuf,
+    port: u16,
 }
 
 /// The one server of this process: for tests that do not care whose it is.
 pub(crate) fn shared() -> &'static Server {
     static SHARED: OnceLock<Server> = OnceLock::new();
-    SHARED.get_or_init(|| Server::start(&["listen_addresses="], None))
+    SHARED.get_or_init(|| Server::start(&[]))
 }
 
 impl Server {
-    /// Starts a server with these settings; with TLS where there is a certificate and its key, both PEM.
-    pub(super) fn start(settings: &[&str], tls: Option<(&str, &str)>) -> Self {
+    /// Starts a server with these settings, on a Unix socket alone.
+    pub(super) fn start(settings: &[&str]) -> Self {
+        // The port is in the name of the socket, and nowhere else.
+        Self::listening(5432, settings, "listen_addresses=", ("", ""))
+    }
+
+    /// Starts a server on this port of the loopback, with TLS: certificate and key are PEM.
+    pub(super) fn with_tls(port: u16, certificate_and_key: (&str, &str)) -> Self {
+        Self::listening(port, &[], "listen_addresses=127.0.0.1", certificate_and_key)
+    }
+
+    fn listening(port: u16, settings: &[&str], addresses: &str, (certificate, key): (&str, &str)) -> Self {
         let mut command = as_ordinary_user(Command::new("/bin/sh"));
         command.args(["-c", SUPERVISE, "supervise"]).arg(programs()).current_dir("/");
-        for setting in SETTINGS.iter().chain(settings) {
+        for setting in SETTINGS.iter().chain(settings).chain([&addresses]) {
             command.args(["-c", setting]);
         }
-        let (certificate, key) = tls.unwrap_or_default();
-        command.env("SERVER_CERTIFICATE", certificate).env("SERVER_KEY", key);
+        command.env("SERVER_CERTIFICATE", certificate).env("SERVER_KEY", key).env("PGPORT", port.to_string());
         // A group of its own: whoever kills the test process with its group leaves the shell to clean up.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut shell = command.spawn().unwrap();
@@ -48,7 +58,7 @@ impl Server {
         let mut directory = String::new();
         answers.read_line(&mut directory).unwrap();
         assert!(!directory.is_empty(), "PostgreSQL does not start: see above for what it says");
-        Self { orders: Mutex::new((orders, answers)), directory: directory.trim_end().into() }
+        Self { orders: Mutex::new((orders, answers)), directory: directory.trim_end().into(), port }
     }
 
     /// Kills the server as a crash would, with no chance to write anything.
@@ -71,7 +81,7 @@ impl Server {
 
     /// The connection string of its Unix socket.
     pub(super) fn target(&self) -> String {
-        format!("host={} user=postgres dbname=postgres", self.directory.display())
+        format!("host={} port={} user=postgres dbname=postgres", self.directory.display(), self.port)
     }
 
     /// Options for a schema that no other test has.

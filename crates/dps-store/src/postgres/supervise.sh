@@ -1,6 +1,6 @@
 # Runs a PostgreSQL server in a new directory until standard input ends, and leaves nothing behind. Arguments: the directory of
 # PostgreSQL's programs, then those of the server. Prints the directory once the server answers. Then each line on standard input is
-# carried out and answered with a line: kill (as a crash would) or start.
+# carried out and answered with a line: kill (as a crash would) or start. PGPORT is the server's port, also in the name of its socket.
 bin=$1
 shift
 server=
@@ -21,12 +21,12 @@ start() {
     # After a crash the processes of the server before may be there for a moment, and keep the new one from starting.
     tries=0
     until "$bin/pg_isready" -q -h "$directory"; do
+        tries=$((tries + 1))
+        if [ "$tries" -gt 600 ]; then
+            cat "$directory/log" >&3
+            exit 1
+        fi
         if [ -z "$server" ] || ! kill -0 "$server"; then
-            tries=$((tries + 1))
-            if [ "$tries" -gt 100 ]; then
-                cat "$directory/log" >&3
-                exit 1
-            fi
             "$bin/postgres" -D "$directory/data" -k "$directory" "$@" >>"$directory/log" 2>&1 3>&- &
             server=$!
         fi

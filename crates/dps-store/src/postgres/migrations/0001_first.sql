@@ -137,8 +137,12 @@ CREATE TABLE enrollment_group (
     PRIMARY KEY (id_scope, enrollment_group_id)
 );
 COMMENT ON TABLE enrollment_group IS 'Entries of the enrollment list that admit many devices each';
--- Finds the groups of a prefix, and those without one.
-CREATE INDEX enrollment_group_prefix ON enrollment_group (id_scope, registration_id_prefix);
+-- Finds the groups of a prefix, and those without one. Neither holds all groups of an ID scope: a plan that is made while there are
+-- few groups must not find one by its id there.
+CREATE INDEX enrollment_group_prefix ON enrollment_group (id_scope, registration_id_prefix)
+    WHERE registration_id_prefix IS NOT NULL;
+CREATE INDEX enrollment_group_open ON enrollment_group (id_scope, created_at, enrollment_group_id)
+    WHERE registration_id_prefix IS NULL AND attestation = 'symmetric_key';
 CREATE INDEX enrollment_group_disabled ON enrollment_group (id_scope, enrollment_group_id)
     WHERE provisioning_status = 'disabled';
 CREATE INDEX enrollment_group_x509 ON enrollment_group (id_scope, enrollment_group_id)
