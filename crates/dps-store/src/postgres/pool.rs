@@ -69,6 +69,11 @@ impl Connections {
         })
     }
 
+    /// How many there may be.
+    pub(super) fn count(&self) -> usize {
+        self.pool.status().max_size
+    }
+
     /// As [`Connections::get`], for the first time.
     pub(super) async fn get_first(&self) -> Result<Session, PostgresOpenError> {
         let unreachable = match self.get().await {

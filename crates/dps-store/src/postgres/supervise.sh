@@ -52,7 +52,9 @@ echo "$directory"
 while read -r order; do
     case $order in
     kill)
-        kill -KILL "$server"
+        # Its children would go on for a moment, and answer what they were asked.
+        kill -STOP "$server"
+        kill -KILL $(cat "/proc/$server/task/$server/children") "$server"
         wait "$server"
         server=
         ;;

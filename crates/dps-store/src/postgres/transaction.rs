@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use deadpool_postgres::{GenericClient, Transaction};
 use dps_core::ports::{StoreError, WriteObserver};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
@@ -29,15 +30,21 @@ pub(super) trait Work: Sync {
     async fn run(&self, transaction: &Transaction<'_>) -> Result<Self::Outcome, Fault>;
 }
 
-/// Carries out writes.
+/// How long a write waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Carries out writes, in the order in which they were asked for: half of the connections at most, however many writes wait for
+/// each other's rows, so that devices are looked up meanwhile.
 pub(super) struct Writes {
     connections: Connections,
+    turns: Semaphore,
     observer: OnceLock<Arc<dyn WriteObserver>>,
 }
 
 impl Writes {
     pub(super) fn new(connections: Connections) -> Self {
-        Self { connections, observer: OnceLock::new() }
+        let turns = Semaphore::new(connections.count().div_ceil(2));
+        Self { connections, turns, observer: OnceLock::new() }
     }
 
     /// Spec: DPS-METRICS-5. A second observer is not taken.
@@ -53,6 +60,10 @@ impl Writes {
     /// Carries `work` out in a transaction of its own; returns when that is durable.
     pub(super) async fn write<W: Work>(&self, work: &W) -> Result<W::Outcome, StoreError> {
         let _waiting = self.asked();
+        let late =
+            |_| StoreError::Unavailable("too many writes to PostgreSQL waited before this one".to_owned());
+        let closed = |_| StoreError::Unavailable("the store is closed".to_owned());
+        let _turn = timeout(PATIENCE, self.turns.acquire()).await.map_err(late)?.map_err(closed)?;
         Ok(commit(&self.connections, work).await?)
     }
 }

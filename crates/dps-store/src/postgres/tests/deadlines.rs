@@ -85,3 +85,24 @@ async fn a_connection_that_missed_its_deadline_is_not_used_again() {
     drop(session);
     assert_ne!(backend().await, before);
 }
+
+/// DPS-STORE-24: writes that wait for each other's rows leave connections to those who read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_that_wait_keep_no_reader_waiting() {
+    let options = PostgresOptions { connections: 2.try_into().unwrap(), ..server::shared().options() };
+    let store = std::sync::Arc::new(server::open(&options).await);
+    put_group(&*store, group("line", 1)).await;
+    let shell = shell(&options).await;
+    shell.batch_execute("BEGIN; SELECT * FROM enrollment_group FOR UPDATE").await.unwrap();
+    let mut writes = tokio::task::JoinSet::new();
+    for number in 2..20 {
+        let store = std::sync::Arc::clone(&store);
+        writes.spawn(async move { put_group(&*store, group("line", number)).await });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let began = Instant::now();
+    assert_eq!(store.candidate_groups(&scope(), &device("d")).await.unwrap().open.len(), 1);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    shell.batch_execute("ROLLBACK").await.unwrap();
+    writes.join_all().await;
+}
