@@ -35,7 +35,7 @@ pub(super) async fn close(transaction: &Transaction<'_>, scope: &str, id: &str) 
     Ok(())
 }
 
-/// Begins with a word of our own: the numbers are those of a whole database.
-fn name(scope: &str, id: &str) -> String {
+/// What a turnstile's number is made of. Begins with a word of our own: the numbers are those of a whole database.
+pub(super) fn name(scope: &str, id: &str) -> String {
     format!("harbormaster/enrollment-group/{scope}/{id}")
 }

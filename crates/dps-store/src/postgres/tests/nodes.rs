@@ -1,5 +1,6 @@
 //! Several nodes on one database.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::PostgresStore;
 use crate::contract::fixtures::*;
-use crate::postgres::server;
+use crate::postgres::{server, turnstile};
 
 async fn nodes(count: usize) -> Vec<Arc<PostgresStore>> {
     let options = server::shared().options();
@@ -157,4 +158,33 @@ async fn batches_of_two_nodes_that_write_the_same_rows_do_not_stand_in_each_othe
     assert_eq!(clients.join_all().await.iter().sum::<u32>(), 40, "one of them made each record");
     let devices = nodes[0].hub_devices(&scope(), &hub("hub.localhost"), None, 100).await.unwrap();
     assert_eq!(devices.len(), 40);
+}
+
+/// DPS-STORE-25: those who share a group would else overtake for ever the one who waits to write it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_to_write_a_group_is_not_overtaken_by_registrations() {
+    let nodes = nodes(2).await;
+    put_group(&*nodes[0], group("line", 1)).await;
+    let mut session = nodes[0].connections.get().await.unwrap();
+    let under_way = session.client_mut().unwrap().transaction().await.unwrap();
+    let scope = scope();
+    turnstile::pass(&under_way, &BTreeSet::from([(scope.folded(), "line")])).await.unwrap();
+    under_way.query("SELECT * FROM enrollment_group FOR SHARE", &[]).await.unwrap();
+
+    let writer = Arc::clone(&nodes[0]);
+    let change = tokio::spawn(async move { put_group(&*writer, group("line", 2)).await });
+    let waits = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                 AND objid::bigint = hashtextextended($1, 0) & 4294967295";
+    let name = turnstile::name(scope.folded(), "line");
+    while under_way.query(waits, &[&name]).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let other = Arc::clone(&nodes[1]);
+    let commit = tokio::spawn(async move { other.commit(on_the_first_version("d")).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!change.is_finished() && !commit.is_finished());
+    under_way.commit().await.unwrap();
+    change.await.unwrap();
+    outdated(commit.await.unwrap());
 }
