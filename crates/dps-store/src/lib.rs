@@ -1,7 +1,7 @@
-//! Where enrollments, records and the devices of local hubs are kept. Spec: DPS-STORE-1 to DPS-STORE-13 (docs/spec/store.md).
+//! Where enrollments, records and the devices of local hubs are kept. Spec: DPS-STORE-1 to DPS-STORE-22 (docs/spec/store.md).
 //!
-//! Two stores behind [`dps_core::ports::Store`], and one contract suite that both pass (DPS-STORE-9): [`SqliteStore`] for
-//! service, [`MemoryStore`] for tests. Nothing is decided here beyond the conditions that a write names itself.
+//! Three stores behind [`dps_core::ports::Store`], and one contract suite that all pass (DPS-STORE-9): [`SqliteStore`] for
+//! service on one machine, [`PostgresStore`] for several nodes, [`MemoryStore`] for tests. Nothing is decided here beyond the conditions that a write names itself.
 
 mod condition;
 mod data_dir;

@@ -53,7 +53,7 @@ pub(crate) async fn postgres() -> Opened {
     Opened { store: Arc::new(store), _directory: None }
 }
 
-/// Three nodes on one database, each call to another one. Spec: DPS-STORE-20.
+/// Three nodes on one database, each call to another one. Spec: DPS-STORE-14.
 pub(crate) async fn postgres_nodes() -> Opened {
     let options = server::shared().options();
     let (one, two, three) =

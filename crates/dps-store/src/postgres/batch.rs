@@ -1,4 +1,4 @@
-//! Many registrations in one transaction of few statements. Spec: DPS-STORE-3, DPS-STORE-4, DPS-STORE-5, DPS-STORE-25.
+//! Many registrations in one transaction of few statements. Spec: DPS-STORE-3, DPS-STORE-4, DPS-STORE-5, DPS-STORE-19.
 //!
 //! A registration is written on conditions: the etag of its record, the etag of its entry, the number of a claim. What they are about
 //! is locked, then read, then judged here, and no other transaction changes it before this one has ended:

@@ -1,4 +1,4 @@
-//! The store that several nodes share: PostgreSQL, 15 or newer. Spec: DPS-STORE-20 to DPS-STORE-27.
+//! The store that several nodes share: PostgreSQL, 15 or newer. Spec: DPS-STORE-14 to DPS-STORE-22.
 //!
 //! One task writes registrations, many in a transaction ([`writer`], [`batch`]); every other write is a transaction of its own
 //! ([`transaction`]). What is known of one device is one statement ([`look_up`]). The shape of the tables is in `migrations/`, the rows of
@@ -7,8 +7,6 @@
 //! Nodes know of each other by what is in the tables alone. No write of one is lost to another, and none is decided on what a node
 //! remembers: that is used only where the same snapshot says that it is current ([`remembered`]).
 
-#[cfg(test)]
-pub(crate) mod alternating;
 mod anchor;
 mod assignment;
 mod audit;
@@ -36,15 +34,11 @@ mod pool;
 mod registration;
 mod remembered;
 mod schema;
-#[cfg(test)]
-pub(crate) mod server;
 mod settings;
 mod shared_access_policy;
 mod signers;
 mod sweep;
 mod table;
-#[cfg(test)]
-mod tests;
 mod tls;
 mod transaction;
 mod turnstile;
@@ -93,7 +87,7 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Connects, looks whether the server is fit, and brings the tables to the newest version. Spec: DPS-STORE-21, DPS-STORE-22.
+    /// Connects, looks whether the server is fit, and brings the tables to the newest version. Spec: DPS-STORE-15, DPS-STORE-16.
     pub async fn open(options: &PostgresOptions, sealer: Sealer) -> Result<Self, PostgresOpenError> {
         let connections = Connections::new(options, options.connections.get())?;
         let mut session = connections.get_first().await?;
@@ -413,3 +407,10 @@ impl Store for PostgresStore {
         self.writes.observe(observer);
     }
 }
+
+#[cfg(test)]
+pub(crate) mod alternating;
+#[cfg(test)]
+pub(crate) mod server;
+#[cfg(test)]
+mod tests;

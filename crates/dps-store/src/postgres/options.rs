@@ -1,4 +1,4 @@
-//! How a database is reached, and why a store in it cannot be opened. Spec: DPS-STORE-21, DPS-STORE-23.
+//! How a database is reached, and why a store in it cannot be opened. Spec: DPS-STORE-15, DPS-STORE-17.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -28,7 +28,7 @@ pub struct PostgresOptions {
     pub statement_timeout: Duration,
     /// How long the migrations of another node are waited for, and how long one of them may take.
     pub migration_timeout: Duration,
-    /// Whether a server will do that forgets what it has confirmed when its machine fails. Spec: DPS-STORE-21.
+    /// Whether a server will do that forgets what it has confirmed when its machine fails. Spec: DPS-STORE-15.
     pub allow_loss: bool,
 }
 
@@ -78,7 +78,7 @@ impl FromStr for PostgresTarget {
 
 impl PostgresTarget {
     /// Whether what goes there must be encrypted. Where the connection string does not say, all must that leaves the machine: the
-    /// library's own default would go on in the clear where somebody between strips the offer of TLS. Spec: DPS-STORE-23.
+    /// library's own default would go on in the clear where somebody between strips the offer of TLS. Spec: DPS-STORE-17.
     pub(super) fn needs_tls(&self) -> bool {
         match self.0.get_ssl_mode() {
             SslMode::Disable => false,
@@ -150,13 +150,13 @@ pub enum PostgresOpenError {
     /// The server cannot be reached, or does not let us in.
     #[error("the database cannot be reached: {0}")]
     Unreachable(String),
-    /// It could be, but not used as a store. Spec: DPS-STORE-21.
+    /// It could be, but not used as a store. Spec: DPS-STORE-15.
     #[error("{0}")]
     Unfit(#[from] Unfit),
-    /// No certificate to trust is to be had. Spec: DPS-STORE-23.
+    /// No certificate to trust is to be had. Spec: DPS-STORE-17.
     #[error("the server's certificate could not be verified: {0}")]
     Tls(String),
-    /// A newer version of this program has made changes that this one cannot work with. Spec: DPS-STORE-22.
+    /// A newer version of this program has made changes that this one cannot work with. Spec: DPS-STORE-16.
     #[error(
         "the database has version {found}, which programs of version {needed} or newer can work with, and this one has {known}: \
          use a newer program"
@@ -172,7 +172,7 @@ pub enum PostgresOpenError {
     /// Tables of another program are in the schema.
     #[error("the schema {} holds tables that are none of Harbormaster's: name another one", .0.as_str())]
     NotAStore(SchemaName),
-    /// Another node is at it and does not come to an end. Spec: DPS-STORE-22.
+    /// Another node is at it and does not come to an end. Spec: DPS-STORE-16.
     #[error(
         "another node has been changing the tables for too long; once it has ended, or in a minute, this one goes on"
     )]
@@ -187,7 +187,7 @@ pub enum PostgresOpenError {
     },
 }
 
-/// Why a server will not do. Spec: DPS-STORE-21.
+/// Why a server will not do. Spec: DPS-STORE-15.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// It is too old.
@@ -209,7 +209,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// DPS-STORE-23
+    /// DPS-STORE-17
     #[test]
     fn what_leaves_the_machine_is_encrypted_unless_the_connection_string_says_otherwise() {
         for (text, expected) in [

@@ -1,4 +1,4 @@
-//! Connections, few and with deadlines. Spec: DPS-STORE-21, DPS-STORE-23, DPS-STORE-24.
+//! Connections, few and with deadlines. Spec: DPS-STORE-15, DPS-STORE-17, DPS-STORE-18.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -112,7 +112,7 @@ impl Session {
     }
 
     /// Carries out `work`, a statement or two on this connection, before the deadline. A connection that misses it is not used
-    /// again. Spec: DPS-STORE-24.
+    /// again. Spec: DPS-STORE-18.
     pub(super) async fn within<T>(
         &self,
         work: impl Future<Output = Result<T, Fault>>,
@@ -184,7 +184,7 @@ fn prepared(options: &PostgresOptions, verdict: &Arc<Mutex<Option<Unfit>>>) -> H
     })
 }
 
-/// Each statement of ours finds its rows by an index. A plan that is made while a table is young and kept must do so too, though
+/// Each statement of ours finds its rows by an index. Spec: DPS-STORE-20. A plan that is made while a table is young and kept must do so too, though
 /// scanning it, or hashing it, would be quicker at that moment; so those ways are closed. Plans are made once for each connection.
 fn settings(options: &PostgresOptions) -> String {
     let statement = options.statement_timeout.as_millis();
@@ -203,7 +203,7 @@ fn settings(options: &PostgresOptions) -> String {
     )
 }
 
-/// Why the server will not do, if it does not. Spec: DPS-STORE-21.
+/// Why the server will not do, if it does not. Spec: DPS-STORE-15.
 async fn unfit(
     client: &tokio_postgres::Client,
     allow_loss: bool,

@@ -1,5 +1,5 @@
 //! What is asked for at every register and seldom changes, remembered: a search through up to 1,000 groups must not read and
-//! unseal them each time, nor a chain all CA certificates. Spec: DPS-STORE-27.
+//! unseal them each time, nor a chain all CA certificates. Spec: DPS-STORE-21.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
@@ -20,7 +20,8 @@ const SETTINGS: [&str; 4] =
 /// A running server. It ends with the process, or when it is dropped.
 pub(crate) struct Server {
     /// Its shell stops it when this closes, which the kernel does for a process that was killed.
-    orders: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
+    orders: Mutex<Option<(ChildStdin, BufReader<ChildStdout>)>>,
+    shell: Child,
     pub(super) directory: PathBuf,
     port: u16,
 }
@@ -58,7 +59,8 @@ impl Server {
         let mut directory = String::new();
         answers.read_line(&mut directory).unwrap();
         assert!(!directory.is_empty(), "PostgreSQL does not start: see above for what it says");
-        Self { orders: Mutex::new((orders, answers)), directory: directory.trim_end().into(), port }
+        let orders = Mutex::new(Some((orders, answers)));
+        Self { orders, shell, directory: directory.trim_end().into(), port }
     }
 
     /// Kills the server as a crash would, with no chance to write anything.
@@ -72,7 +74,8 @@ impl Server {
     }
 
     fn order(&self, order: &str) {
-        let (orders, answers) = &mut *self.orders.lock().unwrap();
+        let mut orders = self.orders.lock().unwrap();
+        let (orders, answers) = orders.as_mut().unwrap();
         writeln!(orders, "{order}").unwrap();
         let mut answer = String::new();
         answers.read_line(&mut answer).unwrap();
@@ -90,6 +93,13 @@ impl Server {
         let schema = format!("test_{}", SCHEMAS.fetch_add(1, Ordering::Relaxed));
         let options = PostgresOptions::new(self.target().parse().unwrap());
         PostgresOptions { schema: schema.parse().unwrap(), connections: 8.try_into().unwrap(), ..options }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        *self.orders.lock().unwrap() = None;
+        self.shell.wait().unwrap();
     }
 }
 

@@ -121,16 +121,16 @@ impl Table {
 
     /// Makes many rows, and leaves those alone that are there: `$1` and so on are arrays of their values, as [`Rows`] holds them.
     pub(super) fn insert_all(&self) -> String {
-        format!("{} ON CONFLICT DO NOTHING", self.from_arrays())
+        format!("{} ON CONFLICT DO NOTHING", self.write_arrays())
     }
 
     /// Makes many rows, and writes those over that are there; as [`Table::insert_all`].
     pub(super) fn replace_all(&self) -> String {
-        format!("{} {}", self.from_arrays(), self.on_conflict())
+        format!("{} {}", self.write_arrays(), self.on_conflict())
     }
 
     /// In the order of their keys, so that two nodes that write the same rows wait for each other one way only.
-    fn from_arrays(&self) -> String {
+    fn write_arrays(&self) -> String {
         let Self { name, columns, .. } = self;
         let arrays =
             joined(", ", 0..columns.len(), |number| format!("${}::{}[]", number + 1, columns[number].1));

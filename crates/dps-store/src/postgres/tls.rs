@@ -1,4 +1,4 @@
-//! TLS to the database. Spec: DPS-STORE-23.
+//! TLS to the database. Spec: DPS-STORE-17.
 
 use std::sync::Arc;
 

@@ -68,7 +68,7 @@ impl Writes {
     }
 }
 
-/// Runs `work` until it has met no other transaction, and commits it. Spec: DPS-STORE-25.
+/// Runs `work` until it has met no other transaction, and commits it. Spec: DPS-STORE-19.
 pub(super) async fn commit<W: Work>(connections: &Connections, work: &W) -> Result<W::Outcome, Fault> {
     let mut pauses = PAUSES_MS.iter();
     loop {

@@ -1,4 +1,4 @@
-//! A fair way to enrollment groups for those who write them. Spec: DPS-STORE-25.
+//! A fair way to enrollment groups for those who write them. Spec: DPS-STORE-19.
 //!
 //! Batches of registrations lock a group FOR SHARE, and while one after the other does so, on several nodes, a writer that waits for
 //! the row would be overtaken for ever. Advisory locks are granted in turn: a batch that comes after a writer waits for it. They

@@ -1,4 +1,6 @@
 //! Operations that wait for a webhook or for a hub outside, in rows of `registration`. Spec: DPS-REG-32, DPS-REG-33, DPS-REG-44.
+//!
+//! Time comes in with the order, from the clock of the node that asks. Spec: DPS-STORE-22.
 
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;

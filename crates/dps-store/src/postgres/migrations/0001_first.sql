@@ -1,4 +1,4 @@
--- What a store in PostgreSQL holds from its first version on. Spec: DPS-STORE-1, DPS-STORE-6, DPS-STORE-20.
+-- What a store in PostgreSQL holds from its first version on. Spec: DPS-STORE-1, DPS-STORE-6, DPS-STORE-14.
 --
 -- Every row of an instance carries its ID scope, folded, first in its key. Ids are kept twice where they are shown: folded to lower
 -- case in the columns by which they are found, and in the spelling they were first written in. Keys are compared byte by byte

@@ -17,7 +17,7 @@ fn impatient() -> PostgresOptions {
     }
 }
 
-/// DPS-STORE-24
+/// DPS-STORE-18
 #[tokio::test]
 async fn a_row_that_somebody_holds_is_waited_for_no_longer_than_a_statement_may_take() {
     let options = impatient();
@@ -43,7 +43,7 @@ async fn a_row_that_somebody_holds_is_waited_for_no_longer_than_a_statement_may_
     committed(store.commit(over(1, record("d", 2))).await);
 }
 
-/// DPS-STORE-24
+/// DPS-STORE-18
 #[tokio::test]
 async fn a_connection_is_waited_for_no_longer_than_one_may_take_to_come() {
     let options = impatient();
@@ -57,7 +57,7 @@ async fn a_connection_is_waited_for_no_longer_than_one_may_take_to_come() {
     assert!(store.look_up(&scope(), &device("d")).await.unwrap().registration.is_some());
 }
 
-/// DPS-STORE-24
+/// DPS-STORE-18
 #[tokio::test]
 async fn a_server_that_never_answers_is_given_up() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -69,7 +69,7 @@ async fn a_server_that_never_answers_is_given_up() {
     assert!(refused.is_err() && began.elapsed() < Duration::from_secs(3));
 }
 
-/// DPS-STORE-24: the server may be at the statement still, or be gone.
+/// DPS-STORE-18: the server may be at the statement still, or be gone.
 #[tokio::test]
 async fn a_connection_that_missed_its_deadline_is_not_used_again() {
     let store = server::open(&impatient()).await;
@@ -86,7 +86,7 @@ async fn a_connection_that_missed_its_deadline_is_not_used_again() {
     assert_ne!(backend().await, before);
 }
 
-/// DPS-STORE-24: writes that wait for each other's rows leave connections to those who read.
+/// DPS-STORE-18: writes that wait for each other's rows leave connections to those who read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_that_wait_keep_no_reader_waiting() {
     let options = PostgresOptions { connections: 2.try_into().unwrap(), ..server::shared().options() };

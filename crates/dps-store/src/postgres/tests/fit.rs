@@ -10,7 +10,7 @@ async fn refused(options: &PostgresOptions) -> PostgresOpenError {
     PostgresStore::open(options, server::sealer()).await.err().unwrap()
 }
 
-/// DPS-STORE-21
+/// DPS-STORE-15
 #[tokio::test]
 async fn a_server_that_does_not_write_to_the_disk_is_refused_unless_told_otherwise() {
     let server = Server::start(&["fsync=off"]);
@@ -21,7 +21,7 @@ async fn a_server_that_does_not_write_to_the_disk_is_refused_unless_told_otherwi
     committed(store.commit(first(record("d", 1))).await);
 }
 
-/// DPS-STORE-21
+/// DPS-STORE-15
 #[tokio::test]
 async fn a_server_that_confirms_before_it_has_written_is_refused_unless_told_otherwise() {
     let server = server::shared();

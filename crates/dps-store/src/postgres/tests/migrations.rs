@@ -39,7 +39,7 @@ async fn count(shell: &Client, table: &str) -> i64 {
     shell.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await.unwrap().get(0)
 }
 
-/// DPS-STORE-22
+/// DPS-STORE-16
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_nodes_may_start_at_once_on_an_empty_database() {
     let options = server::shared().options();
@@ -56,7 +56,7 @@ async fn eight_nodes_may_start_at_once_on_an_empty_database() {
     assert_eq!((version(&shell).await, count(&shell, "enrollment_group").await), ((1, 1), 8));
 }
 
-/// DPS-STORE-22
+/// DPS-STORE-16
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_migration_runs_once_and_in_order_however_many_nodes_want_it() {
     let options = server::shared().options();
@@ -77,7 +77,7 @@ async fn each_migration_runs_once_and_in_order_however_many_nodes_want_it() {
     }
 }
 
-/// DPS-STORE-22
+/// DPS-STORE-16
 #[tokio::test]
 async fn a_migration_that_fails_leaves_nothing_behind_and_is_named() {
     let options = server::shared().options();
@@ -93,7 +93,7 @@ async fn a_migration_that_fails_leaves_nothing_behind_and_is_named() {
     run(&options, &[broken[0], works_from(1, "CREATE TABLE second (a integer)")], SECONDS(20)).await.unwrap();
 }
 
-/// DPS-STORE-22
+/// DPS-STORE-16
 #[tokio::test]
 async fn the_lease_of_a_node_that_died_runs_out() {
     let options = server::shared().options();
@@ -114,7 +114,7 @@ async fn the_lease_of_a_node_that_died_runs_out() {
     assert_eq!(version(&shell).await, (2, 1));
 }
 
-/// DPS-STORE-22
+/// DPS-STORE-16
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_lost_its_lease_changes_nothing() {
     let options = server::shared().options();
@@ -133,7 +133,7 @@ async fn a_node_that_lost_its_lease_changes_nothing() {
     assert!(transaction.query("SELECT * FROM second", &[]).await.is_err());
 }
 
-/// DPS-STORE-22: what a newer program has added is no reason for an older one to stop.
+/// DPS-STORE-16: what a newer program has added is no reason for an older one to stop.
 #[tokio::test]
 async fn an_older_program_goes_on_beside_a_newer_one_unless_that_says_otherwise() {
     let options = server::shared().options();
@@ -151,7 +151,7 @@ async fn an_older_program_goes_on_beside_a_newer_one_unless_that_says_otherwise(
     assert!(refused.to_string().contains("version 7"), "{refused}");
 }
 
-/// DPS-STORE-22
+/// DPS-STORE-16
 #[tokio::test]
 async fn tables_of_another_program_are_left_alone() {
     let options = server::shared().options();
@@ -192,7 +192,7 @@ async fn every_table_has_the_id_scope_first_in_a_unique_key_or_is_of_all_instanc
     }
 }
 
-/// DPS-STORE-20: where the database sorts by a language, keys are compared byte by byte all the same.
+/// DPS-STORE-14: where the database sorts by a language, keys are compared byte by byte all the same.
 #[tokio::test]
 async fn every_text_of_a_key_is_compared_byte_by_byte() {
     let options = server::shared().options();

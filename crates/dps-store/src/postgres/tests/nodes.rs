@@ -30,7 +30,7 @@ fn on_the_first_version(id: &str) -> RegistrationWrite {
     }
 }
 
-/// DPS-STORE-25, DPS-REG-13: three nodes write without a pause on a group that a fourth one disables. It gets through, and after it
+/// DPS-STORE-19, DPS-REG-13: three nodes write without a pause on a group that a fourth one disables. It gets through, and after it
 /// was answered nobody writes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_is_disabled_under_load_and_admits_nobody_after_that_was_answered() {
@@ -67,7 +67,7 @@ async fn a_group_is_disabled_under_load_and_admits_nobody_after_that_was_answere
     assert!(took < Duration::from_secs(5), "{took:?}");
 }
 
-/// DPS-STORE-27: what a node remembers is used only while it is current.
+/// DPS-STORE-21: what a node remembers is used only while it is current.
 #[tokio::test]
 async fn what_one_node_changes_the_others_see_at_once() {
     let nodes = nodes(2).await;
@@ -95,7 +95,7 @@ impl Stored {
     }
 }
 
-/// DPS-STORE-20, DPS-REG-32: nodes that claim at once share what is due.
+/// DPS-STORE-14, DPS-REG-32: nodes that claim at once share what is due.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_operation_is_claimed_by_one_of_several_nodes() {
     let nodes = nodes(3).await;
@@ -135,7 +135,7 @@ async fn each_operation_is_claimed_by_one_of_several_nodes() {
     assert_eq!((claimed.len(), all), (60, 60));
 }
 
-/// DPS-STORE-20, DPS-STORE-25: registrations of the same devices, their hub devices in the opposite order.
+/// DPS-STORE-14, DPS-STORE-19: registrations of the same devices, their hub devices in the opposite order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn batches_of_two_nodes_that_write_the_same_rows_do_not_stand_in_each_others_way() {
     let nodes = nodes(2).await;
@@ -160,7 +160,7 @@ async fn batches_of_two_nodes_that_write_the_same_rows_do_not_stand_in_each_othe
     assert_eq!(devices.len(), 40);
 }
 
-/// DPS-STORE-25: those who share a group would else overtake for ever the one who waits to write it.
+/// DPS-STORE-19: those who share a group would else overtake for ever the one who waits to write it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_to_write_a_group_is_not_overtaken_by_registrations() {
     let nodes = nodes(2).await;
@@ -187,4 +187,29 @@ async fn who_waits_to_write_a_group_is_not_overtaken_by_registrations() {
     under_way.commit().await.unwrap();
     change.await.unwrap();
     outdated(commit.await.unwrap());
+}
+
+/// DPS-STORE-22: a node whose clock is ahead takes over too early what another one has leased, and the other one changes nothing then.
+#[tokio::test]
+async fn a_clock_that_is_ahead_takes_a_lease_over_and_loses_nothing() {
+    let nodes = nodes(2).await;
+    let waiting = waiting(HubCredential::EnrollmentKeys, "hook.example", 1);
+    let state = State::Choosing { waiting: Box::new(waiting), last: None };
+    committed(nodes[0].commit(first(Registration { state, ..record("d", 1) })).await);
+    let order = |now: u32| ClaimOrder {
+        now: time(now),
+        lease_until: time(now + 30),
+        limit: 5,
+        per_peer_max: 5,
+        in_flight: Default::default(),
+        after_peer: None,
+    };
+    let claimed = nodes[0].claim_waiting(WaitingFor::Webhook, order(2)).await.unwrap().operations.remove(0);
+    // By its own clock the lease has run out.
+    let taken_over =
+        nodes[1].claim_waiting(WaitingFor::Webhook, order(40)).await.unwrap().operations.remove(0);
+    assert_eq!((claimed.tries, taken_over.tries), (1, 2));
+    let ends = |tries, number| RegistrationWrite { under_claim: Some(tries), ..over(1, record("d", number)) };
+    outdated(nodes[0].commit(ends(1, 2)).await);
+    committed(nodes[1].commit(ends(2, 3)).await);
 }

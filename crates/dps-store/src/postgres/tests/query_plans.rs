@@ -1,4 +1,4 @@
-//! How PostgreSQL finds what it is asked for: through which index. Spec: DPS-STORE-26.
+//! How PostgreSQL finds what it is asked for: through which index. Spec: DPS-STORE-20.
 
 use dps_core::enrollment::{AllocationPolicy, ProvisioningStatus};
 use dps_core::entry_filter::{AttestationKind, EntryFilter, IdFilter, PolicyFilter};
@@ -25,7 +25,7 @@ async fn plan(store: &PostgresStore, statement: &str) -> String {
     rows.iter().map(|row| row.get::<_, &str>(0)).collect::<Vec<_>>().join("\n")
 }
 
-/// DPS-STORE-26: on an empty database, where scanning would cost nothing.
+/// DPS-STORE-20: on an empty database, where scanning would cost nothing.
 #[tokio::test]
 async fn no_statement_of_a_register_scans_a_table() {
     let store = opened().await;

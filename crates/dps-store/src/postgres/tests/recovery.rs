@@ -12,7 +12,7 @@ use crate::contract::fixtures::*;
 use crate::postgres::PostgresOptions;
 use crate::postgres::server::{self, Server};
 
-/// DPS-STORE-2, DPS-STORE-24
+/// DPS-STORE-2, DPS-STORE-18
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_was_answered_is_lost_when_the_server_is_killed_and_the_store_goes_on_by_itself() {
     let server = Server::start(&[]);
@@ -64,7 +64,7 @@ async fn nothing_that_was_answered_is_lost_when_the_server_is_killed_and_the_sto
     assert!(answered > 100 && failed > 0, "{answered} answered, {failed} failed");
 }
 
-/// DPS-STORE-24: the connections of a store that nobody used for a while.
+/// DPS-STORE-18: the connections of a store that nobody used for a while.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_broke_while_they_were_not_used_are_made_again() {
     let server = Server::start(&[]);

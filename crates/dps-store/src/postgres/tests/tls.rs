@@ -19,7 +19,7 @@ fn server() -> (Server, u16, CertificateDer<'static>) {
     (server, port, certificate.der().clone())
 }
 
-/// DPS-STORE-23
+/// DPS-STORE-17
 #[tokio::test]
 async fn the_server_is_who_its_certificate_says_or_nothing_is_sent() {
     let (server, port, certificate) = server();

@@ -50,7 +50,7 @@ async fn taken(connections: &Connections) -> Vec<i64> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
-/// DPS-STORE-25
+/// DPS-STORE-19
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_transactions_that_wait_for_each_other_one_is_run_again() {
     let connections = connections().await;
@@ -64,7 +64,7 @@ async fn of_two_transactions_that_wait_for_each_other_one_is_run_again() {
     assert_eq!(taken(&connections).await, [2, 2]);
 }
 
-/// DPS-STORE-25: as databases answer that are spread over machines and speak PostgreSQL's protocol.
+/// DPS-STORE-19: as databases answer that are spread over machines and speak PostgreSQL's protocol.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transaction_that_cannot_be_serialized_is_run_again() {
     let connections = connections().await;
@@ -79,7 +79,7 @@ async fn a_transaction_that_cannot_be_serialized_is_run_again() {
     assert_eq!(taken(&connections).await, [2, 2]);
 }
 
-/// DPS-STORE-25
+/// DPS-STORE-19
 #[tokio::test]
 async fn a_transaction_that_always_meets_another_is_given_up() {
     struct Unlucky(AtomicU32);
