@@ -14,15 +14,16 @@ use dps_core::x509::NameKey;
 use dps_proto::ids::{EnrollmentGroupId, IdScope, RegistrationId};
 use rusqlite::{Connection, Params, params, params_from_iter};
 
-use super::columns::{Columns, open_keys, seal_keys};
+use super::columns::Columns;
 use super::conditional::Conditional;
 use super::entry_clause::EntryClause;
 use super::fault::Fault;
 use super::remembered::Versioned;
-use super::remembered_certificates;
 use super::settings::{self, SealedEntry, SettingsColumns};
 use super::signers::{self, SignerColumns};
 use crate::condition::permits_put;
+use crate::remembered_certificates;
+use crate::sealed_keys::{open_keys, seal_keys};
 use crate::sealing::Sealer;
 
 const TABLE: Conditional = Conditional {

@@ -10,13 +10,14 @@ use dps_core::x509::{Certificate, Sha256Thumbprint};
 use dps_proto::ids::{IdScope, RegistrationId};
 use rusqlite::{Connection, Params, params, params_from_iter};
 
-use super::columns::{Columns, open_keys, seal_keys};
+use super::columns::Columns;
 use super::conditional::Conditional;
 use super::entry_clause::EntryClause;
 use super::fault::Fault;
 use super::settings::{self, SealedEntry, SettingsColumns};
 use super::signers::{self, SignerColumns};
 use crate::condition::permits_put;
+use crate::sealed_keys::{open_keys, seal_keys};
 use crate::sealing::Sealer;
 
 pub(super) const TABLE: Conditional = Conditional {

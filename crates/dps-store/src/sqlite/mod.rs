@@ -31,7 +31,6 @@ mod queue;
 mod reader;
 mod registration;
 mod remembered;
-mod remembered_certificates;
 mod schema;
 mod settings;
 mod shared_access_policy;

@@ -7,8 +7,9 @@ use dps_core::registration::{Assignment, HubCredential, JsonText, Placing, State
 use dps_core::x509::Certificate;
 use jiff::Timestamp;
 
-use super::columns::{Columns, nanoseconds};
+use super::columns::Columns;
 use super::fault::Fault;
+use crate::times::nanoseconds;
 
 const WEBHOOK: &str = "webhook";
 const HUB: &str = "hub";

@@ -8,12 +8,14 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::assignment::{self, AssignmentColumns};
-use super::columns::{Columns, Word as _, nanoseconds};
+use super::columns::Columns;
 use super::conditional::Conditional;
 use super::failure::{self, FailureColumns};
 use super::fault::Fault;
 use super::placing::{self, WaitingColumns, Waits};
 use super::{enrollment_group, hub_write, individual_enrollment};
+use crate::times::nanoseconds;
+use crate::words::Word as _;
 
 pub(super) const TABLE: Conditional = Conditional {
     select_etag: "SELECT etag FROM registration WHERE id_scope = ?1 AND registration_id = ?2",
