@@ -312,7 +312,7 @@ mod tests {
     fn a_right_is_named_in_any_case_and_the_owner_has_all() {
         assert_eq!("enrollmentread".parse(), Ok(Right::EnrollmentRead));
         assert_eq!("Everything".parse::<Right>(), Err(UnknownRight));
-        let key = SymmetricKey::from_bytes(vec![1; 32]).unwrap();
+        let key = dps_proto::key::SymmetricKey::from_bytes(vec![1; 32]).unwrap();
         let with = |rights: &[Right]| SharedAccessPolicy {
             name: SharedAccessPolicy::OWNER.parse().unwrap(),
             keys: KeyPair { primary: key.clone(), secondary: key.clone() },
