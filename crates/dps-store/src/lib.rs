@@ -5,13 +5,16 @@
 
 mod condition;
 mod data_dir;
+mod failure_columns;
 mod hub_loads;
 mod memory;
 mod postgres;
 mod private_file;
+mod record_columns;
 mod remembered_certificates;
 mod sealed_keys;
 mod sealing;
+mod signer_columns;
 mod sqlite;
 mod times;
 mod words;

@@ -18,7 +18,7 @@ use super::entry_clause::EntryClause;
 use super::fault::Fault;
 use super::remembered::Versioned;
 use super::settings::{self, SealedEntry};
-use super::signers::{self, SignerColumns};
+use super::signers;
 use super::table::{Rows, Table, Value};
 use super::transaction::{Work, execute, query, query_opt};
 use super::{anchor, group_limits, turnstile};
@@ -26,6 +26,7 @@ use crate::condition::permits_put;
 use crate::remembered_certificates;
 use crate::sealed_keys::{open_keys, seal_keys};
 use crate::sealing::Sealer;
+use crate::signer_columns::SignerColumns;
 
 const ON_CONDITION: Conditional = Conditional {
     lock_etag: "SELECT etag FROM enrollment_group WHERE id_scope = $1 AND enrollment_group_id = $2 FOR UPDATE",
@@ -197,7 +198,7 @@ pub(super) fn read(
     let row_key = row_key(scope, &id);
     let (word, sealed): (&str, Option<&[u8]>) = (columns.value()?, columns.value()?);
     let settings = settings::read(columns, (sealer, &row_key), version)?;
-    let signers = signers::Read::next(columns, remembered_certificates::read)?;
+    let signers = signers::read(columns, remembered_certificates::read)?;
     let attestation = match (word, sealed, signers.signers(word)) {
         ("symmetric_key", Some(sealed), None) => {
             GroupAttestation::SymmetricKey(open_keys(sealer, &row_key, sealed)?)
@@ -250,7 +251,7 @@ impl<'w> Put<'w> {
         row.extend(settings::version(&group.settings)?);
         let prefix = group.registration_id_prefix.as_ref().map(RegistrationIdPrefix::as_str);
         row.extend([prefix.into(), word.into(), sealed.keys.as_deref().into()]);
-        row.extend(signers.values());
+        row.extend(signers::values(&signers));
         row.extend(settings::values(&group.settings, sealed));
         Ok((signers, row))
     }
@@ -271,7 +272,7 @@ impl Work for Put<'_> {
         }
         let before = stored_prefix(transaction, folded, id).await?;
         let (signers, mut row) = self.row()?;
-        if let Err(refused) = signers.check(transaction, folded).await? {
+        if let Err(refused) = signers::check(&signers, transaction, folded).await? {
             return Ok(Err(refused));
         }
         let has_prefix_already = before.as_ref() == Some(&group.registration_id_prefix);

@@ -18,12 +18,13 @@ use super::conditional::Conditional;
 use super::entry_clause::EntryClause;
 use super::fault::Fault;
 use super::settings::{self, SealedEntry};
-use super::signers::{self, SignerColumns};
+use super::signers;
 use super::table::{Rows, Table, Value};
 use super::transaction::{Work, execute, query};
 use crate::condition::permits_put;
 use crate::sealed_keys::{open_keys, seal_keys};
 use crate::sealing::Sealer;
+use crate::signer_columns::{CLIENT_CERTIFICATES, SignerColumns};
 
 const ON_CONDITION: Conditional = Conditional {
     lock_etag: "SELECT etag FROM individual_enrollment WHERE id_scope = $1 AND registration_id = $2 FOR UPDATE",
@@ -155,7 +156,7 @@ pub(super) fn read(
     let (sealed_keys, endorsement_key): (Option<&[u8]>, Option<&[u8]>) = (columns.value()?, columns.value()?);
     let row_key = row_key(scope, &registration_id);
     let settings = settings::read(columns, (sealer, &row_key), version)?;
-    let signers = signers::Read::next(columns, |der| Certificate::from_der(der).map(Arc::new))?;
+    let signers = signers::read(columns, |der| Certificate::from_der(der).map(Arc::new))?;
     let attestation = match (word, sealed_keys, endorsement_key, signers.into_attestation(word)) {
         ("symmetric_key", Some(sealed), None, None) => {
             Attestation::SymmetricKey(open_keys(sealer, &row_key, sealed)?)
@@ -211,7 +212,7 @@ impl<'w> Put<'w> {
             Attestation::ClientCertificates(pair) => {
                 let of = |certificate: &Arc<Certificate>| certificate.thumbprint().as_bytes().to_vec();
                 thumbprints = [Some(of(&pair.primary)), pair.secondary.as_ref().map(of)];
-                (signers::CLIENT_CERTIFICATES, SignerColumns::of_pair(pair))
+                (CLIENT_CERTIFICATES, SignerColumns::of_pair(pair))
             }
             Attestation::Signers(signers) => SignerColumns::of(signers),
             Attestation::Tpm { endorsement_key: key } => {
@@ -230,7 +231,7 @@ impl<'w> Put<'w> {
         row.extend(
             thumbprints.map(|thumbprint| thumbprint.map_or(Value::Null, |bytes| Value::Bytes(bytes.into()))),
         );
-        row.extend(signers.values());
+        row.extend(signers::values(&signers));
         row.extend(settings::values(&enrollment.settings, &self.sealed));
         Ok((signers, row))
     }
@@ -248,7 +249,7 @@ impl Work for Put<'_> {
             return Ok(Err(refused));
         }
         let (signers, mut row) = self.row()?;
-        if let Err(refused) = signers.check(transaction, scope.folded()).await? {
+        if let Err(refused) = signers::check(&signers, transaction, scope.folded()).await? {
             return Ok(Err(refused));
         }
         row.push(stored.as_deref().into());

@@ -74,8 +74,11 @@ impl Work for Candidates<'_> {
 
     async fn run(&self, transaction: &Transaction<'_>) -> Result<CandidateGroups, Fault> {
         let Self { sealer, scope, id, open_groups } = self;
-        let prefixed = enrollment_group::with_prefix_of(transaction, sealer, scope, id).await?;
-        Ok(CandidateGroups { prefixed, open: open_groups.at(transaction, sealer, scope).await? })
+        let (prefixed, open) = tokio::try_join!(
+            enrollment_group::with_prefix_of(transaction, sealer, scope, id),
+            open_groups.at(transaction, sealer, scope),
+        )?;
+        Ok(CandidateGroups { prefixed, open })
     }
 }
 

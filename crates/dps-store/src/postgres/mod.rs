@@ -18,7 +18,6 @@ mod columns;
 mod conditional;
 mod enrollment_group;
 mod entry_clause;
-mod failure;
 mod fault;
 mod group_limits;
 mod hub_device;

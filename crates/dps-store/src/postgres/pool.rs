@@ -176,7 +176,7 @@ fn prepared(options: &PostgresOptions, verdict: &Arc<Mutex<Option<Unfit>>>) -> H
         let (settings, verdict) = (settings.clone(), Arc::clone(&verdict));
         Box::pin(async move {
             client.batch_execute(&settings).await.map_err(HookError::Backend)?;
-            let found = unfit(client, allow_loss).await.map_err(HookError::Backend)?;
+            let found = server_of(client).await.map_err(HookError::Backend)?.unfit(allow_loss);
             let refused = found.as_ref().map(ToString::to_string);
             *verdict.lock().unwrap_or_else(PoisonError::into_inner) = found;
             refused.map_or(Ok(()), |why| Err(HookError::message(why)))
@@ -203,24 +203,37 @@ fn settings(options: &PostgresOptions) -> String {
     )
 }
 
-/// Why the server will not do, if it does not. Spec: DPS-STORE-15.
-async fn unfit(
-    client: &tokio_postgres::Client,
-    allow_loss: bool,
-) -> Result<Option<Unfit>, tokio_postgres::Error> {
+/// What decides whether a server will do.
+struct Server {
+    /// As it numbers itself.
+    number: i32,
+    version: String,
+    fsync: String,
+    synchronous_commit: String,
+}
+
+async fn server_of(client: &tokio_postgres::Client) -> Result<Server, tokio_postgres::Error> {
     let select = "SELECT current_setting('server_version_num')::integer, current_setting('server_version'),
                          current_setting('fsync'), current_setting('synchronous_commit')";
     let row = client.query_one(select, &[]).await?;
-    let (number, version): (i32, String) = (row.try_get(0)?, row.try_get(1)?);
-    if number < OLDEST_SERVER {
-        return Ok(Some(Unfit::Old(version)));
-    }
-    for (column, setting) in [(2, "fsync"), (3, "synchronous_commit")] {
-        if row.try_get::<_, &str>(column)? == "off" && !allow_loss {
-            return Ok(Some(Unfit::Forgetful { setting }));
+    Ok(Server {
+        number: row.try_get(0)?,
+        version: row.try_get(1)?,
+        fsync: row.try_get(2)?,
+        synchronous_commit: row.try_get(3)?,
+    })
+}
+
+impl Server {
+    /// Why it will not do, if it does not. Spec: DPS-STORE-15.
+    fn unfit(&self, allow_loss: bool) -> Option<Unfit> {
+        if self.number < OLDEST_SERVER {
+            return Some(Unfit::Old(self.version.clone()));
         }
+        let settings = [("fsync", &self.fsync), ("synchronous_commit", &self.synchronous_commit)];
+        let (setting, _) = settings.into_iter().find(|(_, value)| *value == "off")?;
+        (!allow_loss).then_some(Unfit::Forgetful { setting })
     }
-    Ok(None)
 }
 
 fn why_there_is_none(error: PoolError) -> String {
@@ -232,5 +245,34 @@ fn why_there_is_none(error: PoolError) -> String {
         PoolError::PostCreateHook(HookError::Message(why)) => why.into_owned(),
         PoolError::Closed => "the store is closed".to_owned(),
         PoolError::NoRuntimeSpecified => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// DPS-STORE-15
+    #[test]
+    fn a_server_is_as_new_as_what_is_tested_and_keeps_what_it_confirms() {
+        let server = |number, fsync: &str, synchronous_commit: &str| Server {
+            number,
+            version: "14.9".to_owned(),
+            fsync: fsync.to_owned(),
+            synchronous_commit: synchronous_commit.to_owned(),
+        };
+        for (server, unfit, allowing_loss) in [
+            (server(150_000, "on", "on"), None, None),
+            (server(180_002, "on", "remote_apply"), None, None),
+            (server(140_009, "on", "on"), Some("is PostgreSQL 14.9"), Some("is PostgreSQL 14.9")),
+            (server(150_000, "off", "on"), Some("fsync = off"), None),
+            (server(150_000, "on", "off"), Some("synchronous_commit = off"), None),
+        ] {
+            for (allow_loss, expected) in [(false, unfit), (true, allowing_loss)] {
+                let told = server.unfit(allow_loss).map(|unfit| unfit.to_string());
+                assert_eq!(told.is_some(), expected.is_some(), "{told:?}");
+                assert!(told.unwrap_or_default().contains(expected.unwrap_or_default()), "{expected:?}");
+            }
+        }
     }
 }

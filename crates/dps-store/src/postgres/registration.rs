@@ -10,15 +10,16 @@ use dps_core::ports::{StoreError, WriteError, WriteOrder};
 use dps_core::registration::{JsonText, Operation, Registration, State};
 use dps_proto::ids::{EnrollmentGroupId, IdScope, RegistrationId};
 
-use super::assignment::{self, AssignmentColumns};
+use super::assignment;
 use super::audit::Change;
 use super::columns::Columns;
 use super::conditional::Conditional;
-use super::failure::{self, FailureColumns};
 use super::fault::Fault;
-use super::placing::{self, WaitingColumns, Waits};
+use super::placing::{self, Waits};
 use super::table::{Table, Value};
 use super::transaction::{Work, query, query_opt};
+use crate::failure_columns::{self, FailureColumns};
+use crate::record_columns::{AssignmentColumns, WaitingColumns};
 use crate::times::nanoseconds;
 use crate::words::Word as _;
 
@@ -240,7 +241,10 @@ fn read_entry(columns: &mut Columns<'_>) -> Result<EntryRef, Fault> {
 fn read_state(columns: &mut Columns<'_>) -> Result<State, Fault> {
     let state: &str = columns.value()?;
     let substatus = columns.optional_word()?;
-    let failure = failure::read(columns)?;
+    let text: Option<&str> = columns.value()?;
+    let (status, said): (Option<u16>, Option<&str>) = (columns.optional_number()?, columns.value()?);
+    let failure = failure_columns::failure(text, status, said.map(Into::into))
+        .map_err(|why| columns.unreadable(why))?;
     let (last, _) = assignment::read(columns)?;
     let (target, credential) = assignment::read(columns)?;
     let waits = placing::read(columns, target.as_ref(), credential)?;

@@ -69,9 +69,14 @@ pub(super) async fn run(
             continue;
         }
         let next = migrations[version as usize];
-        if let Err(error) = step(client, next, version + 1, holder).await {
-            give_lease_back(client, holder).await?;
-            return Err(PostgresOpenError::Migration { version: version + 1, why: text_of(&error) });
+        match step(client, next, version + 1, holder).await {
+            Ok(true) => {}
+            // Another node had taken this step between the look at the version and the lease.
+            Ok(false) => give_lease_back(client, holder).await?,
+            Err(error) => {
+                give_lease_back(client, holder).await?;
+                return Err(PostgresOpenError::Migration { version: version + 1, why: text_of(&error) });
+            }
         }
     }
 }
@@ -148,24 +153,26 @@ async fn give_lease_back(client: &Client, holder: Uuid) -> Result<(), PostgresOp
     Ok(())
 }
 
-/// One migration, and the lease given back. Nothing is done where the lease is not this node's any more.
+/// One migration, and the lease given back; whether it was done. It is not where the lease is not this node's any more, or another
+/// node has done it.
 pub(super) async fn step(
     client: &mut Client,
     migration: Migration,
     version: i32,
     holder: Uuid,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let transaction = client.transaction().await?;
     // It may take longer than other statements do.
     transaction.batch_execute(&format!("SET LOCAL statement_timeout TO {}", LEASE.as_millis())).await?;
-    if is_held(&transaction, holder, version).await? {
-        transaction.batch_execute(migration.statements).await?;
-        let update = "UPDATE store SET version = $1, works_from = greatest(works_from, $2), lease_holder = NULL, lease_until = NULL";
-        transaction.execute(update, &[&version, &migration.works_from]).await?;
+    if !is_held(&transaction, holder, version).await? {
+        return Ok(false);
     }
+    transaction.batch_execute(migration.statements).await?;
+    let update = "UPDATE store SET version = $1, works_from = greatest(works_from, $2), lease_holder = NULL, lease_until = NULL";
+    transaction.execute(update, &[&version, &migration.works_from]).await?;
     transaction.commit().await?;
     tracing::info!(migration = version, "the tables of the store were brought to a newer version");
-    Ok(())
+    Ok(true)
 }
 
 /// Whether the lease is still this node's, and this migration the next one; nobody takes it before the transaction has ended.

@@ -15,7 +15,6 @@ mod conditional;
 mod converted;
 mod enrollment_group;
 mod entry_clause;
-mod failure;
 mod fault;
 mod hub_device;
 mod hub_load;

@@ -93,6 +93,27 @@ async fn a_migration_that_fails_leaves_nothing_behind_and_is_named() {
     run(&options, &[broken[0], works_from(1, "CREATE TABLE second (a integer)")], SECONDS(20)).await.unwrap();
 }
 
+/// DPS-STORE-16: a lease that was taken when another node had just done the step would else keep the next one waiting for a minute.
+#[tokio::test]
+async fn a_step_that_another_node_has_taken_is_not_taken_again() {
+    let options = server::shared().options();
+    run(&options, &[works_from(1, "CREATE TABLE first (a integer)")], SECONDS(20)).await.unwrap();
+    let shell = shell(&options).await;
+    let holder = uuid::Uuid::from_u128(1);
+    shell
+        .execute("UPDATE store SET lease_holder = $1, lease_until = now() + interval '1 min'", &[&holder])
+        .await
+        .unwrap();
+    let connections = Connections::new(&options, 1).unwrap();
+    let mut session = connections.get().await.unwrap();
+    let again = works_from(1, "CREATE TABLE second (a integer)");
+    assert!(!schema::step(session.client_mut().unwrap(), again, 1, holder).await.unwrap());
+    assert_eq!(
+        count(&shell, "pg_tables WHERE schemaname = current_schema() AND tablename = 'second'").await,
+        0
+    );
+}
+
 /// DPS-STORE-16
 #[tokio::test]
 async fn the_lease_of_a_node_that_died_runs_out() {
@@ -128,7 +149,7 @@ async fn a_node_that_lost_its_lease_changes_nothing() {
     let connections = Connections::new(&options, 1).unwrap();
     let mut session = connections.get().await.unwrap();
     let next = works_from(1, "CREATE TABLE second (a integer)");
-    schema::step(session.client_mut().unwrap(), next, 2, holder).await.unwrap();
+    assert!(!schema::step(session.client_mut().unwrap(), next, 2, holder).await.unwrap());
     let transaction = shell.transaction().await.unwrap();
     assert!(transaction.query("SELECT * FROM second", &[]).await.is_err());
 }
