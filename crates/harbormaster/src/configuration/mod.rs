@@ -42,6 +42,7 @@ pub(crate) use instances::Instance;
 pub(crate) use listen::Listen;
 pub(crate) use reload::Reload;
 pub(crate) use show::{show, show_defaults};
+pub(crate) use store::{Place, Postgres, Store};
 pub(crate) use tls::Certificate;
 
 use document::{Context, Table};
@@ -50,7 +51,6 @@ use key::Section;
 use log::Log;
 use names::Names;
 use outbound::Outbound;
-use store::Store;
 
 /// Most bytes of a configuration: thousands of instances.
 const BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -175,7 +175,8 @@ fn is_bare_text(line: &str) -> bool {
 /// Reads every key, whatever is wrong with the others.
 fn judge(root: &Table<'_>) -> Option<Configuration> {
     let context = root.context;
-    let listen = Listen::read(&root.table("listen"));
+    let listen_table = root.table("listen");
+    let listen = Listen::read(&listen_table);
     let certificate_tables = root.table("tls").tables("certificate");
     if certificate_tables.is_empty() {
         let advice = "add a [[tls.certificate]] with chain_file and key_file";
@@ -183,6 +184,9 @@ fn judge(root: &Table<'_>) -> Option<Configuration> {
     }
     let certificates: Vec<_> = certificate_tables.iter().filter_map(Certificate::read).collect();
     let store = Store::read(&root.table("store"));
+    if let Some(store) = &store {
+        store.check_admin_token(&listen_table);
+    }
     let limits = limits::read(&root.table("limits"));
     let outbound = Outbound::read(&root.table("outbound"));
     let log = Log::read(&root.table("log"));
