@@ -1,5 +1,6 @@
 //! What PostgreSQL alone must do: be shared by nodes, end and come back, change while it is used, keep secrets secret.
 
+mod costs;
 mod deadlines;
 mod fit;
 mod migrations;

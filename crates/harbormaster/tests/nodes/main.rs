@@ -1,0 +1,209 @@
+//! Three nodes on one database behind HAProxy, as dist/nodes describes them, while something fails. Spec: DPS-NODE-1 to DPS-NODE-5.
+//!
+//! Each test injects one fault while devices register without a pause, and then counts: see [`load`].
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says what went wrong by failing"
+)]
+#![allow(clippy::print_stdout, reason = "how many devices were checked is worth knowing")]
+
+mod cluster;
+mod cutter;
+mod database;
+mod device;
+#[path = "../fleet/mod.rs"]
+mod fleet;
+mod load;
+
+use std::io::ErrorKind;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use cluster::{Cluster, ID_SCOPE};
+use device::{Link, provision};
+use futures_util::future::join_all;
+use load::Load;
+use serde_json::json;
+use tokio::time::sleep;
+
+/// Long enough for some devices of each kind: assigned before a fault, on their way, and new after it.
+const A_WHILE: Duration = Duration::from_secs(3);
+
+/// DPS-NODE-1, DPS-STORE-2
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_killed_and_comes_back() {
+    let mut cluster = Cluster::start().await;
+    let load = Load::begin(&cluster);
+    for node in [1, 2] {
+        sleep(A_WHILE).await;
+        cluster.kill_node(node);
+        sleep(A_WHILE).await;
+        cluster.start_node(node);
+    }
+    load.end("a node was killed, then another", &cluster).await;
+}
+
+/// DPS-NODE-4, DPS-STORE-2, DPS-STORE-18
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_is_killed_and_comes_back() {
+    let cluster = Cluster::start().await;
+    let load = Load::begin(&cluster);
+    sleep(A_WHILE).await;
+    cluster.database.kill();
+    let began = Instant::now();
+    // Each of them says so, and answers devices all the same.
+    for node in 0..3 {
+        let (status, answer) = cluster.ready(node).await;
+        assert!(status == 503 && answer.contains("PostgreSQL"), "{answer}");
+        let who = cluster.device("nobody");
+        let mut link = Link::connect(cluster.mqtt_of(node), &cluster.tls, &who).await.unwrap();
+        let told = link.register().await.unwrap();
+        assert_eq!((told.status, told.body["errorCode"].as_u64()), (503, Some(503_000)), "{told:?}");
+        assert!(told.retry_after_s.is_some());
+        let answer = cluster.register_by_https(node, &who).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("\r\nretry-after: "), "{answer}");
+        assert!(body.contains("503000"), "{answer}");
+    }
+    println!("without a database: all nodes had answered after {:?}", began.elapsed());
+    cluster.database.start_again();
+    for node in 0..3 {
+        while cluster.ready(node).await.0 != 200 {
+            assert!(began.elapsed() < Duration::from_secs(90), "node {node} does not go on by itself");
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+    sleep(A_WHILE).await;
+    let setbacks = load.end("the database was killed", &cluster).await;
+    assert!(setbacks > 0, "no device noticed");
+}
+
+/// DPS-NODE-1, DPS-NODE-5
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_freezes_in_the_middle_of_everything() {
+    let cluster = Cluster::start().await;
+    let load = Load::begin(&cluster);
+    sleep(A_WHILE).await;
+    cluster.signal(0, "-STOP");
+    // Longer than the database lets a transaction lie idle, and than the balancer needs to notice.
+    sleep(Duration::from_secs(15)).await;
+    let began = Instant::now();
+    let late = cluster.device("while-one-is-frozen");
+    provision(cluster.balancer(), &cluster.tls, &late, Duration::from_secs(60)).await;
+    println!("while a node was frozen: another served a new device within {:?}", began.elapsed());
+    cluster.signal(0, "-CONT");
+    sleep(A_WHILE).await;
+    load.end("a node was frozen", &cluster).await;
+}
+
+/// DPS-NODE-4, DPS-STORE-18
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_connection_to_the_database_is_held() {
+    let cluster = Cluster::start().await;
+    let load = Load::begin(&cluster);
+    sleep(A_WHILE).await;
+    // Whoever looks a device up waits, until no node has a connection left.
+    let hold =
+        "BEGIN; LOCK TABLE individual_enrollment IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(20); ROLLBACK";
+    let mut holding = cluster.database.psql(hold).stdout(Stdio::null()).spawn().unwrap();
+    sleep(A_WHILE).await;
+    let who = cluster.device("patient");
+    let began = Instant::now();
+    let answers = (0..3).map(async |node| {
+        let mut link = Link::connect(cluster.mqtt_of(node), &cluster.tls, &who).await.unwrap();
+        let told = link.register().await.unwrap();
+        assert!(told.status == 503 && told.retry_after_s.is_some(), "{told:?}");
+    });
+    join_all(answers).await;
+    // As long as limits.request_within_s lets it, and a device waits.
+    println!("without a connection: all nodes had answered after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(holding.wait().unwrap().success());
+    sleep(A_WHILE).await;
+    let setbacks = load.end("all connections were held", &cluster).await;
+    assert!(setbacks > 0, "no device noticed");
+}
+
+/// DPS-STORE-2, DPS-STORE-19: a node that does not know whether it has committed tells nobody that it has, and nothing is done twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_cut_after_a_commit_was_sent() {
+    let mut cutter = None;
+    let cluster = Cluster::with("", Some(&mut cutter)).await;
+    let cutter = cutter.unwrap();
+    let load = Load::begin(&cluster);
+    sleep(A_WHILE).await;
+    cutter.begin();
+    sleep(3 * A_WHILE).await;
+    let cut = cutter.end();
+    sleep(A_WHILE).await;
+    load.end(&format!("{cut} commits were cut"), &cluster).await;
+    assert!(cut >= 10, "{cut}");
+}
+
+/// What docs/scale.md goes by. The bounds are those of a change that should be thought about, and not of noise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_registration_costs() {
+    let cluster = Cluster::start().await;
+    let wal = || cluster.database.sql("SELECT pg_current_wal_insert_lsn() - '0/0'").parse::<f64>().unwrap();
+    // The pages are in the log whole, and what is planned once is planned.
+    let warm = Load::begin(&cluster);
+    sleep(A_WHILE).await;
+    warm.end("beforehand", &cluster).await;
+    let (wal_before, cpu_before) = (wal(), cluster.cpu_s());
+    let began = Instant::now();
+    let registered = load::register_more(&cluster, 3 * A_WHILE).await;
+    let (took, wal_after, cpu_after) = (began.elapsed(), wal(), cluster.cpu_s());
+    let each = |before: f64, after: f64| (after - before) / f64::from(registered);
+    let wal = each(wal_before, wal_after);
+    println!(
+        "each of {registered} registrations in {took:?}: {wal:.0} bytes of WAL, {:.2} ms CPU in nodes, {:.2} ms in the database",
+        1_000.0 * each(cpu_before.nodes, cpu_after.nodes),
+        1_000.0 * each(cpu_before.database, cpu_after.database),
+    );
+    assert!((500.0..8_000.0).contains(&wal), "{wal}");
+}
+
+/// DPS-NODE-3, DPS-REG-13
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_node_takes_away_counts_on_all() {
+    let cluster = Cluster::start().await;
+    let who = cluster.device("press-1");
+    for node in 0..3 {
+        provision(cluster.mqtt_of(node), &cluster.tls, &who, Duration::from_secs(60)).await;
+    }
+    for (turn, state, expected) in
+        [(0, "disabled", "disabled"), (1, "enabled", "assigned"), (2, "disabled", "disabled")]
+    {
+        cluster.put_group("line", state, turn).await;
+        // At once: the first request after the answer.
+        for node in 0..3 {
+            let mut link = Link::connect(cluster.mqtt_of(node), &cluster.tls, &who).await.unwrap();
+            let told = link.register().await.unwrap();
+            let status = told.body["registrationState"]["status"].as_str().or(told.body["status"].as_str());
+            let is_admitted = told.status == 202 && status != Some("disabled");
+            assert_eq!(is_admitted, expected == "assigned", "node {node} after {turn}: {told:?}");
+        }
+    }
+
+    let path = "/admin/v1/id-scopes/0neDDDD0004";
+    cluster.admin_of(0).put(path, &json!({})).await.unwrap();
+    let mut other = cluster.device("press-2");
+    other.id_scope = "0neDDDD0004".parse().unwrap();
+    let began = Instant::now();
+    for node in [0, 1, 2] {
+        while let Err(why) = Link::connect(cluster.mqtt_of(node), &cluster.tls, &other).await {
+            assert_eq!(why.kind(), ErrorKind::PermissionDenied, "an ID scope that is not known yet");
+            assert!(began.elapsed() < Duration::from_secs(2), "node {node} does not serve it");
+        }
+    }
+    println!("an instance of one node was served by all after {:?}", began.elapsed());
+    cluster.admin_of(2).delete(path).await.unwrap();
+    let began = Instant::now();
+    while Link::connect(cluster.mqtt_of(1), &cluster.tls, &other).await.is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(2), "a deleted instance is served still");
+    }
+    assert!(Link::connect(cluster.mqtt_of(1), &cluster.tls, &who).await.is_ok(), "{ID_SCOPE} is another");
+}
