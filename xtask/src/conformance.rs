@@ -53,6 +53,11 @@ const NEEDS: [Need; 10] = [
             "ls /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server && epmd -help 2>&1 | grep -q port",
         ],
     },
+    Need {
+        package: "postgresql",
+        program: "sh",
+        arguments: &["-c", "ls /usr/lib/postgresql/*/bin/initdb && id postgres"],
+    },
     Need { package: "strace", program: "strace", arguments: &["--version"] },
     Need { package: "python3-venv", program: "python3", arguments: &["-c", "import ensurepip, venv"] },
     Need { package: "nodejs", program: "node", arguments: &["-e", NODE] },

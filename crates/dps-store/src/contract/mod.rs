@@ -26,6 +26,8 @@ use std::sync::Arc;
 
 use dps_core::ports::Store;
 
+use crate::postgres::alternating::Nodes;
+use crate::postgres::server;
 use crate::{MemoryStore, Sealer, SealingKey, SqliteOptions, SqliteStore};
 
 /// A store and what must outlive it.
@@ -45,6 +47,20 @@ pub(crate) fn sqlite(options: SqliteOptions) -> Opened {
     Opened { store: Arc::new(store), _directory: Some(directory) }
 }
 
+/// A store in a schema of its own.
+pub(crate) async fn postgres() -> Opened {
+    let store = server::open(&server::shared().options()).await;
+    Opened { store: Arc::new(store), _directory: None }
+}
+
+/// Three nodes on one database, each call to another one. Spec: DPS-STORE-14.
+pub(crate) async fn postgres_nodes() -> Opened {
+    let options = server::shared().options();
+    let (one, two, three) =
+        tokio::join!(server::open(&options), server::open(&options), server::open(&options));
+    Opened { store: Arc::new(Nodes::new(vec![one, two, three])), _directory: None }
+}
+
 macro_rules! on_every_store {
     ($($test:ident),* $(,)?) => {
         mod memory {
@@ -58,6 +74,20 @@ macro_rules! on_every_store {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 let opened = crate::contract::sqlite(Default::default());
+                super::$test(std::sync::Arc::clone(&opened.store)).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let opened = crate::contract::postgres().await;
+                super::$test(std::sync::Arc::clone(&opened.store)).await;
+            })*
+        }
+        mod postgres_nodes {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let opened = crate::contract::postgres_nodes().await;
                 super::$test(std::sync::Arc::clone(&opened.store)).await;
             })*
         }

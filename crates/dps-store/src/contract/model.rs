@@ -1,4 +1,4 @@
-//! SQLite against memory: whatever is done to both, in whatever order, both answer the same. Spec: DPS-STORE-9.
+//! SQLite and PostgreSQL against memory: whatever is done to both, in whatever order, both answer the same. Spec: DPS-STORE-9.
 
 use dps_core::enrollment::EntryRef;
 use dps_core::ports::{
@@ -126,13 +126,30 @@ proptest! {
         let options = SqliteOptions { synchronous: Synchronous::Off, ..SqliteOptions::default() };
         let (memory, sqlite) = (super::memory(), super::sqlite(options));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(answer_alike(&*memory.store, &*sqlite.store, steps));
+    }
+}
+
+proptest! {
+    // Each case has a schema of its own, which takes longer to make than a file.
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// DPS-STORE-9, DPS-STORE-14
+    #[test]
+    fn postgres_on_several_nodes_and_memory_answer_any_steps_alike(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            for (number, step) in steps.into_iter().enumerate() {
-                let expected = run(&*memory.store, step.clone()).await;
-                assert_eq!(run(&*sqlite.store, step.clone()).await, expected, "step {number}: {step:?}");
-                assert_eq!(all(&*sqlite.store).await, all(&*memory.store).await, "after step {number}: {step:?}");
-            }
+            let (memory, postgres) = (super::memory(), super::postgres_nodes().await);
+            answer_alike(&*memory.store, &*postgres.store, steps).await;
         });
+    }
+}
+
+async fn answer_alike(expected: &dyn Store, store: &dyn Store, steps: Vec<Step>) {
+    for (number, step) in steps.into_iter().enumerate() {
+        let answer = run(expected, step.clone()).await;
+        assert_eq!(run(store, step.clone()).await, answer, "step {number}: {step:?}");
+        assert_eq!(all(store).await, all(expected).await, "after step {number}: {step:?}");
     }
 }
 

@@ -7,39 +7,6 @@ use super::columns::Columns;
 use super::fault::Fault;
 use super::signers;
 
-/// All NULL where there is no assignment.
-#[derive(Default)]
-pub(super) struct AssignmentColumns<'record> {
-    pub(super) hub: Option<&'record str>,
-    pub(super) device_id: Option<&'record str>,
-    pub(super) derived_spelling: Option<&'record str>,
-    pub(super) thumbprint: Option<&'record [u8; 32]>,
-    pub(super) storage_root_key: Option<&'record [u8]>,
-}
-
-impl<'record> AssignmentColumns<'record> {
-    pub(super) fn of(assignment: Option<&'record Assignment>) -> Self {
-        let Some(assignment) = assignment else { return Self::default() };
-        let (hub, device_id) = (Some(assignment.hub.as_str()), Some(assignment.device_id.as_str()));
-        Self { hub, device_id, ..Self::by(&assignment.credential) }
-    }
-
-    /// The credential alone.
-    pub(super) fn by(credential: &'record HubCredential) -> Self {
-        let bare = Self::default();
-        match credential {
-            HubCredential::EnrollmentKeys => bare,
-            HubCredential::DerivedKeys { spelling } => Self { derived_spelling: Some(spelling), ..bare },
-            HubCredential::Certificate { thumbprint } => {
-                Self { thumbprint: Some(thumbprint.as_bytes()), ..bare }
-            }
-            HubCredential::Tpm { storage_root_key } => {
-                Self { storage_root_key: Some(storage_root_key), ..bare }
-            }
-        }
-    }
-}
-
 /// The assignment, if there is one, and the credential that stands there in any case.
 pub(super) fn read(columns: &mut Columns<'_>) -> Result<(Option<Assignment>, HubCredential), Fault> {
     let hub: Option<HubName> = columns.optional()?;

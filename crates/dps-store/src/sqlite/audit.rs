@@ -5,18 +5,13 @@ use dps_core::ports::WriteError;
 use dps_proto::ids::{ETag, IdScope};
 use rusqlite::{Connection, params};
 
-use super::columns::{Columns, Word, nanoseconds};
+use super::columns::Columns;
 use super::fault::Fault;
+use crate::times::nanoseconds;
+use crate::words::Word as _;
 
 /// How many records come between two looks for those that are too many.
 const TRIMMED_EVERY: i64 = 1_024;
-
-impl Word for Action {
-    const ALL: &'static [Self] = &Action::ALL;
-    fn word(self) -> &'static str {
-        self.as_str()
-    }
-}
 
 /// Something that is about to be changed.
 pub(super) struct Change<'c> {

@@ -9,12 +9,13 @@ use dps_core::x509::Certificate;
 use dps_proto::ids::IdScope;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::columns::{Columns, nanoseconds};
+use super::columns::Columns;
 use super::conditional::Conditional;
 use super::fault::Fault;
 use super::remembered::Versioned;
 use crate::condition::{permits_deletion, permits_put};
 use crate::sealing::Sealer;
+use crate::times::nanoseconds;
 
 pub(super) const TABLE: Conditional = Conditional {
     select_etag: "SELECT etag FROM ca_certificate WHERE id_scope = ?1 AND name = ?2",

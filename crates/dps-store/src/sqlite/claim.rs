@@ -4,8 +4,9 @@ use dps_core::ports::{ClaimOrder, Claimed};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::columns::{Columns, nanoseconds};
+use super::columns::Columns;
 use super::fault::Fault;
+use crate::times::nanoseconds;
 
 /// Rows that wait, each for one peer, with an index over peer and time; a claimed one is a `T`.
 pub(super) struct WaitingRows<T> {

@@ -7,10 +7,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::claim::WaitingRows;
-use super::columns::{Columns, nanoseconds};
+use super::columns::Columns;
 use super::fault::Fault;
 use super::registration;
 use crate::condition::has_device_there;
+use crate::times::nanoseconds;
 
 /// The columns of a row: when it is due, then what [`read`] reads.
 macro_rules! select {

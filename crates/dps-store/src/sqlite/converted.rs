@@ -4,7 +4,7 @@ use dps_core::x509::{Certificate, NoCertificate};
 use rusqlite::{Connection, params};
 
 use super::OpenError;
-use super::signers::CLIENT_CERTIFICATES;
+use crate::signer_columns::CLIENT_CERTIFICATES;
 
 /// Certificates of individual enrollments, once kept as the text that was given. One that cannot be read admitted nobody, but its
 /// enrollment may keep a device out: it is not for a program to drop.

@@ -14,16 +14,18 @@ use dps_core::x509::NameKey;
 use dps_proto::ids::{EnrollmentGroupId, IdScope, RegistrationId};
 use rusqlite::{Connection, Params, params, params_from_iter};
 
-use super::columns::{Columns, open_keys, seal_keys};
+use super::columns::Columns;
 use super::conditional::Conditional;
 use super::entry_clause::EntryClause;
 use super::fault::Fault;
 use super::remembered::Versioned;
-use super::remembered_certificates;
 use super::settings::{self, SealedEntry, SettingsColumns};
-use super::signers::{self, SignerColumns};
+use super::signers;
 use crate::condition::permits_put;
+use crate::remembered_certificates;
+use crate::sealed_keys::{open_keys, seal_keys};
 use crate::sealing::Sealer;
+use crate::signer_columns::SignerColumns;
 
 const TABLE: Conditional = Conditional {
     select_etag: "SELECT etag FROM enrollment_group WHERE id_scope = ?1 AND enrollment_group_id = ?2",
@@ -83,7 +85,7 @@ pub(super) fn put(
         GroupAttestation::SymmetricKey(_) => ("symmetric_key", SignerColumns::default()),
         GroupAttestation::Signers(signers) => SignerColumns::of(signers),
     };
-    if let Err(refused) = signers.check(connection, scope)? {
+    if let Err(refused) = signers::check(&signers, connection, scope)? {
         return Ok(Err(refused));
     }
     match &group.registration_id_prefix {
@@ -431,7 +433,7 @@ fn read(columns: &mut Columns<'_>, sealer: &Sealer, scope: &IdScope) -> Result<E
     let attestation: String = columns.value()?;
     let sealed: Option<Vec<u8>> = columns.value()?;
     let settings = settings::read(columns, (sealer, &row_key), version)?;
-    let signers = signers::Read::next(columns, remembered_certificates::read)?;
+    let signers = signers::read(columns, remembered_certificates::read)?;
     let attestation = match (attestation.as_str(), sealed, signers.signers(&attestation)) {
         ("symmetric_key", Some(sealed), None) => {
             GroupAttestation::SymmetricKey(open_keys(sealer, &row_key, &sealed)?)

@@ -6,7 +6,7 @@
 use dps_core::entry_filter::{AttestationKind, EntryFilter, IdFilter, TimeRange};
 use rusqlite::types::Value;
 
-use super::columns::Word as _;
+use crate::words::Word as _;
 
 /// Comes after every id: those are ASCII.
 const LAST: char = char::MAX;

@@ -5,10 +5,12 @@ use dps_core::ports::{HubAuthentication, HubDevice, HubDeviceStatus, HubWrite, S
 use dps_proto::ids::{DeviceId, HubName, IdScope};
 use rusqlite::{Connection, Params, params};
 
-use super::columns::{Columns, Word as _, open_keys, seal_keys};
+use super::columns::Columns;
 use super::fault::Fault;
 use super::signers;
+use crate::sealed_keys::{open_keys, seal_keys};
 use crate::sealing::Sealer;
+use crate::words::Word as _;
 
 /// Takes a device away, if it is there; gives what its status was.
 pub(super) fn remove(

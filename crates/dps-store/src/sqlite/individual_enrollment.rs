@@ -10,14 +10,16 @@ use dps_core::x509::{Certificate, Sha256Thumbprint};
 use dps_proto::ids::{IdScope, RegistrationId};
 use rusqlite::{Connection, Params, params, params_from_iter};
 
-use super::columns::{Columns, open_keys, seal_keys};
+use super::columns::Columns;
 use super::conditional::Conditional;
 use super::entry_clause::EntryClause;
 use super::fault::Fault;
 use super::settings::{self, SealedEntry, SettingsColumns};
-use super::signers::{self, SignerColumns};
+use super::signers;
 use crate::condition::permits_put;
+use crate::sealed_keys::{open_keys, seal_keys};
 use crate::sealing::Sealer;
+use crate::signer_columns::{CLIENT_CERTIFICATES, Read, SignerColumns};
 
 pub(super) const TABLE: Conditional = Conditional {
     select_etag: "SELECT etag FROM individual_enrollment WHERE id_scope = ?1 AND registration_id = ?2",
@@ -42,7 +44,7 @@ pub(super) fn put(
         Attestation::ClientCertificates(pair) => {
             thumbprints =
                 [Some(pair.primary.thumbprint()), pair.secondary.as_ref().map(|it| it.thumbprint())];
-            (signers::CLIENT_CERTIFICATES, SignerColumns::of_pair(pair))
+            (CLIENT_CERTIFICATES, SignerColumns::of_pair(pair))
         }
         Attestation::Signers(signers) => SignerColumns::of(signers),
         Attestation::Tpm { endorsement_key: key } => {
@@ -50,7 +52,7 @@ pub(super) fn put(
             ("tpm", SignerColumns::default())
         }
     };
-    if let Err(refused) = signers.check(connection, scope)? {
+    if let Err(refused) = signers::check(&signers, connection, scope)? {
         return Ok(Err(refused));
     }
     let settings = SettingsColumns::of(&enrollment.settings)?;
@@ -210,7 +212,7 @@ fn read(columns: &mut Columns<'_>, sealer: &Sealer, scope: &IdScope) -> Result<I
     let kept = Kept::next(columns)?;
     let row_key = row_key(scope, &registration_id);
     let settings = settings::read(columns, (sealer, &row_key), version)?;
-    let signers = signers::Read::next(columns, |der| Certificate::from_der(der).map(Arc::new))?;
+    let signers = signers::read(columns, |der| Certificate::from_der(der).map(Arc::new))?;
     let attestation = kept.attestation(signers, sealer, &row_key)?;
     Ok(IndividualEnrollment { registration_id, device_id, attestation, settings })
 }
@@ -241,12 +243,7 @@ impl Kept {
         Ok(Self { word: columns.value()?, sealed_keys: columns.value()?, endorsement_key: columns.value()? })
     }
 
-    fn attestation(
-        self,
-        certificates: signers::Read,
-        sealer: &Sealer,
-        row_key: &str,
-    ) -> Result<Attestation, Fault> {
+    fn attestation(self, certificates: Read, sealer: &Sealer, row_key: &str) -> Result<Attestation, Fault> {
         let Self { word, sealed_keys, endorsement_key } = self;
         let signers = certificates.into_attestation(&word);
         match (word.as_str(), sealed_keys, endorsement_key, signers) {

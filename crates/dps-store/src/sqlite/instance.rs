@@ -2,41 +2,21 @@
 
 use dps_core::access::ServiceHost;
 use dps_core::audit::{Action, Author, Subject};
-use dps_core::instance::{ClaimAcrossGroups, WhenSourceUnavailable};
 use dps_core::instance_settings::{INSTANCES_MAX, InstanceSettings, StoredInstance};
 use dps_core::ports::{StoreError, WriteError, WriteOrder};
-use dps_core::x509::{CaLeaf, ChainRules};
+use dps_core::x509::ChainRules;
 use dps_proto::ids::{ETag, IdScope, InstanceSecret};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::audit::Change;
-use super::columns::{Columns, Word, nanoseconds};
+use super::columns::Columns;
 use super::fault::Fault;
 use super::{linked_hub, shared_access_policy};
 use crate::condition::{permits_deletion, permits_put};
 use crate::sealing::Sealer;
-
-impl Word for ClaimAcrossGroups {
-    const ALL: &'static [Self] = &ClaimAcrossGroups::ALL;
-    fn word(self) -> &'static str {
-        self.as_str()
-    }
-}
-
-impl Word for WhenSourceUnavailable {
-    const ALL: &'static [Self] = &WhenSourceUnavailable::ALL;
-    fn word(self) -> &'static str {
-        self.as_str()
-    }
-}
-
-impl Word for CaLeaf {
-    const ALL: &'static [Self] = &CaLeaf::ALL;
-    fn word(self) -> &'static str {
-        self.as_str()
-    }
-}
+use crate::times::nanoseconds;
+use crate::words::Word as _;
 
 /// The sealed secret of an instance, which `fresh` becomes if the instance is new.
 pub(super) fn open(connection: &Connection, scope: &IdScope, fresh: &[u8]) -> Result<Vec<u8>, Fault> {

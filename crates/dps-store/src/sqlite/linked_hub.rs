@@ -1,6 +1,5 @@
 //! Rows of `linked_hub`. Spec: DPS-INST-2, DPS-HUB-10.
 
-use dps_core::instance::HubKind;
 use dps_core::instance_settings::HubSettings;
 use dps_core::ports::StoreError;
 use dps_proto::connection_string::ServiceConnectionString;
@@ -8,16 +7,10 @@ use dps_proto::ids::{HubName, IdScope};
 use ipnet::IpNet;
 use rusqlite::{Connection, params};
 
-use super::columns::{Columns, Word};
+use super::columns::Columns;
 use super::fault::Fault;
 use crate::sealing::Sealer;
-
-impl Word for HubKind {
-    const ALL: &'static [Self] = &HubKind::ALL;
-    fn word(self) -> &'static str {
-        self.as_str()
-    }
-}
+use crate::words::Word as _;
 
 /// The sealed connection string of each that has one. Spec: DPS-STORE-6.
 pub(super) fn seal(

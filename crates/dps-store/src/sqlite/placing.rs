@@ -3,63 +3,13 @@
 use std::sync::Arc;
 
 use dps_core::enrollment::TwinDocument;
-use dps_core::registration::{Assignment, HubCredential, JsonText, Placing, State, Waiting};
+use dps_core::registration::{Assignment, HubCredential, JsonText, Placing, Waiting};
 use dps_core::x509::Certificate;
 use jiff::Timestamp;
 
-use super::columns::{Columns, nanoseconds};
+use super::columns::Columns;
 use super::fault::Fault;
-
-const WEBHOOK: &str = "webhook";
-const HUB: &str = "hub";
-
-/// All NULL where nobody is waited for. The credential of what waits for a webhook, and the target of what waits for a hub, stand
-/// in the columns of the target.
-#[derive(Default)]
-pub(super) struct WaitingColumns<'record> {
-    pub(super) kind: Option<&'static str>,
-    pub(super) host: Option<&'record str>,
-    pub(super) tries: Option<u32>,
-    pub(super) due_at: Option<i64>,
-    pub(super) payload: Option<&'record str>,
-    pub(super) certificate: Option<&'record [u8]>,
-    pub(super) predates: Option<bool>,
-    pub(super) takes_along: Option<bool>,
-    pub(super) iot_edge: Option<bool>,
-    pub(super) initial_twin: Option<&'record str>,
-    pub(super) since: Option<i64>,
-    pub(super) unanswered_at: Option<i64>,
-}
-
-impl<'record> WaitingColumns<'record> {
-    pub(super) fn of(state: &'record State) -> Result<Self, Fault> {
-        Ok(match state {
-            State::Choosing { waiting, .. } => Self {
-                kind: Some(WEBHOOK),
-                host: Some(&waiting.webhook_host),
-                tries: Some(waiting.tries),
-                due_at: Some(nanoseconds(waiting.due_at)?),
-                payload: waiting.payload.as_ref().map(|payload| &*payload.0),
-                certificate: waiting.certificate.as_ref().map(|certificate| certificate.der()),
-                predates: Some(waiting.predates_reprovisioning),
-                ..Self::default()
-            },
-            State::Assigning { placing, .. } => Self {
-                kind: Some(HUB),
-                host: Some(&placing.peer),
-                tries: Some(placing.tries),
-                due_at: Some(nanoseconds(placing.due_at)?),
-                takes_along: Some(placing.takes_along),
-                iot_edge: Some(placing.iot_edge),
-                initial_twin: placing.initial_twin.as_ref().map(|twin| &*twin.0),
-                since: Some(nanoseconds(placing.since)?),
-                unanswered_at: placing.unanswered_at.map(nanoseconds).transpose()?,
-                ..Self::default()
-            },
-            State::Assigned { .. } | State::Failed { .. } | State::Disabled { .. } => Self::default(),
-        })
-    }
-}
+use crate::record_columns::{HUB, WEBHOOK};
 
 /// What waits.
 pub(super) enum Waits {
@@ -67,7 +17,7 @@ pub(super) enum Waits {
     ForHub(Box<Placing>),
 }
 
-/// Reads the columns of [`WaitingColumns`]; `target` and `credential` are those of the target. `None` where nobody is waited for,
+/// Reads the columns of [`crate::record_columns::WaitingColumns`]; `target` and `credential` are those of the target. `None` where nobody is waited for,
 /// or something is missing.
 pub(super) fn read(
     columns: &mut Columns<'_>,

@@ -7,13 +7,16 @@ use dps_proto::ids::{ETag, EnrollmentGroupId, IdScope, RegistrationId};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
-use super::assignment::{self, AssignmentColumns};
-use super::columns::{Columns, Word as _, nanoseconds};
+use super::assignment;
+use super::columns::Columns;
 use super::conditional::Conditional;
-use super::failure::{self, FailureColumns};
 use super::fault::Fault;
-use super::placing::{self, WaitingColumns, Waits};
+use super::placing::{self, Waits};
 use super::{enrollment_group, hub_write, individual_enrollment};
+use crate::failure_columns::{self, FailureColumns};
+use crate::record_columns::{AssignmentColumns, WaitingColumns};
+use crate::times::nanoseconds;
+use crate::words::Word as _;
 
 pub(super) const TABLE: Conditional = Conditional {
     select_etag: "SELECT etag FROM registration WHERE id_scope = ?1 AND registration_id = ?2",
@@ -225,7 +228,7 @@ fn put(connection: &Connection, record: &Registration) -> Result<(), Fault> {
             failure.said,
             record.strays_until.map(nanoseconds).transpose()?,
             waits.due_at,
-            waits.host,
+            waits.peer,
             waits.tries,
             waits.payload,
             waits.certificate,
@@ -252,7 +255,10 @@ fn read_entry(columns: &mut Columns<'_>) -> Result<EntryRef, Fault> {
 fn read_state(columns: &mut Columns<'_>) -> Result<State, Fault> {
     let state: String = columns.value()?;
     let substatus = columns.optional_word()?;
-    let failure = failure::read(columns)?;
+    let (text, status, said): (Option<String>, Option<u16>, Option<Box<str>>) =
+        (columns.value()?, columns.value()?, columns.value()?);
+    let failure =
+        failure_columns::failure(text.as_deref(), status, said).map_err(|why| columns.unreadable(why))?;
     let (last, _) = assignment::read(columns)?;
     let (target, credential) = assignment::read(columns)?;
     let waits = placing::read(columns, target.as_ref(), credential)?;

@@ -6,9 +6,11 @@ use dps_core::ports::StoreError;
 use dps_proto::ids::{ETag, HubName};
 use jiff::Timestamp;
 
-use super::columns::{Columns, Word as _, nanoseconds};
+use super::columns::Columns;
 use super::fault::Fault;
 use crate::sealing::Sealer;
+use crate::times::nanoseconds;
+use crate::words::Word as _;
 
 /// Settings as they are written.
 pub(super) struct SettingsColumns<'entry> {

@@ -5,8 +5,9 @@ use dps_core::ports::StoreError;
 use dps_proto::ids::{IdScope, PolicyName};
 use rusqlite::{Connection, params};
 
-use super::columns::{Columns, open_keys, seal_keys};
+use super::columns::Columns;
 use super::fault::Fault;
+use crate::sealed_keys::{open_keys, seal_keys};
 use crate::sealing::Sealer;
 
 /// The sealed keys of each.

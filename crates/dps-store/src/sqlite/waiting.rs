@@ -5,8 +5,9 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use super::claim::WaitingRows;
-use super::columns::{Columns, nanoseconds};
+use super::columns::Columns;
 use super::fault::Fault;
+use crate::times::nanoseconds;
 
 macro_rules! rows_of {
     ($kind:literal) => {

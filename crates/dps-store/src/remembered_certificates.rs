@@ -12,7 +12,7 @@ const REMEMBERED_MAX: usize = 1_024;
 static REMEMBERED: Mutex<BTreeMap<Box<[u8]>, Arc<Certificate>>> = Mutex::new(BTreeMap::new());
 
 /// As [`Certificate::from_der`], once for the same bytes.
-pub(super) fn read(der: &[u8]) -> Result<Arc<Certificate>, BadCertificate> {
+pub(crate) fn read(der: &[u8]) -> Result<Arc<Certificate>, BadCertificate> {
     // What it holds is whole at any time.
     let mut remembered = REMEMBERED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(certificate) = remembered.get(der) {

@@ -1,9 +1,6 @@
-//! Columns that tell why an operation failed. Spec: DPS-REG-15, DPS-REG-28, DPS-REG-45.
+//! Columns that tell why an operation failed, as stores of tables keep them. Spec: DPS-REG-15, DPS-REG-28, DPS-REG-45.
 
 use dps_core::registration::Failure;
-
-use super::columns::Columns;
-use super::fault::Fault;
 
 /// Those that a word says all about.
 const PLAIN: [Failure; 14] = [
@@ -28,14 +25,14 @@ const HUB_REFUSED: &str = "hub_refused";
 
 /// All NULL where nothing failed.
 #[derive(Default)]
-pub(super) struct FailureColumns<'record> {
-    pub(super) word: Option<&'static str>,
-    pub(super) status: Option<u16>,
-    pub(super) said: Option<&'record str>,
+pub(crate) struct FailureColumns<'record> {
+    pub(crate) word: Option<&'static str>,
+    pub(crate) status: Option<u16>,
+    pub(crate) said: Option<&'record str>,
 }
 
 impl<'record> FailureColumns<'record> {
-    pub(super) fn of(failure: &'record Failure) -> Self {
+    pub(crate) fn of(failure: &'record Failure) -> Self {
         let (status, said) = match failure {
             Failure::WebhookStatus(status) => (Some(*status), None),
             Failure::HubRefused { said } => (None, Some(&**said)),
@@ -45,17 +42,19 @@ impl<'record> FailureColumns<'record> {
     }
 }
 
-/// Reads the three columns of [`FailureColumns`].
-pub(super) fn read(columns: &mut Columns<'_>) -> Result<Option<Failure>, Fault> {
-    let (text, status, said): (Option<String>, Option<u16>, Option<Box<str>>) =
-        (columns.value()?, columns.value()?, columns.value()?);
-    Ok(match (text.as_deref(), status, said) {
+/// The failure that the three columns of [`FailureColumns`] tell, where they tell one.
+pub(crate) fn failure(
+    text: Option<&str>,
+    status: Option<u16>,
+    said: Option<Box<str>>,
+) -> Result<Option<Failure>, String> {
+    Ok(match (text, status, said) {
         (None, ..) => None,
         (Some(WEBHOOK_STATUS), Some(status), _) => Some(Failure::WebhookStatus(status)),
         (Some(HUB_REFUSED), _, Some(said)) => Some(Failure::HubRefused { said }),
         (Some(text), ..) => {
             let known = PLAIN.iter().find(|plain| word(plain) == text);
-            let unknown = || columns.unreadable(format!("{text:?} is no failure that it could belong to"));
+            let unknown = || format!("{text:?} is no failure that it could belong to");
             Some(known.cloned().ok_or_else(unknown)?)
         }
     })
