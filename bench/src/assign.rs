@@ -69,16 +69,17 @@ struct Results {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Told<'t> {
-    #[serde(borrow)]
     operation_id: &'t str,
     status: &'t str,
-    registration_state: Option<Record>,
+    #[serde(borrow)]
+    registration_state: Option<Record<'t>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Record {
-    last_updated_date_time_utc: Timestamp,
+struct Record<'t> {
+    /// As long as it has never been assigned there is none.
+    last_updated_date_time_utc: Option<&'t str>,
 }
 
 /// When which device asks what.
@@ -194,7 +195,8 @@ impl Queue {
             }
             ("assigning", _) => {}
             ("assigned", Some(record)) if is_poll => {
-                state.last_record_at = state.last_record_at.max(record.last_updated_date_time_utc);
+                let at = record.last_updated_date_time_utc.context("lastUpdatedDateTimeUtc")?;
+                state.last_record_at = state.last_record_at.max(at.parse()?);
                 state.assigned += 1;
                 if state.assigned.is_multiple_of(self.every) {
                     crate::tell(&Reached { assigned: state.assigned })?;

@@ -231,3 +231,24 @@ fn print(devices: u64, at_once: u64, alone: &[Round], beside: &[Round]) -> Resul
     }
     memory.print(&format!("Resident MiB of the server when so many are assigned, {at_once} at a time"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prediction_is_what_the_hub_alone_would_take() {
+        assert_eq!(Crowd::predicted_seconds(10_000, 16), 31.25);
+        assert_eq!(Crowd::predicted_seconds(10_000, 64), 7.8125);
+    }
+
+    #[test]
+    fn each_group_has_a_hub_of_its_own() {
+        let Configuration { tables, hubs } = configuration(64);
+        assert!(tables.ends_with("[limits]\nhub_work_per_hub = 64\n"), "{tables}");
+        for (name, _) in KEYS {
+            let of_group = format!("name = \"{name}.test\"\nkind = \"azureIotHub\"\n");
+            assert!(hubs.contains(&of_group), "{hubs}");
+        }
+    }
+}
