@@ -63,7 +63,8 @@ impl Lived {
         kept.twin = Some(TwinDocument(LIVED_IN.into()));
         kept.iot_edge = true;
         north.put("line-1", kept);
-        (north.take_calls(), south.take_calls());
+        north.take_calls();
+        south.take_calls();
         Self { desk, device, north, south }
     }
 
