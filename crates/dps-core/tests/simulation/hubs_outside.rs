@@ -112,7 +112,8 @@ impl World {
     pub(crate) fn hubs_do_as_they_are_asked(&mut self) -> Result<(), String> {
         self.registries.iter().for_each(|registry| registry.forget_script());
         for _ in 0..3 {
-            (self.placements.clear(), self.clean_ups.clear());
+            self.placements.clear();
+            self.clean_ups.clear();
             for _ in 0..3 {
                 self.carry_out_late();
             }
