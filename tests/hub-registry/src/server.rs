@@ -1,8 +1,10 @@
 //! The registry behind TLS.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use http_body_util::{BodyExt as _, Limited};
@@ -15,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use crate::access::{Access, Policy};
@@ -39,11 +42,18 @@ pub struct Options {
     pub names: Vec<String>,
     /// Most devices.
     pub devices_max: Option<usize>,
+    /// How long it takes over each request, as a hub far away does.
+    pub answer_after: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { bind: (Ipv4Addr::LOCALHOST, 0).into(), names: vec!["localhost".to_owned()], devices_max: None }
+        Self {
+            bind: (Ipv4Addr::LOCALHOST, 0).into(),
+            names: vec!["localhost".to_owned()],
+            devices_max: None,
+            answer_after: Duration::ZERO,
+        }
     }
 }
 
@@ -68,6 +78,7 @@ pub struct HubRegistry {
 
 struct Shared {
     hosts: Vec<String>,
+    answer_after: Duration,
     access: Mutex<Access>,
     registry: Mutex<Registry>,
     faults: Mutex<Faults>,
@@ -89,6 +100,7 @@ impl HubRegistry {
         let ip = address.ip().to_string();
         let names: Vec<&str> = options.names.iter().map(String::as_str).chain([ip.as_str()]).collect();
         let shared = Arc::new(Shared {
+            answer_after: options.answer_after,
             hosts: names.iter().flat_map(|name| [(*name).to_owned(), of_port(name)]).collect(),
             access: Mutex::new(Access::new()),
             registry: Mutex::new(Registry::new(options.devices_max)),
@@ -144,6 +156,17 @@ impl HubRegistry {
     /// What was asked, refused requests too.
     pub fn requests(&self) -> Vec<SeenRequest> {
         lock(&self.shared.seen).clone()
+    }
+
+    /// How many there were of each kind, by method and collection, such as `POST /devices`.
+    pub fn request_counts(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for SeenRequest { line, .. } in &*lock(&self.shared.seen) {
+            // What comes after the second slash is a device's.
+            let kind = line.splitn(3, '/').take(2).collect::<Vec<_>>().join("/");
+            *counts.entry(kind).or_default() += 1;
+        }
+        counts
     }
 }
 
@@ -224,6 +247,9 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> io::Result<Respo
         Some(Effect::Stall) => std::future::pending().await,
         Some(Effect::Cut) => return Err(io::Error::other("cut on command")),
         _ => {}
+    }
+    if !shared.answer_after.is_zero() {
+        sleep(shared.answer_after).await;
     }
     let if_match = if_match.map(IfMatch::parse);
     let answered = done(&mut lock(&shared.registry), &route, if_match.as_ref(), json);
