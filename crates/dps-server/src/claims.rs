@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use dps_core::ports::{ClaimOrder, Claimed, StoreError};
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::sleep;
 
@@ -39,18 +39,8 @@ pub(crate) struct Bounds {
     pub(crate) calls_max: usize,
     /// Most of that for one peer, so that one that does not answer leaves room for others.
     pub(crate) per_peer_max: u32,
-    /// Most that is claimed of one peer beyond that, and waits here until one of its calls has ended: a claim is a commit, and the peer
-    /// would have less to do while it is under way.
-    pub(crate) ahead_per_peer_max: u32,
     /// For how long what was claimed is nobody else's.
     pub(crate) lease: Duration,
-}
-
-impl Bounds {
-    /// Most that is claimed of one peer at one time.
-    pub(crate) fn claims_per_peer_max(&self) -> u32 {
-        self.per_peer_max.saturating_add(self.ahead_per_peer_max)
-    }
 }
 
 /// What one kind of worker does.
@@ -65,7 +55,7 @@ pub(crate) trait Work: Send + Sync + 'static {
     /// Told by whoever leaves something.
     fn due(&self) -> &Due;
 
-    /// Makes peers count as asked, up to [`Bounds::claims_per_peer_max`] times, that are not to be asked now; when to look at that again.
+    /// Makes peers count as asked, up to `per_peer_max` times, that are not to be asked now; when to look at that again.
     fn hold_back(&self, _in_flight: &mut BTreeMap<Box<str>, u32>) -> Option<Duration> {
         None
     }
@@ -79,21 +69,6 @@ pub(crate) trait Work: Send + Sync + 'static {
 
     /// Carries it out and tells of it. Where the store fails the lease runs out, and it is claimed again.
     fn carry_out(&self, item: Self::Item) -> impl Future<Output = ()> + Send;
-
-    /// Makes it due again that was claimed ahead and not begun; else its lease runs out.
-    fn give_back(&self, _item: Self::Item) -> impl Future<Output = ()> + Send {
-        std::future::ready(())
-    }
-}
-
-/// What is under way.
-#[derive(Default)]
-struct UnderWay {
-    calls: JoinSet<()>,
-    /// Whom each of them asks, or waits to ask.
-    peers: HashMap<Id, Box<str>>,
-    /// Room at each of these peers.
-    rooms: HashMap<Box<str>, Arc<Semaphore>>,
 }
 
 /// How far a worker has gone through the peers of what waits.
@@ -108,37 +83,37 @@ struct Round {
 
 /// Works until it is to stop, then lets what is under way end: each piece has a deadline.
 pub(crate) async fn run<W: Work>(work: Arc<W>, mut stopping: watch::Receiver<bool>) {
-    let (mut under_way, mut round) = (UnderWay::default(), Round::default());
+    let (mut calls, mut peers, mut round) = (JoinSet::new(), HashMap::new(), Round::default());
     while !*stopping.borrow() {
-        let pause = begin(&work, &stopping, &mut under_way, &mut round).await;
+        let pause = begin(&work, &mut calls, &mut peers, &mut round).await;
         tokio::select! {
             changed = stopping.changed() => if changed.is_err() { break },
             () = work.due().woken() => round.is_outdated = true,
             () = sleep(pause) => {}
-            Some(ended) = under_way.calls.join_next_with_id() => {
-                under_way.forget(ended);
+            Some(ended) = calls.join_next_with_id() => {
+                forget(ended, &mut peers);
                 // What has ended by now makes room for as many at once: each claim is a write.
-                while let Some(ended) = under_way.calls.try_join_next_with_id() {
-                    under_way.forget(ended);
+                while let Some(ended) = calls.try_join_next_with_id() {
+                    forget(ended, &mut peers);
                 }
                 round.is_outdated = true;
             }
         }
     }
-    while let Some(ended) = under_way.calls.join_next_with_id().await {
-        under_way.forget(ended);
+    while let Some(ended) = calls.join_next_with_id().await {
+        forget(ended, &mut peers);
     }
 }
 
 /// Begins what is due, as far as there is room; how long there is nothing more to begin.
 async fn begin<W: Work>(
     work: &Arc<W>,
-    stopping: &watch::Receiver<bool>,
-    under_way: &mut UnderWay,
+    calls: &mut JoinSet<()>,
+    peers: &mut HashMap<Id, Box<str>>,
     round: &mut Round,
 ) -> Duration {
-    let bounds = work.bounds();
-    let limit = bounds.calls_max.saturating_sub(under_way.calls.len());
+    let Bounds { calls_max, per_peer_max, lease } = work.bounds();
+    let limit = calls_max.saturating_sub(calls.len());
     if limit == 0 {
         return SLEEP_MAX;
     }
@@ -146,19 +121,16 @@ async fn begin<W: Work>(
         *round = Round::default();
     }
     let mut in_flight = BTreeMap::new();
-    for peer in under_way.peers.values() {
+    for peer in peers.values() {
         *in_flight.entry(peer.clone()).or_default() += 1;
     }
-    under_way.rooms.retain(|peer, _| in_flight.contains_key(peer));
     let held_back = work.hold_back(&mut in_flight).unwrap_or(SLEEP_MAX);
     let now = work.now();
     let order = ClaimOrder {
         now,
-        lease_until: now
-            .checked_add(SignedDuration::try_from(bounds.lease).unwrap_or_default())
-            .unwrap_or(now),
+        lease_until: now.checked_add(SignedDuration::try_from(lease).unwrap_or_default()).unwrap_or(now),
         limit: u32::try_from(limit).unwrap_or(u32::MAX),
-        per_peer_max: bounds.claims_per_peer_max(),
+        per_peer_max,
         in_flight,
         after_peer: round.after_peer.take(),
     };
@@ -170,12 +142,9 @@ async fn begin<W: Work>(
         }
     };
     for item in operations {
-        let peer = W::peer(&item);
-        let room = under_way.rooms.entry(peer.clone());
-        let room = room.or_insert_with(|| Arc::new(Semaphore::new(bounds.per_peer_max as usize)));
-        let call = call(Arc::clone(work), item, Arc::clone(room), stopping.clone());
-        let call = under_way.calls.spawn(call);
-        under_way.peers.insert(call.id(), peer);
+        let (work, peer) = (Arc::clone(work), W::peer(&item));
+        let call = calls.spawn(async move { work.carry_out(item).await });
+        peers.insert(call.id(), peer);
     }
     round.next_due = round.next_due.into_iter().chain(next_due).min();
     if peers_after.is_some() {
@@ -189,171 +158,13 @@ async fn begin<W: Work>(
     until_next.map_or(SLEEP_MAX, |until| until.min(SLEEP_MAX)).min(held_back)
 }
 
-/// Carries it out, if need be once another call of its peer has ended.
-async fn call<W: Work>(work: Arc<W>, item: W::Item, room: Arc<Semaphore>, stopping: watch::Receiver<bool>) {
-    let _place = match room.try_acquire() {
-        Ok(place) => place,
-        Err(_) => {
-            // It is never closed.
-            let Ok(place) = room.acquire().await else { return };
-            let mut held_back = BTreeMap::new();
-            work.hold_back(&mut held_back);
-            if *stopping.borrow() || held_back.contains_key(&W::peer(&item)) {
-                drop(place);
-                return work.give_back(item).await;
-            }
-            place
+fn forget(ended: Result<(Id, ()), JoinError>, peers: &mut HashMap<Id, Box<str>>) {
+    let id = match ended {
+        Ok((id, ())) => id,
+        Err(why) => {
+            tracing::error!(reason = %why, "what a worker did was broken off");
+            why.id()
         }
     };
-    work.carry_out(item).await;
-}
-
-impl UnderWay {
-    fn forget(&mut self, ended: Result<(Id, ()), JoinError>) {
-        let id = match ended {
-            Ok((id, ())) => id,
-            Err(why) => {
-                tracing::error!(reason = %why, "what a worker did was broken off");
-                why.id()
-            }
-        };
-        self.peers.remove(&id);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-    use super::*;
-
-    const PEER: &str = "peer";
-
-    /// Numbers that wait for one peer; each call of it takes until it is let go.
-    struct Numbers {
-        due: Due,
-        waiting: Mutex<Vec<u32>>,
-        claimed: AtomicUsize,
-        called: Mutex<Vec<u32>>,
-        given_back: Mutex<Vec<u32>>,
-        is_held_back: AtomicBool,
-        answers: Semaphore,
-    }
-
-    impl Numbers {
-        fn new(count: u32) -> Arc<Self> {
-            Arc::new(Self {
-                due: Due::default(),
-                waiting: Mutex::new((0..count).rev().collect()),
-                claimed: AtomicUsize::new(0),
-                called: Mutex::default(),
-                given_back: Mutex::default(),
-                is_held_back: AtomicBool::new(false),
-                answers: Semaphore::new(0),
-            })
-        }
-
-        fn counts(&self) -> (usize, usize) {
-            (self.claimed.load(Ordering::SeqCst), self.called.lock().unwrap().len())
-        }
-    }
-
-    impl Work for Numbers {
-        type Item = u32;
-
-        fn bounds(&self) -> Bounds {
-            Bounds { calls_max: 8, per_peer_max: 4, ahead_per_peer_max: 2, lease: Duration::from_secs(60) }
-        }
-
-        fn now(&self) -> Timestamp {
-            Timestamp::UNIX_EPOCH
-        }
-
-        fn due(&self) -> &Due {
-            &self.due
-        }
-
-        fn hold_back(&self, in_flight: &mut BTreeMap<Box<str>, u32>) -> Option<Duration> {
-            if self.is_held_back.load(Ordering::SeqCst) {
-                in_flight.insert(PEER.into(), self.bounds().claims_per_peer_max());
-            }
-            None
-        }
-
-        async fn claim(&self, order: ClaimOrder) -> Result<Claimed<u32>, StoreError> {
-            let room = order.room_for(PEER).min(order.limit) as usize;
-            let mut waiting = self.waiting.lock().unwrap();
-            let operations: Vec<u32> = (0..room).filter_map(|_| waiting.pop()).collect();
-            self.claimed.fetch_add(operations.len(), Ordering::SeqCst);
-            Ok(Claimed { operations, next_due: None, peers_after: None })
-        }
-
-        fn peer(_: &u32) -> Box<str> {
-            PEER.into()
-        }
-
-        async fn carry_out(&self, item: u32) {
-            self.called.lock().unwrap().push(item);
-            self.answers.acquire().await.unwrap().forget();
-        }
-
-        async fn give_back(&self, item: u32) {
-            self.given_back.lock().unwrap().push(item);
-        }
-    }
-
-    /// Until there is nothing to do but to wait.
-    async fn settle() {
-        sleep(Duration::from_millis(1)).await;
-    }
-
-    /// DPS-REG-40
-    #[tokio::test(start_paused = true)]
-    async fn what_is_claimed_ahead_begins_as_soon_as_a_call_has_ended() {
-        let numbers = Numbers::new(10);
-        let (stop, stopping) = watch::channel(false);
-        let running = tokio::spawn(run(Arc::clone(&numbers), stopping));
-        settle().await;
-        assert_eq!(numbers.counts(), (6, 4));
-        numbers.answers.add_permits(1);
-        settle().await;
-        assert_eq!(numbers.counts(), (7, 5));
-        numbers.answers.add_permits(100);
-        settle().await;
-        assert_eq!(numbers.counts(), (10, 10));
-        assert_eq!(*numbers.called.lock().unwrap(), (0..10).collect::<Vec<_>>(), "the longest first");
-        assert!(numbers.given_back.lock().unwrap().is_empty());
-        stop.send(true).unwrap();
-        running.await.unwrap();
-    }
-
-    /// DPS-REG-40, DPS-REG-45
-    #[tokio::test(start_paused = true)]
-    async fn what_is_claimed_ahead_is_given_back_where_its_peer_is_not_to_be_asked() {
-        let numbers = Numbers::new(10);
-        let (_stop, stopping) = watch::channel(false);
-        let running = tokio::spawn(run(Arc::clone(&numbers), stopping));
-        settle().await;
-        numbers.is_held_back.store(true, Ordering::SeqCst);
-        numbers.answers.add_permits(1);
-        settle().await;
-        assert_eq!(numbers.counts(), (6, 4));
-        assert_eq!(*numbers.given_back.lock().unwrap(), [4, 5]);
-        running.abort();
-    }
-
-    /// DPS-REG-40
-    #[tokio::test(start_paused = true)]
-    async fn what_is_claimed_ahead_is_given_back_at_the_end() {
-        let numbers = Numbers::new(10);
-        let (stop, stopping) = watch::channel(false);
-        let running = tokio::spawn(run(Arc::clone(&numbers), stopping));
-        settle().await;
-        stop.send(true).unwrap();
-        numbers.answers.add_permits(4);
-        running.await.unwrap();
-        assert_eq!(numbers.counts(), (6, 4));
-        assert_eq!(*numbers.given_back.lock().unwrap(), [4, 5]);
-    }
+    peers.remove(&id);
 }

@@ -24,7 +24,7 @@ const PREDICTION_RATIO_MAX: f64 = 1.3;
 /// The same beside a dead hub, in that without.
 const DEAD_RATIO_MAX: f64 = 1.1;
 
-/// Resident memory when all devices are assigned, in that with a quarter of them.
+/// Memory when all devices are assigned, in that with a quarter of them.
 const MEMORY_RATIO_MAX: f64 = 1.1;
 
 /// Creations that the hub is asked for, of each device.

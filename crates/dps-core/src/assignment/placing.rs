@@ -129,17 +129,6 @@ impl Registrar {
         Err(Refusal::Contended(DECISIONS_MAX))
     }
 
-    /// Makes an operation due again of which no hub has been asked under this claim.
-    ///
-    /// # Errors
-    /// Where the store cannot answer: the lease runs out.
-    pub async fn give_back(&self, claimed: &ClaimedOperation, now: Timestamp) -> Result<(), Refusal> {
-        let postponement = Postponement { until: now, unanswered_at: None };
-        // Where it is another's by now there is nothing to give back.
-        self.store.postpone(claimed, postponement).await?;
-        Ok(())
-    }
-
     async fn try_once(
         &self,
         claimed: &ClaimedOperation,

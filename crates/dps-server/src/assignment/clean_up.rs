@@ -27,7 +27,7 @@ impl Work for CleanUpWorker {
     fn bounds(&self) -> Bounds {
         let limits = &self.front_end.limits;
         let (calls_max, per_peer_max) = ((limits.hub_work / 4).max(1), (limits.hub_work_per_hub / 4).max(1));
-        Bounds { calls_max, per_peer_max, ahead_per_peer_max: 0, lease: LEASE }
+        Bounds { calls_max, per_peer_max, lease: LEASE }
     }
 
     fn now(&self) -> Timestamp {
@@ -39,7 +39,7 @@ impl Work for CleanUpWorker {
     }
 
     fn hold_back(&self, in_flight: &mut BTreeMap<Box<str>, u32>) -> Option<Duration> {
-        hold_back(self.front_end.registrar.instances(), in_flight, self.bounds().claims_per_peer_max())
+        hold_back(self.front_end.registrar.instances(), in_flight, self.bounds().per_peer_max)
     }
 
     async fn claim(&self, order: ClaimOrder) -> Result<Claimed<CleanUp>, StoreError> {

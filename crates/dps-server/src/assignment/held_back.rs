@@ -7,12 +7,12 @@ use dps_core::assignment::peers_that_ask;
 use dps_core::instances::Instances;
 use dps_core::ports::HubHealth;
 
-/// Makes peers count as asked, up to `claims_per_peer_max` times, whose hub is paused; and but for one of a hub that is unhealthy. When the
+/// Makes peers count as asked, up to `per_peer_max` times, whose hub is paused; and but for one of a hub that is unhealthy. When the
 /// first pause ends.
 pub(super) fn hold_back(
     instances: &Instances,
     in_flight: &mut BTreeMap<Box<str>, u32>,
-    claims_per_peer_max: u32,
+    per_peer_max: u32,
 ) -> Option<Duration> {
     let mut first_end: Option<Duration> = None;
     for (_, instance) in instances.all() {
@@ -26,7 +26,7 @@ pub(super) fn hold_back(
             first_end = first_end.into_iter().chain(paused_for).min();
             for peer in peers_that_ask(&instance, &linked.name) {
                 let counted = in_flight.entry(peer).or_default();
-                *counted = (*counted).max(claims_per_peer_max.saturating_sub(room));
+                *counted = (*counted).max(per_peer_max.saturating_sub(room));
             }
         }
     }

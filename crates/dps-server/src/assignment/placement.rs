@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use dps_core::assignment::{LEASE, Placed, Trouble};
 use dps_core::ports::{ClaimOrder, Claimed, ClaimedOperation, StoreError, WaitingFor};
-use dps_core::refusal::Refusal;
 use dps_core::registration::{Registration, State, Substatus};
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -29,12 +28,7 @@ impl Work for PlacementWorker {
 
     fn bounds(&self) -> Bounds {
         let limits = &self.front_end.limits;
-        Bounds {
-            calls_max: limits.hub_work,
-            per_peer_max: limits.hub_work_per_hub,
-            ahead_per_peer_max: limits.hub_work_per_hub.div_ceil(2),
-            lease: LEASE,
-        }
+        Bounds { calls_max: limits.hub_work, per_peer_max: limits.hub_work_per_hub, lease: LEASE }
     }
 
     fn now(&self) -> Timestamp {
@@ -47,7 +41,7 @@ impl Work for PlacementWorker {
 
     fn hold_back(&self, in_flight: &mut BTreeMap<Box<str>, u32>) -> Option<Duration> {
         let instances = self.front_end.registrar.instances();
-        hold_back(instances, in_flight, self.bounds().claims_per_peer_max())
+        hold_back(instances, in_flight, self.front_end.limits.hub_work_per_hub)
     }
 
     async fn claim(&self, order: ClaimOrder) -> Result<Claimed, StoreError> {
@@ -56,12 +50,6 @@ impl Work for PlacementWorker {
 
     fn peer(item: &ClaimedOperation) -> Box<str> {
         item.peer.clone()
-    }
-
-    async fn give_back(&self, claimed: ClaimedOperation) {
-        if let Err(why) = self.front_end.registrar.give_back(&claimed, self.now()).await {
-            tell_stuck(&claimed, &why);
-        }
     }
 
     async fn carry_out(&self, mut claimed: ClaimedOperation) {
@@ -84,20 +72,15 @@ impl Work for PlacementWorker {
         call.ended(outcome, began.elapsed());
         match placed {
             Ok(placed) => self.tell(&claimed, placed),
-            Err(why) => tell_stuck(&claimed, &why),
+            Err(why) => tracing::warn!(
+                id_scope = claimed.id_scope.as_str(),
+                registration_id = claimed.registration_id.as_str(),
+                tries = claimed.tries,
+                reason = %why,
+                "device could not be brought to its hub"
+            ),
         }
     }
-}
-
-/// The store did not answer.
-fn tell_stuck(claimed: &ClaimedOperation, why: &Refusal) {
-    tracing::warn!(
-        id_scope = claimed.id_scope.as_str(),
-        registration_id = claimed.registration_id.as_str(),
-        tries = claimed.tries,
-        reason = %why,
-        "device could not be brought to its hub"
-    );
 }
 
 /// Whether it is where it was, or was nowhere.
@@ -125,7 +108,7 @@ impl PlacementWorker {
         let ClaimedOperation { id_scope, registration_id, tries, .. } = claimed;
         match placed {
             Placed::Recorded { registration, trouble } => {
-                // What it left, or what may have been made and is not wanted. Most devices come anew, and leave nothing.
+                // What it left, or what may have been made and is not wanted; a claim is a write, so not for every device.
                 if !has_left_nothing(&registration) {
                     self.front_end.clean_ups.wake();
                 }
