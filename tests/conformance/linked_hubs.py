@@ -29,18 +29,18 @@ LOOK_EVERY = 0.1
 class LinkedHubs:
     """One running service and its hubs. Use as a context manager."""
 
-    def __init__(self, folder, outside, local=(), **settings):
-        self.site = Site(folder)
+    def __init__(self, folder, outside, local=(), registry_options=(), log_level="info", **settings):
+        self.site = Site(folder, log_level)
         self.registries, self.clients, self._keys = {}, {}, {}
         self.tables = {name: {"name": name, "kind": "local"} for name in local}
         self.settings, self.serving = settings, None
-        self._outside, self._open = outside, ExitStack()
+        self._outside, self._registry_options, self._open = outside, registry_options, ExitStack()
 
     def __enter__(self):
         for name in self._outside:
             folder = self.site.folder / name
             folder.mkdir()
-            registry = HubRegistry(folder)
+            registry = HubRegistry(folder, *self._registry_options)
             self.registries[name] = self._open.enter_context(registry)
             self.site.trust(registry.ca_file)
             self.link(name, registry.connection_string)

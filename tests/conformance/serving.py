@@ -20,9 +20,9 @@ SHOWN = ("", "/hubs", "/clean-ups", "/audit?limit=1000", "/shared-access-policie
 class Site:
     """A folder with everything that `serve` is given; it outlives the process."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, log_level="info"):
         folder.mkdir(parents=True)
-        self.folder, self.address = folder, free_address()
+        self.folder, self.address, self.log_level = folder, free_address(), log_level
         self.authority = certificates.authority(f"authority of {self.address}")
         self.ca_file = folder / "ca.pem"
         self.ca_file.write_text(self.authority.pem)
@@ -61,6 +61,7 @@ class Site:
             ("[[tls.certificate]]", {"chain_file": self.chain_name, "key_file": self.key_name}),
             ("[store]", {"data_dir": "data", "sealing_key_file": "sealing.key"}),
             ("[outbound]", {"allow": ["127.0.0.0/8"], "ca_file": self.trusted_file.name}),
+            ("[log]", {"level": self.log_level}),
             ("[[instance]]", {"id_scope": ID_SCOPE, "service_hosts": [self.address], **settings}),
             *(("[[instance.hub]]", hub) for hub in hubs),
             ("[[instance.shared_access_policy]]", owner),

@@ -6,6 +6,7 @@ import sdk
 from credentials import fresh_id
 from linked_hubs import HOME, NORTH, SOON, SOUTH, until
 from raw_device import registers
+from serving import ID_SCOPE
 
 MIGRATE = {"updateHubAssignment": True, "migrateDeviceData": True}
 RESET = {"updateHubAssignment": True, "migrateDeviceData": False}
@@ -62,6 +63,8 @@ def test_each_policy_takes_a_device_where_it_says_with_what_it_says(hubs, way, p
     twin = twin_of(end)
     anew = {"tags": twin["tags"], **twin["properties"], "reported": {}, "iotEdge": False, "status": "enabled"}
     assert hubs.only_at(home, device) == (before if keeps else anew)
+    if moves and start in hubs.registries:
+        assert f"id_scope={ID_SCOPE} " in hubs.serving.log_line("device gone from a hub", device)
     assert hubs.record(device)["assignedHub"] == home
 
 
