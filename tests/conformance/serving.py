@@ -115,12 +115,12 @@ class Serving(Process):
         assert status == 200, shown
         return shown
 
-    def command(self, *words):
+    def command(self, *words, id_scope=ID_SCOPE):
         """What a command of this service prints."""
         where = self.contract["admin"]
         options = ["--admin", f"{where['address']}:{where['port']}", "--admin-token-file", where["tokenFile"]]
         if words[0] != "export":
-            options += ["--id-scope", ID_SCOPE]
+            options += ["--id-scope", id_scope]
         done = subprocess.run(
             [BINARY, *words, *options],
             capture_output=True,

@@ -6,6 +6,7 @@ import certificates
 import sdk
 from credentials import fresh_id
 from enrollments import fresh_keys, group, individual, symmetric
+from instances import made
 from linked_hubs import NORTH, SOUTH
 from raw_service import enroll
 
@@ -162,3 +163,26 @@ def test_devices_are_spread_over_hubs_by_weight_and_each_comes_back_to_its_own(l
         homes = {device: state["assignedHub"] for device, (_, state) in zip(devices, ended, strict=True)}
         assert set(homes.values()) == {NORTH, SOUTH}
     assert all(hubs.homes(device) == [home] for device, home in homes.items())
+
+
+def test_hubs_are_linked_and_drained_by_the_command_line_in_an_instance_of_the_store(link):
+    """DPS-INST-13, DPS-INST-14, DPS-CLI-33, DPS-REG-47."""
+    hubs, id_scope = link(NORTH, SOUTH), "0neStored"
+    instance = made(hubs.serving, id_scope, hubs=())
+    for name in (NORTH, SOUTH):
+        file = hubs.site.folder / f"{name}.key"
+        create = ("linked-hub", "create", name, "--kind", "azureIotHub", "--connection-string-file", str(file))
+        hubs.serving.command(*create, id_scope=id_scope)
+    keys, device = fresh_keys(), fresh_id()
+    enroll(instance, group("fleet", symmetric(keys), initialTwin=TWIN))
+    register = lambda: sdk.register(instance, device, keys.of(device).primary, id_scope=id_scope)  # noqa: E731
+    first = register().registration_state.assigned_hub
+    [second] = {NORTH, SOUTH} - {first}
+    hubs.registries[first].report(device, {"seen": 1})
+    before = hubs.look(first, device)
+    hubs.serving.command("linked-hub", "drain", first, id_scope=id_scope)
+    state = register().registration_state
+    assert (state.assigned_hub, state.sub_status) == (second, "deviceDataMigrated")
+    assert hubs.only_at(second, device) == before
+    listed = hubs.serving.command("linked-hub", "list", id_scope=id_scope)
+    assert first in listed and second in listed
