@@ -122,7 +122,7 @@ def test_no_token_of_a_policy_opens_the_admin_listener(service):
         for path, operations in document["paths"].items()
         for method in operations.keys() - {"parameters"}
     ]
-    assert len(operations) == 27
+    assert len(operations) == 29
     before = admin(service, "GET", "/id-scopes")[1]
     for instance, policy in [(instances[0], OWNER), (instances[1], OWNER), (instances[1], "every")]:
         key = keys(service, instance.id_scope, policy)["primaryKey"]

@@ -182,6 +182,7 @@ def test_the_largest_instance_is_written_and_its_answer_sent_back(service):
 
 NAMED_HUB = {"name": "x.test", "kind": "local"}
 SECRET = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3I="
+CONNECTION_STRING = f"HostName=x.test;SharedAccessKeyName=owner;SharedAccessKey={SECRET}"
 
 # Method, path below the instance (or an absolute one), body, status, and what the message has.
 BAD = [
@@ -254,7 +255,10 @@ BAD = [
     ("PUT", "/hubs/x.test", {}, 400, "kind: is missing"),
     ("PUT", "/hubs/x.test", {"kind": 1}, 400, "kind: must be a string"),
     ("PUT", "/hubs/x.test", {**LOCAL, "allocationWeight": 1.5}, 400, "allocationWeight"),
-    ("PUT", "/hubs/x.test", {**LOCAL, "connectionString": SECRET}, 400, "connectionString: there is no such member"),
+    ("PUT", "/hubs/x.test", {**LOCAL, "connectionString": SECRET}, 400, "connectionString: part 1 is none of"),
+    ("PUT", "/hubs/x.test", {**LOCAL, "connectionString": CONNECTION_STRING}, 400, "connectionString"),
+    ("PUT", "/hubs/x.test", {**LOCAL, "sharedAccessKey": SECRET}, 400, "sharedAccessKey: there is no such member"),
+    ("PUT", "/hubs/x.test", {"kind": "azureIotHub"}, 400, "connectionString"),
     ("PUT", "/hubs/x.test", b" " * (64 * 1024 + 1), 413, "length limit"),
     ("GET", "/hubs/none.test", None, 404, "none.test"),
     ("DELETE", "/hubs/none.test", None, 404, "none.test"),

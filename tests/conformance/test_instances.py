@@ -15,7 +15,7 @@ from raw_service import RawService, ask, enroll, service_token
 from service_clients import INDIVIDUAL, PythonBetaClient, PythonClient, trusted
 
 # What a hub has where nothing is said of it.
-LINKED = {"allocationWeight": 1, "applyAllocationPolicy": True, "networks": []}
+LINKED = {"allocationWeight": 1, "applyAllocationPolicy": True, "networks": [], "draining": False}
 
 
 @pytest.fixture
