@@ -60,8 +60,10 @@ class HubRegistry:
         self._accept(self._control("POST", "renew-key")["connectionString"])
 
     def freeze(self):
-        """Connections come about, and nothing is said any more."""
+        """Connections come about, and nothing is said any more; from the return on."""
         self._process.send_signal(signal.SIGSTOP)
+        _, status = os.waitpid(self._process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), f"hub-registry ended: {status}"
 
     def thaw(self):
         self._process.send_signal(signal.SIGCONT)

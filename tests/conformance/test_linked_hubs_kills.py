@@ -61,13 +61,14 @@ def test_a_service_that_is_killed_at_any_step_leaves_each_device_at_one_hub(link
             hubs.clients[SOUTH].merge_twin(device, {"tags": {"old": device}})
             if start is None:
                 before[device] = hubs.look(SOUTH, device)
-        hubs.registries[hub].plan(step, effect, device_id=device, after=after)
+        # Where the machine is slow, a call may be given up before the service is killed: the next one gets no further.
+        hubs.registries[hub].plan(step, effect, times=4, device_id=device, after=after)
     since = {hub: len(registry.requests()) for hub, registry in hubs.registries.items()}
     for device, (start, end, *_) in devices.items():
         hubs.goes_to(end, name=group_of(start, end), initialTwin=FROM_NOWHERE)
     for device, (start, end, *_) in devices.items():
         hubs.begin(device, name=group_of(start, end))
-    until(lambda: all_are_stuck(hubs, devices, since), "every device to be stuck", 8)
+    until(lambda: all_are_stuck(hubs, devices, since), "every device to be stuck", 30)
     began = time.monotonic()
     hubs.serving.kill()
     time.sleep(2)
@@ -80,7 +81,7 @@ def test_a_service_that_is_killed_at_any_step_leaves_each_device_at_one_hub(link
         assert found == before.get(device, NEW), devices[device]
         # It was the service that started anew which brought it to its end.
         ended = "device gone from a hub" if cases is CLEAN_UPS else "device placed"
-        assert "tries=2 " in hubs.serving.log_line(ended, device) + " "
+        assert "tries=1 " not in hubs.serving.log_line(ended, device) + " "
     # Nothing comes late any more.
     time.sleep(max(0.0, began + 70 - time.monotonic()))
     assert all(hubs.homes(device) == [end] for device, (_, end, *_) in devices.items())
