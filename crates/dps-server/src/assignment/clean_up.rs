@@ -50,8 +50,12 @@ impl Work for CleanUpWorker {
         item.peer()
     }
 
-    async fn carry_out(&self, claimed: CleanUp) {
+    async fn carry_out(&self, mut claimed: CleanUp) {
         let FrontEnd { registrar, moments, metrics, .. } = &*self.front_end;
+        // A store knows an ID scope by its letters; people know it as it is written.
+        if let Some(instance) = registrar.instances().of_scope(&claimed.id_scope) {
+            claimed.id_scope = instance.id_scope.clone();
+        }
         let began = Instant::now();
         let call = metrics.hub_asked(HubWork::CleanUp);
         let cleaned_up = registrar.clean_up(&claimed, &|| moments.moment()).await;
