@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::held_back::hold_back;
-use crate::claims::{self, Bounds, Due, Work};
+use crate::claims::{self, Bounds, Due, Place, Work};
 use crate::explain::{Explanation, Step};
 use crate::front_end::FrontEnd;
 use crate::metrics::{HubOutcome, HubWork};
@@ -52,7 +52,7 @@ impl Work for PlacementWorker {
         item.peer.clone()
     }
 
-    async fn carry_out(&self, mut claimed: ClaimedOperation) {
+    async fn carry_out(&self, mut claimed: ClaimedOperation, place: Place) {
         let FrontEnd { registrar, moments, metrics, .. } = &*self.front_end;
         // A store knows an ID scope by its letters; people know it as it is written.
         if let Some(instance) = registrar.instances().of_scope(&claimed.id_scope) {
@@ -60,7 +60,7 @@ impl Work for PlacementWorker {
         }
         let began = Instant::now();
         let call = metrics.hub_asked(HubWork::Placement);
-        let placed = registrar.place(&claimed, &|| moments.moment()).await;
+        let placed = registrar.place(&claimed, &|| moments.moment(), &|| place.leave()).await;
         let outcome = match &placed {
             Ok(Placed::Recorded { registration, .. }) => match registration.state {
                 State::Assigned { .. } => HubOutcome::Done,
