@@ -193,7 +193,7 @@ mod tests {
         let sealer = Sealer::new(&crate::SealingKey::from_bytes([1; 32]));
         for text in [&[][..], &[16], &[16, 1], &[16; 17], &[200; 129]] {
             let opened = open_keys(&sealer, "row", &sealer.seal("row", text).unwrap());
-            assert!(matches!(opened, Err(Fault(StoreError::Unreadable(_)))), "{opened:?}");
+            assert!(matches!(opened, Err(Fault::Stored(StoreError::Unreadable(_)))), "{opened:?}");
         }
     }
 }
