@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::cause::Cause;
 use super::open::open_to_read;
-use super::{OpenError, instance};
+use super::{OpenError, SqliteStore, instance};
 use crate::sealing::{KeyId, Sealer};
 
 /// What a database file holds.
@@ -83,6 +83,17 @@ pub enum Sealed {
     /// They could not be read.
     #[error("{}", Cause(.0))]
     Unread(rusqlite::Error),
+    /// The store does not open.
+    #[error(transparent)]
+    Unopened(OpenError),
+}
+
+impl SqliteStore {
+    /// Whether `sealer` opens the secrets of the store at `path`, which a server may be using. Nothing is changed.
+    pub fn check_sealing_key(path: &Path, sealer: &Sealer) -> Result<(), Sealed> {
+        let (connection, _) = open_to_read(path).map_err(Sealed::Unopened)?;
+        check_key(&connection, sealer)
+    }
 }
 
 /// Reads the whole file at `path`, which nobody writes to: whether all its pages and rows are sound, and what they hold.
