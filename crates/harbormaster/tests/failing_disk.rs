@@ -115,6 +115,7 @@ async fn a_device_whose_record_is_damaged_is_never_told_that_it_is_assigned() {
         answered = asks => panic!("{answered:?}"),
     };
     assert_eq!(first, "500, 3");
+    assert_eq!(serving.readiness().0, 200, "others are served");
     assert_eq!(fleet.get_group(&serving, "dps-0.test", &owner).await, 200);
     let log = serving.stop_for_log();
     let told = log.iter().find(|line| line.contains("the store is damaged")).unwrap();

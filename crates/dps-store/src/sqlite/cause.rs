@@ -21,7 +21,7 @@ impl fmt::Display for Cause<'_> {
 
 fn in_words(code: ErrorCode, extended: i32) -> Option<(&'static str, i32)> {
     let words = match code {
-        ErrorCode::DiskFull => "the disk is full: make room, and it goes on by itself",
+        ErrorCode::DiskFull => "the disk is full: make room on it",
         ErrorCode::ReadOnly if extended == ffi::SQLITE_READONLY_DBMOVED => {
             "the file was moved or deleted while it was in use: put it back and restart the service"
         }
@@ -40,7 +40,7 @@ fn in_words(code: ErrorCode, extended: i32) -> Option<(&'static str, i32)> {
              the room on the disk"
         }
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => {
-            "another program holds it locked: end that one, and it goes on by itself"
+            "another program holds it locked: end that one"
         }
         ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => {
             "a page of it is damaged: put a backup in its place, and look at the disk"
