@@ -20,7 +20,7 @@ const CONFIGURATION: &str = "HARBORMASTER_CONFIG";
 
 #[derive(Args)]
 pub(crate) struct PlaceOptions {
-    /// The configuration of `serve` whose [store] it is; nothing else of it is looked at [default: what HARBORMASTER_CONFIG names].
+    /// The configuration of `serve` that names the store; no more of it is looked at [default: what HARBORMASTER_CONFIG names].
     #[arg(long = "config", value_name = "FILE", conflicts_with = "data_dir")]
     configuration: Option<PathBuf>,
     /// The directory that holds the store: that of `dev --data-dir`, or store.data_dir of a configuration.
