@@ -190,13 +190,17 @@ pub(crate) fn outbound(allowed: AllowedTargets, trust: &Trust) -> anyhow::Result
 
 /// The threads that everything asynchronous runs on.
 pub(crate) fn runtime() -> std::io::Result<Runtime> {
-    Builder::new_multi_thread()
+    let runtime = Builder::new_multi_thread()
         .enable_all()
         // The random generator takes milliseconds to seed in each thread: before the first device, not during it.
         .on_thread_start(|| {
             let _ = aws_lc_rs::rand::fill(&mut [0; 16]);
         })
-        .build()
+        .build()?;
+    let within = runtime.enter();
+    stop::outlive_file_size_limit()?;
+    drop(within);
+    Ok(runtime)
 }
 
 /// Fresh random bytes.

@@ -54,14 +54,7 @@ pub(super) fn section() -> Section {
 impl Store {
     pub(super) fn read(table: &Table<'_>) -> Option<Self> {
         const MAKE: &str = "make one with openssl rand -base64 32";
-        table.word("kind", &[("sqlite", Kind::Sqlite)]);
-        let data_dir = table.path("data_dir");
-        if !table.has("data_dir") {
-            table.missing("data_dir", "name the directory for the database, such as /var/lib/harbormaster");
-        }
-        if let Some(path) = data_dir.as_ref().filter(|path| path.value.exists() && !path.value.is_dir()) {
-            table.fault(path.at, "data_dir", "that is no directory", "name a directory, or a new one");
-        }
+        let data_dir = read_data_dir(table);
         let sealing_key = table.secret("sealing_key", sealing_key, MAKE);
         if !table.has_secret("sealing_key") {
             table
@@ -71,8 +64,21 @@ impl Store {
     }
 }
 
+/// The directory of a store, and nothing of its key.
+pub(super) fn read_data_dir(table: &Table<'_>) -> Option<Located<PathBuf>> {
+    table.word("kind", &[("sqlite", Kind::Sqlite)]);
+    let data_dir = table.path("data_dir");
+    if !table.has("data_dir") {
+        table.missing("data_dir", "name the directory for the database, such as /var/lib/harbormaster");
+    }
+    if let Some(path) = data_dir.as_ref().filter(|path| path.value.exists() && !path.value.is_dir()) {
+        table.fault(path.at, "data_dir", "that is no directory", "name a directory, or a new one");
+    }
+    data_dir
+}
+
 /// 32 bytes are the key itself; anything else must be its Base64.
-fn sealing_key(bytes: &[u8]) -> Result<SealingKey, BadSealingKey> {
+pub(crate) fn sealing_key(bytes: &[u8]) -> Result<SealingKey, BadSealingKey> {
     let decoded = STANDARD.decode(bytes.trim_ascii()).map(Zeroizing::new);
     match decoded {
         Ok(decoded) if decoded.len() == 32 => SealingKey::try_from(&decoded[..]),

@@ -4,7 +4,7 @@
 
 mod ready;
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ use dps_hub::outbound::AllowedTargets;
 use dps_proto::ids::{IdScope, InstanceSecret};
 use dps_server::tls::{self, ServerCertificates, TlsError};
 use dps_server::{admin, broker_auth};
-use dps_store::{DataDir, Sealer, SqliteOptions, SqliteStore};
+use dps_store::{DataDir, DataDirError, Sealed, Sealer, SqliteOptions, SqliteStore};
 use tokio::net::TcpListener;
 
 use crate::activation::{self, Passed, Purpose};
@@ -29,6 +29,7 @@ use crate::configuration::{
 };
 use crate::exit::{self, Failure};
 use crate::service::{self, BrokerSettings, Listeners, Service, admin_token, random};
+use crate::store_place::STORE_FILE;
 use crate::{config, logging};
 use ready::Ready;
 
@@ -84,8 +85,10 @@ async fn serve(
     let outbound = service::outbound(allowed, &outbound.trust()).context("[outbound]")?;
     let hubs = HubKinds::new(listen.broker.is_some(), outbound.clone());
 
-    let data_dir = DataDir::open(&store.data_dir.value).map_err(|why| {
-        place.fault(store.data_dir.at, "store.data_dir", why, "the service's user must own it")
+    let data_dir = DataDir::open(&store.data_dir.value).map_err(|why| match &why {
+        // It mends without the configuration, and a supervisor tries again.
+        DataDirError::Io { source, .. } if is_about_the_disk(source) => why.into(),
+        _ => place.fault(store.data_dir.at, "store.data_dir", why, "the service's user must own it"),
     })?;
     let token_file = data_dir.path().join("admin-token");
     let (admin_token, token_file) = match listen.admin_token.clone() {
@@ -96,12 +99,17 @@ async fn serve(
         }
     };
     let sealer = Sealer::new(&store.sealing_key.value);
-    let file = data_dir.file("store.db")?;
+    let file = data_dir.file(STORE_FILE)?;
     let opened = SqliteStore::open(&file, SqliteOptions::default(), sealer);
     let opened: Arc<dyn Store> = Arc::new(opened.with_context(|| file.display().to_string())?);
     admin::sweep_at_start(&*opened).await?;
     let instances = match all_instances(instances, &*opened, &hubs).await {
         Err(why @ StoreError::Unreadable(_)) => {
+            // Of what makes it so, a damaged page as well, only the key is for the configuration to mend.
+            let sealer = Sealer::new(&store.sealing_key.value);
+            let Err(Sealed::ByAnother { .. }) = SqliteStore::check_sealing_key(&file, &sealer) else {
+                return Err(why.into());
+            };
             let advice = "name the key that the store was made with";
             return Err(place.fault(store.sealing_key.at, "store.sealing_key", why, advice));
         }
@@ -157,6 +165,12 @@ async fn serve(
         broker,
     };
     service.run(listeners, announce, reload).await
+}
+
+/// Whether a disk is full or read-only, which is nobody's fault who wrote a configuration. Spec: DPS-SERVE-19.
+fn is_about_the_disk(why: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(why.kind(), StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem)
 }
 
 /// Spec: DPS-BROKER-1.

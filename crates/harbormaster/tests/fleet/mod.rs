@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "several test programs share it, and none uses all of it")]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dps_client::device::{Endpoint, FinalAnswer, RegisterError};
+use dps_client::device::{Endpoint, FinalAnswer, RegisterError, Step};
 use dps_client::mqtt::{Carrier, register};
 use dps_proto::ids::IdScope;
 use dps_proto::key::SymmetricKey;
-use dps_proto::mqtt::{DeviceLogin, DeviceOptions, Password};
+use dps_proto::mqtt::{DeviceLogin, DeviceOptions, Packet, Password};
 use dps_proto::percent;
 use dps_proto::sas::sign_device_token;
 use jiff::{SignedDuration, Timestamp};
@@ -147,6 +147,18 @@ primary_key_file = "owner.key"
         key: &SymmetricKey,
         id: &str,
     ) -> Result<FinalAnswer, RegisterError> {
+        self.register_heard(serving, id_scope, key, id, |_| {}).await
+    }
+
+    /// As [`Fleet::register_with`]; `hear` is given the topic of each answer.
+    pub(crate) async fn register_heard(
+        &self,
+        serving: &Serving,
+        id_scope: &IdScope,
+        key: &SymmetricKey,
+        id: &str,
+        mut hear: impl FnMut(&str),
+    ) -> Result<FinalAnswer, RegisterError> {
         let registration_id = id.parse().unwrap();
         let expiry = Timestamp::now() + SignedDuration::from_hours(1);
         let token = sign_device_token(id_scope, &registration_id, key, expiry);
@@ -163,7 +175,12 @@ primary_key_file = "owner.key"
             server_name: "localhost".to_owned(),
             tls: dps_client::tls::trusting(&self.path("data/ca.pem")).unwrap(),
         };
-        register(&endpoint, Carrier::Tls, login, DeviceOptions::default(), |_, _| {}).await
+        register(&endpoint, Carrier::Tls, login, DeviceOptions::default(), |_, step| {
+            if let Step::Received(Packet::Publish(answer)) = step {
+                hear(&answer.topic);
+            }
+        })
+        .await
     }
 }
 
@@ -264,6 +281,17 @@ impl Serving {
 
     pub(crate) fn https_port(&self) -> u16 {
         self.ready["https"][0]["port"].as_u64().unwrap().try_into().unwrap()
+    }
+
+    /// Status and body of `GET /readyz`.
+    pub(crate) fn readiness(&self) -> (u16, String) {
+        let mut stream = std::net::TcpStream::connect(self.admin()).unwrap();
+        stream.set_read_timeout(Some(WITHIN)).unwrap();
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.take(64 * 1024).read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
     pub(crate) fn pid(&self) -> u32 {
