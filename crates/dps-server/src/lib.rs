@@ -37,6 +37,8 @@ pub mod moments;
 pub mod mqtt;
 mod network;
 mod new_key;
+mod opening;
+pub mod proxy_protocol;
 pub mod render;
 pub mod search_pool;
 pub mod service_api;
