@@ -29,6 +29,7 @@ use dps_proto::ids::IdScope;
 use dps_proto::key::SymmetricKey;
 use dps_server::admin;
 use dps_server::limits::Limits;
+use dps_server::proxy_protocol::Balancers;
 use dps_server::tls;
 use dps_store::{DataDir, DataDirError, Sealer, SealingKey, SqliteOptions, SqliteStore, Synchronous};
 use tokio::net::TcpListener;
@@ -194,6 +195,7 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
             guesses_per_minute: None,
             ..Limits::default()
         },
+        balancers: Balancers::default(),
         tls,
         certificates: Arc::clone(&server_certificates),
         outbound,

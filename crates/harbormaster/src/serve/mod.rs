@@ -18,6 +18,7 @@ use dps_core::ports::{Store, StoreError};
 use dps_hub::HubKinds;
 use dps_hub::outbound::AllowedTargets;
 use dps_proto::ids::{IdScope, InstanceSecret};
+use dps_server::proxy_protocol::Balancers;
 use dps_server::tls::{self, ServerCertificates, TlsError};
 use dps_server::{admin, broker_auth};
 use dps_store::{DataDir, DataDirError, Sealed, Sealer, SqliteOptions, SqliteStore};
@@ -157,6 +158,7 @@ async fn serve(
         store: Arc::clone(&opened),
         instances: Arc::clone(&instances),
         limits,
+        balancers: Balancers::new(listen.proxy_protocol_from.iter().map(|from| from.value.0)),
         tls,
         certificates: Arc::clone(&server_certificates),
         outbound,

@@ -140,6 +140,17 @@ primary_key_file = "owner.key"
         self.register_with(serving, &enrolled.id_scope, &enrolled.device_key(id), id).await
     }
 
+    /// The same of a device that connects to this port of the machine.
+    pub(crate) async fn register_at(
+        &self,
+        port: u16,
+        instance: usize,
+        id: &str,
+    ) -> Result<FinalAnswer, RegisterError> {
+        let enrolled = &self.instances[instance];
+        self.register_by(port, &enrolled.id_scope, &enrolled.device_key(id), id, |_| {}).await
+    }
+
     pub(crate) async fn register_with(
         &self,
         serving: &Serving,
@@ -157,6 +168,17 @@ primary_key_file = "owner.key"
         id_scope: &IdScope,
         key: &SymmetricKey,
         id: &str,
+        hear: impl FnMut(&str),
+    ) -> Result<FinalAnswer, RegisterError> {
+        self.register_by(serving.mqtt_port(), id_scope, key, id, hear).await
+    }
+
+    async fn register_by(
+        &self,
+        port: u16,
+        id_scope: &IdScope,
+        key: &SymmetricKey,
+        id: &str,
         mut hear: impl FnMut(&str),
     ) -> Result<FinalAnswer, RegisterError> {
         let registration_id = id.parse().unwrap();
@@ -171,7 +193,7 @@ primary_key_file = "owner.key"
         };
         let endpoint = Endpoint {
             host: "127.0.0.1".to_owned(),
-            port: serving.mqtt_port(),
+            port,
             server_name: "localhost".to_owned(),
             tls: dps_client::tls::trusting(&self.path("data/ca.pem")).unwrap(),
         };
@@ -187,6 +209,11 @@ primary_key_file = "owner.key"
 impl Fleet {
     /// Asks the service API of `host` for the group; the status of the answer.
     pub(crate) async fn get_group(&self, serving: &Serving, host: &str, key: &SymmetricKey) -> u16 {
+        self.get_group_at(serving.https_port(), host, key).await
+    }
+
+    /// The same over this port of the machine.
+    pub(crate) async fn get_group_at(&self, port: u16, host: &str, key: &SymmetricKey) -> u16 {
         let expiry = (Timestamp::now() + SignedDuration::from_hours(1)).as_second().to_string();
         let tag = key.sign(&[host.as_bytes(), b"\n", expiry.as_bytes()]);
         let signature = percent::encode(&STANDARD.encode(tag));
@@ -197,7 +224,11 @@ impl Fleet {
             "GET /enrollmentGroups/dev-group?api-version=2021-10-01 HTTP/1.1\r\nHost: {host}\r\nAuthorization: {token}\r\n\
              Connection: close\r\n\r\n"
         );
-        let port = serving.https_port();
+        self.ask(port, &request).await
+    }
+
+    /// Sends a request to port 443 as it stands, on a connection of its own; the status of the answer.
+    pub(crate) async fn ask(&self, port: u16, request: &str) -> u16 {
         let tls = dps_client::tls::trusting(&self.path("data/ca.pem")).unwrap();
         let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let mut stream =
