@@ -35,8 +35,9 @@ struct Need {
 /// The oldest Node that the suite's packages run on.
 const NODE: &str = "process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)";
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 12] = [
     Need { package: "faketime", program: "faketime", arguments: &["--version"] },
+    Need { package: "haproxy", program: "haproxy", arguments: &["-v"] },
     Need { package: "openssl", program: "openssl", arguments: &["version"] },
     Need { package: "swtpm", program: "swtpm", arguments: &["--version"] },
     Need {

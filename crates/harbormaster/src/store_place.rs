@@ -61,8 +61,9 @@ impl PlaceOptions {
     pub(crate) fn with_sealer(&self, key_file: Option<&Path>) -> Result<(PathBuf, Sealer), Failure> {
         match self.named()? {
             Named::ByConfiguration(file) => {
+                let data_dir = configuration::read_data_dir(&file).map_err(Failure::usage)?;
                 let store = configuration::read_store(&file).map_err(Failure::usage)?;
-                Ok((store.data_dir.value, Sealer::new(&store.sealing_key.value)))
+                Ok((data_dir, Sealer::new(&store.sealing_key.value)))
             }
             Named::ByDirectory(data_dir) => {
                 let kept = data_dir.join(DEV_SEALING_KEY);

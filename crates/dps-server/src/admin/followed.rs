@@ -13,8 +13,8 @@ use tokio::time::sleep;
 
 use super::Admin;
 
-/// How long what was changed on another node may not be known here. Spec: DPS-NODE-3.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// With the time that the answer takes, what was changed on another node is known here within 2 s. Spec: DPS-NODE-3.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What of the store's instances is served.
 #[derive(Default)]

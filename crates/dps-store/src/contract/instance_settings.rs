@@ -39,7 +39,7 @@ fn hub(name: &str, kind: HubKind, allocation_weight: u16) -> HubSettings {
     HubSettings { allocation_weight, ..HubSettings::new(name.parse().unwrap(), kind) }
 }
 
-fn instance(scope: &IdScope, number: u32) -> StoredInstance {
+pub(crate) fn instance(scope: &IdScope, number: u32) -> StoredInstance {
     StoredInstance {
         settings: InstanceSettings::new(scope.clone(), policy("Owner", 1, &Right::ALL)),
         secret: InstanceSecret::new([number as u8; 32]),

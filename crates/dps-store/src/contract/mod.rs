@@ -13,7 +13,7 @@ mod group_limits;
 mod hub_devices;
 mod hub_loads;
 mod individual_enrollments;
-mod instance_settings;
+pub(crate) mod instance_settings;
 mod instances;
 mod lists;
 mod load;

@@ -9,12 +9,13 @@
 //!   batches take shared before the entry itself: rows alone let those who share overtake the one who waits, for ever under load.
 //! - *Records* and *devices of local hubs* are locked FOR UPDATE. A row that is not there cannot be locked; it is made only if it is
 //!   still not there, and the transaction is run again where another node has made it meanwhile.
+//! - *Instances* that are being deleted are looked for, and none comes to be so meanwhile: nothing of theirs is written.
 //!
 //! Why not SERIALIZABLE: it would abort batches of hundreds for pairs of single rows, and remember each row that was read. Locks are
 //! taken kind by kind, in the order above, and within a kind in the order of keys, so that no two batches wait for each other; a
 //! deadlock with other writes is resolved by the server, and the loser is run again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
@@ -23,14 +24,14 @@ use dps_core::ports::{Commit, HubWrite, RegistrationWrite};
 use dps_core::registration::Registration;
 use dps_proto::ids::ETag;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::columns::Columns;
 use super::fault::Fault;
 use super::hub_writes::{HubWrites, StoredDevices};
-use super::registration;
 use super::table::Rows;
 use super::transaction::{Work, execute, query};
-use super::turnstile;
+use super::{instance, registration, turnstile};
 
 /// A registration that is to be written, and the sealed keys of each of its hub writes.
 pub(super) struct Wanted {
@@ -99,6 +100,8 @@ impl Work for Batch<'_> {
 
 /// What a batch is decided on, as it is until the transaction has ended.
 struct Seen {
+    /// ID scopes of instances that are being deleted.
+    deleted: HashSet<String>,
     /// By kind, ID scope and id.
     entry_etags: HashMap<(&'static str, String, String), String>,
     /// Etag and newest claim, by ID scope and id.
@@ -135,16 +138,23 @@ impl Batch<'_> {
         let records = self.wanted.iter().map(|wanted| &wanted.write.registration);
         let records =
             records.map(|record| (record.id_scope.folded(), record.registration_id.folded())).collect();
+        let scopes: BTreeSet<&str> =
+            self.wanted.iter().map(|wanted| wanted.write.registration.id_scope.folded()).collect();
         let writes: Vec<&HubWrite> = self.wanted.iter().flat_map(|wanted| &wanted.write.hub_writes).collect();
         turnstile::pass(transaction, &groups).await?;
         // Sent together, and carried out one after the other.
-        let (enrollments, groups, records, devices) = tokio::try_join!(
+        let scopes: Vec<&str> = scopes.into_iter().collect();
+        let of_scopes: [&(dyn ToSql + Sync); 1] = [&scopes];
+        let (deleted, enrollments, groups, records, devices) = tokio::try_join!(
+            query(transaction, instance::BEING_DELETED, &of_scopes),
             lock(transaction, LOCK_ENROLLMENTS, enrollments),
             lock(transaction, LOCK_GROUPS, groups),
             lock(transaction, LOCK_RECORDS, records),
             StoredDevices::lock(transaction, &writes),
         )?;
-        let mut seen = Seen { entry_etags: HashMap::new(), records: HashMap::new(), devices };
+        let deleted = deleted.iter().map(|row| Columns::of(row).value());
+        let deleted = deleted.collect::<Result<_, _>>()?;
+        let mut seen = Seen { deleted, entry_etags: HashMap::new(), records: HashMap::new(), devices };
         for (kind, rows) in [("individual", enrollments), ("group", groups)] {
             for row in &rows {
                 let mut columns = Columns::of(row);
@@ -179,7 +189,7 @@ async fn lock(
 }
 
 impl Seen {
-    /// Whether a write is still about what it was decided on. Spec: DPS-STORE-4, DPS-REG-13, DPS-REG-32.
+    /// Whether a write is still about what it was decided on. Spec: DPS-INST-8, DPS-STORE-4, DPS-REG-13, DPS-REG-32.
     fn judge(&self, write: &RegistrationWrite) -> Commit {
         let record = &write.registration;
         let key = |id: &str| (record.id_scope.folded().to_owned(), id.to_owned());
@@ -196,7 +206,8 @@ impl Seen {
             stored.map(|(etag, _)| etag.as_str()) == write.replaces.as_ref().map(ETag::as_str);
         let newest_claim = stored.and_then(|(_, tries)| *tries);
         let is_claim_the_newest = write.under_claim.is_none() || write.under_claim == newest_claim;
-        match is_entry_the_same && is_record_the_same && is_claim_the_newest {
+        let stays = !self.deleted.contains(record.id_scope.folded());
+        match stays && is_entry_the_same && is_record_the_same && is_claim_the_newest {
             true => Commit::Done,
             false => Commit::Outdated,
         }

@@ -11,7 +11,6 @@ use dps_core::ports::{WriteError, WriteOrder};
 use dps_core::x509::Certificate;
 use dps_proto::ids::IdScope;
 
-use super::anchor;
 use super::audit::Change;
 use super::columns::Columns;
 use super::conditional::Conditional;
@@ -19,6 +18,7 @@ use super::fault::Fault;
 use super::remembered::Versioned;
 use super::table::{Rows, Table, Value};
 use super::transaction::{Work, execute, query, query_opt};
+use super::{anchor, instance};
 use crate::condition::{permits_deletion, permits_put};
 use crate::sealing::Sealer;
 use crate::times::nanoseconds;
@@ -117,6 +117,9 @@ impl Work for Put<'_> {
     async fn run(&self, transaction: &Transaction<'_>) -> Result<Self::Outcome, Fault> {
         let Self { scope, ca, order } = self;
         let folded = scope.folded();
+        if let Err(refused) = instance::check_stays(transaction, scope).await? {
+            return Ok(Err(refused));
+        }
         lock_all(transaction, folded).await?;
         let stored = ON_CONDITION.lock(transaction, folded, ca.name.folded()).await?;
         if let Err(refused) = permits_put(&order.condition, stored.as_deref()) {

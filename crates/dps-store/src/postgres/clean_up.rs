@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use super::claim::WaitingRows;
 use super::columns::Columns;
 use super::fault::Fault;
-use super::registration;
 use super::table::{Rows, Table, Value};
-use super::transaction::{Work, execute, query};
+use super::transaction::{Work, execute, query, query_opt};
+use super::{instance, registration};
 use crate::condition::has_device_there;
 use crate::times::nanoseconds;
 
@@ -159,6 +159,9 @@ impl Work for PutStray<'_> {
     async fn run(&self, transaction: &Transaction<'_>) -> Result<Commit, Fault> {
         let clean_up = self.clean_up;
         let (scope, id) = (&clean_up.id_scope, &clean_up.registration_id);
+        if instance::check_stays(transaction, scope).await?.is_err() {
+            return Ok(Commit::Outdated);
+        }
         let mut record = registration::find_locked(transaction, scope, id).await?;
         if record.is_none() {
             // It may be about to be made, by a commit that lets nothing be gone from there.
@@ -175,15 +178,29 @@ impl Work for PutStray<'_> {
     }
 }
 
-/// Whether this claim is there, and the newest.
+/// One row where the claim is there, and the newest; with the record of the device, seen at the same point in time.
+pub(super) const STANDS: &str = concat!(
+    "SELECT ",
+    registration::columns!(),
+    " FROM clean_up c
+     LEFT JOIN registration r ON r.id_scope = $1 AND r.registration_id = $6
+     WHERE c.id_scope = $1 AND c.hub = $2 AND c.device_id = $3 AND c.guid = $4 AND c.tries = $5"
+);
+
+/// Whether this claim is there, and the newest, and the record does not have the device there.
 pub(super) async fn stands(on: &impl GenericClient, claimed: &CleanUp) -> Result<bool, Fault> {
-    let CleanUp { id_scope, hub, device_id, guid, tries, .. } = claimed;
+    let CleanUp { id_scope, hub, device_id, guid, tries, registration_id, .. } = claimed;
+    let (scope, hub, device_id) = (id_scope.folded(), hub.folded(), device_id.as_str());
     let tries = i64::from(*tries);
-    let select = "SELECT 1 FROM clean_up
-                  WHERE id_scope = $1 AND hub = $2 AND device_id = $3 AND guid = $4 AND tries = $5";
-    let rows =
-        query(on, select, &[&id_scope.folded(), &hub.folded(), &device_id.as_str(), guid, &tries]).await?;
-    Ok(!rows.is_empty())
+    let row =
+        query_opt(on, STANDS, &[&scope, &hub, &device_id, guid, &tries, &registration_id.folded()]).await?;
+    let Some(row) = row else { return Ok(false) };
+    let mut columns = Columns::of(&row);
+    if columns.is_null()? {
+        return Ok(true);
+    }
+    let record = registration::read(&mut columns, id_scope)?;
+    Ok(!has_device_there(&record, claimed))
 }
 
 /// Ends or postpones it, if the claim is its newest.

@@ -21,7 +21,7 @@ use super::settings::{self, SealedEntry};
 use super::signers;
 use super::table::{Rows, Table, Value};
 use super::transaction::{Work, execute, query, query_opt};
-use super::{anchor, group_limits, turnstile};
+use super::{anchor, group_limits, instance, turnstile};
 use crate::condition::permits_put;
 use crate::remembered_certificates;
 use crate::sealed_keys::{open_keys, seal_keys};
@@ -264,6 +264,9 @@ impl Work for Put<'_> {
     async fn run(&self, transaction: &Transaction<'_>) -> Result<Self::Outcome, Fault> {
         let Self { scope, group, order, .. } = self;
         let (folded, id) = (scope.folded(), &group.id);
+        if let Err(refused) = instance::check_stays(transaction, scope).await? {
+            return Ok(Err(refused));
+        }
         lock_all(transaction, folded).await?;
         turnstile::close(transaction, folded, id.folded()).await?;
         let stored = ON_CONDITION.lock(transaction, folded, id.folded()).await?;

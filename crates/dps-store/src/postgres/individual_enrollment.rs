@@ -18,9 +18,9 @@ use super::conditional::Conditional;
 use super::entry_clause::EntryClause;
 use super::fault::Fault;
 use super::settings::{self, SealedEntry};
-use super::signers;
 use super::table::{Rows, Table, Value};
 use super::transaction::{Work, execute, query};
+use super::{instance, signers};
 use crate::condition::permits_put;
 use crate::sealed_keys::{open_keys, seal_keys};
 use crate::sealing::Sealer;
@@ -244,6 +244,9 @@ impl Work for Put<'_> {
     async fn run(&self, transaction: &Transaction<'_>) -> Result<Self::Outcome, Fault> {
         let Self { scope, enrollment, order, .. } = self;
         let id = &enrollment.registration_id;
+        if let Err(refused) = instance::check_stays(transaction, scope).await? {
+            return Ok(Err(refused));
+        }
         let stored = ON_CONDITION.lock(transaction, scope.folded(), id.folded()).await?;
         if let Err(refused) = permits_put(&order.condition, stored.as_deref()) {
             return Ok(Err(refused));

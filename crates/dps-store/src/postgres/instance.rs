@@ -233,6 +233,8 @@ impl Work for Delete<'_> {
     async fn run(&self, transaction: &Transaction<'_>) -> Result<Self::Outcome, Fault> {
         let Self { scope, order } = self;
         lock_all(transaction).await?;
+        // Waits for those who write to any instance, and holds up those who begin to: see BEING_DELETED.
+        transaction.batch_execute("LOCK TABLE instance IN EXCLUSIVE MODE").await?;
         let select = "SELECT etag FROM instance WHERE id_scope = $1 AND etag IS NOT NULL FOR UPDATE";
         let row = query_opt(transaction, select, &[&scope.folded()]).await?;
         let stored: Option<String> = row.map(|row| Columns::of(&row).value()).transpose()?;
@@ -270,6 +272,31 @@ async fn record(
 async fn lock_all(transaction: &Transaction<'_>) -> Result<(), Fault> {
     execute(transaction, "UPDATE turn SET taken = taken + 1 WHERE name = 'instances'", &[]).await?;
     Ok(())
+}
+
+/// Another number after each change: each that writes settings counts its turn, in its own transaction. Spec: DPS-NODE-3.
+pub(super) async fn settings_version(on: &impl GenericClient) -> Result<i64, Fault> {
+    let row = query_opt(on, "SELECT taken FROM turn WHERE name = 'instances'", &[]).await?;
+    let row =
+        row.ok_or_else(|| Fault::unreadable("the row of the table turn that is called instances is gone"))?;
+    Columns::of(&row).value()
+}
+
+/// Those of the ID scopes `$1` that are being deleted. It holds no row of another, and yet lets none be deleted before the transaction
+/// has ended: whoever locks rows holds the table too, and [`Delete`] waits for that.
+pub(super) const BEING_DELETED: &str =
+    "SELECT id_scope FROM instance WHERE is_deleted AND id_scope = ANY ($1::text[]) FOR KEY SHARE";
+
+/// Refuses what would write to an instance that is being deleted: another node may serve it for a moment more. Spec: DPS-INST-8, DPS-STORE-23.
+pub(super) async fn check_stays(
+    transaction: &Transaction<'_>,
+    scope: &IdScope,
+) -> Result<Result<(), WriteError>, Fault> {
+    let found = query_opt(transaction, BEING_DELETED, &[&[scope.folded()].as_slice()]).await?;
+    Ok(match found {
+        Some(_) => Err(WriteError::InstanceBeingDeleted(scope.clone())),
+        None => Ok(()),
+    })
 }
 
 async fn is_deleted(transaction: &Transaction<'_>, scope: &IdScope) -> Result<bool, Fault> {

@@ -14,6 +14,7 @@ mod batch;
 mod ca_certificate;
 mod claim;
 mod clean_up;
+mod clock;
 mod columns;
 mod conditional;
 mod enrollment_group;
@@ -60,6 +61,7 @@ use dps_core::ports::{
 };
 use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
+use jiff::Timestamp;
 
 pub use self::options::{
     BadSchemaName, BadTarget, PostgresOpenError, PostgresOptions, PostgresTarget, SchemaName, Unfit,
@@ -400,6 +402,16 @@ impl Store for PostgresStore {
         order: WriteOrder,
     ) -> Result<(), WriteError> {
         self.writes.write(&ca_certificate::Delete { scope, name, order: &order }).await?
+    }
+
+    async fn settings_version(&self) -> Result<Option<i64>, StoreError> {
+        let session = self.connections.get().await?;
+        session.within(instance::settings_version(session.client()?)).await.map(Some)
+    }
+
+    async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        let session = self.connections.get().await?;
+        session.within(clock::read(session.client()?)).await.map(Some)
     }
 
     fn observe_writes(&self, observer: Arc<dyn WriteObserver>) {

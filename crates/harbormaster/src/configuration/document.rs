@@ -121,6 +121,11 @@ impl<'t> Table<'t> {
         self.entries.contains_key(name)
     }
 
+    /// Where the value of a key stands, if it is given.
+    pub(super) fn place_of(&self, name: &str) -> Option<Position> {
+        self.entries.get(name).map(|value| self.context.lines.position(&value.span()))
+    }
+
     /// Whether a secret of that name is given, in whichever way.
     pub(super) fn has_secret(&self, name: &str) -> bool {
         self.has(&format!("{name}_file"))

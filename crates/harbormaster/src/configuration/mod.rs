@@ -42,7 +42,7 @@ pub(crate) use instances::Instance;
 pub(crate) use listen::Listen;
 pub(crate) use reload::Reload;
 pub(crate) use show::{show, show_defaults};
-pub(crate) use store::{Store, sealing_key};
+pub(crate) use store::{Place, Postgres, Store, sealing_key};
 pub(crate) use tls::Certificate;
 
 use document::{Context, Table};
@@ -89,7 +89,7 @@ pub(crate) fn read_store(file: &Path) -> Result<Store, Faults> {
 /// Where the store of a configuration lies; its sealing key is not looked for, which may be at hand for the service alone.
 /// Spec: DPS-CLI-34.
 pub(crate) fn read_data_dir(file: &Path) -> Result<PathBuf, Faults> {
-    read_of_store(file, store::read_data_dir).map(|data_dir| data_dir.value)
+    read_of_store(file, store::read_sqlite_dir).map(|data_dir| data_dir.value)
 }
 
 fn read_of_store<T>(file: &Path, read: impl FnOnce(&Table<'_>) -> Option<T>) -> Result<T, Faults> {
@@ -193,7 +193,8 @@ fn is_bare_text(line: &str) -> bool {
 /// Reads every key, whatever is wrong with the others.
 fn judge(root: &Table<'_>) -> Option<Configuration> {
     let context = root.context;
-    let listen = Listen::read(&root.table("listen"));
+    let listen_table = root.table("listen");
+    let listen = Listen::read(&listen_table);
     let certificate_tables = root.table("tls").tables("certificate");
     if certificate_tables.is_empty() {
         let advice = "add a [[tls.certificate]] with chain_file and key_file";
@@ -201,6 +202,9 @@ fn judge(root: &Table<'_>) -> Option<Configuration> {
     }
     let certificates: Vec<_> = certificate_tables.iter().filter_map(Certificate::read).collect();
     let store = Store::read(&root.table("store"));
+    if let Some(store) = &store {
+        store.check_admin_token(&listen_table);
+    }
     let limits = limits::read(&root.table("limits"));
     let outbound = Outbound::read(&root.table("outbound"));
     let log = Log::read(&root.table("log"));

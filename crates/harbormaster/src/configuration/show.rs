@@ -13,6 +13,7 @@ use super::instances::{ALLOCATION_POLICIES, CLAIMS, Instance, Policy, UNAVAILABL
 use super::key::{Key, Section, Standard, sections};
 use super::limits::LIMITS;
 use super::secret::{Secret, Source};
+use super::store::{Place, Postgres, Store};
 use super::{Broker, Configuration};
 
 /// Widest comment, in characters.
@@ -56,12 +57,7 @@ pub(crate) fn show(configuration: &Configuration) -> String {
                 }
             }
             "store" => {
-                let values = vec![
-                    ("kind", quoted(&"sqlite")),
-                    ("data_dir", quoted(&store.data_dir.value.display())),
-                    secret(&store.sealing_key, ["sealing_key_file", "sealing_key_env"]),
-                ];
-                page.table(&section, &values);
+                page.table(&section, &store_values(store));
             }
             "limits" => page.table(&section, &limit_values(limits)),
             "outbound" => {
@@ -80,6 +76,27 @@ pub(crate) fn show(configuration: &Configuration) -> String {
         }
     }
     page.text
+}
+
+fn store_values(store: &Store) -> Values {
+    let mut values = vec![
+        ("kind", quoted(&store.kind())),
+        secret(&store.sealing_key, ["sealing_key_file", "sealing_key_env"]),
+    ];
+    match &store.place {
+        Place::DataDir(data_dir) => values.push(("data_dir", quoted(&data_dir.value.display()))),
+        Place::Postgres(postgres) => {
+            let Postgres { url, schema, connections, ca, allow_unsafe_durability } = &**postgres;
+            values.extend([
+                secret(url, ["url_file", "url_env"]),
+                ("schema", quoted(&schema.as_str())),
+                ("connections", connections.to_string()),
+                ("allow_unsafe_durability", allow_unsafe_durability.to_string()),
+            ]);
+            values.extend(ca.as_ref().map(|(path, _)| ("ca_file", quoted(&path.value.display()))));
+        }
+    }
+    values
 }
 
 fn broker_values(broker: Option<&Broker>) -> Values {

@@ -63,6 +63,9 @@ impl Harbor {
         let environment = |name: &str| match name {
             "SEALING" => Some(KEY.to_owned()),
             "SHORT" => Some("c2hvcnQ=".to_owned()),
+            "DATABASE" => Some("postgresql://dps:s3cret@db.example/dps".to_owned()),
+            "HOSTLESS" => Some("user=dps password=s3cret".to_owned()),
+            "TOKEN" => Some("0123456789abcdef0123456789abcdef".to_owned()),
             "CREDENTIALS_DIRECTORY" => Some(self.path("credentials").display().to_string()),
             _ => None,
         };
@@ -115,7 +118,8 @@ fn a_good_configuration_is_read_with_paths_from_its_own_directory() {
     let harbor = Harbor::new();
     let read = harbor.parse(GOOD).unwrap();
     assert_eq!(read.warnings, []);
-    assert_eq!(read.store.data_dir.value, harbor.path("data"));
+    let Place::DataDir(data_dir) = &read.store.place else { panic!("{:?}", read.store) };
+    assert_eq!(data_dir.value, harbor.path("data"));
     assert_eq!(read.certificates[0].key_file.value, harbor.path("server.key"));
     let [instance] = &*read.instances else { panic!("{:?}", read.instances) };
     assert_eq!(instance.id_scope.value.as_str(), "0ne00C0FFEE");
@@ -123,6 +127,76 @@ fn a_good_configuration_is_read_with_paths_from_its_own_directory() {
     let credential = GOOD.replace("\"owner.key\"", "\"$CREDENTIALS_DIRECTORY/owner.key\"");
     let instance = &harbor.parse(&credential).unwrap().instances[0];
     assert_eq!(instance.policies[0].primary.source, Source::File(harbor.path("credentials/owner.key")));
+}
+
+/// [`GOOD`] with a database instead of a directory, and an admin token.
+fn on_postgresql() -> String {
+    let store = "kind = \"postgresql\"\nurl_env = \"DATABASE\"\nschema = \"dps_1\"\nconnections = 4\n";
+    format!("{}[listen]\nadmin_token_env = \"TOKEN\"\n", GOOD.replace("data_dir = \"data\"\n", store))
+}
+
+/// DPS-SERVE-21
+#[test]
+fn a_database_is_named_by_a_secret_that_is_never_shown() {
+    let harbor = Harbor::new();
+    let made = rcgen::generate_simple_self_signed(["db.example".to_owned()]).unwrap();
+    harbor.write("ca.pem", &made.cert.pem(), 0o644);
+    let text = on_postgresql().replace("connections", "ca_file = \"ca.pem\"\nconnections");
+    let read = harbor.parse(&text).unwrap();
+    let Place::Postgres(postgres) = &read.store.place else { panic!("{:?}", read.store) };
+    assert_eq!(postgres.url.source, Source::Environment("DATABASE".to_owned()));
+    let options = postgres.options();
+    assert_eq!((options.schema.as_str(), options.connections.get()), ("dps_1", 4));
+    assert_eq!((options.root_certificates.len(), options.allow_loss), (1, false));
+    let shown = show(&read);
+    assert!(shown.contains("url_env = \"DATABASE\"") && shown.contains("connections = 4"), "{shown}");
+    assert!(!format!("{shown}{read:?}").contains("s3cret"));
+    let again = harbor.parse(&shown).unwrap();
+    assert_eq!(show(&again), shown);
+}
+
+/// DPS-SERVE-21
+#[test]
+fn keys_of_one_kind_of_store_are_faults_beside_the_other() {
+    let harbor = Harbor::new();
+    let text = on_postgresql();
+    let told = |text: &str| harbor.faults(text);
+    let in_clear = "2:12: store.url_env: the connection string names no host";
+    for (text, expected) in [
+        (
+            text.replace("\"postgresql\"", "\"sqlite\""),
+            &[
+                "1:1: store.data_dir: is missing",
+                "3:11: store.url_env: means nothing for sqlite",
+                "4:10: store.schema: means nothing for sqlite",
+                "5:15: store.connections: means nothing for sqlite",
+            ][..],
+        ),
+        (
+            text.replace("connections = 4", "data_dir = \"data\""),
+            &["5:12: store.data_dir: means nothing for postgresql"],
+        ),
+        (text.replace("url_env = \"DATABASE\"\n", ""), &["1:1: store.url_file: is missing"]),
+        (text.replace("\"DATABASE\"", "\"HOSTLESS\""), &[&*in_clear.replace("2:12", "3:11")]),
+        (
+            text.replace("url_env = \"DATABASE\"", "url = \"postgresql://a:s3cret@db.example/d\""),
+            &["3:1: store.url: a secret may not stand in the configuration itself"],
+        ),
+        (
+            text.replace("\"dps_1\"", "\"DPS\""),
+            &[
+                "4:10: store.schema: \"DPS\": the name of a schema has 1 to 63 of a-z, 0-9 and _, begins with no digit, and not with pg_",
+            ],
+        ),
+        (
+            text.replace("connections = 4", "ca_file = \"owner.key\""),
+            &["5:11: store.ca_file: there is no certificate in it"],
+        ),
+    ] {
+        assert_eq!(told(&text), expected, "{text}");
+    }
+    let without_token = told(&text.replace("admin_token_env = \"TOKEN\"\n", ""));
+    assert!(without_token[0].ends_with("listen.admin_token_file: is missing"), "{without_token:?}");
 }
 
 /// DPS-SERVE-2
@@ -138,7 +212,6 @@ fn all_that_is_wrong_is_told_at_once_in_the_order_of_the_file() {
         [
             "tls.certificate",
             "listen.admin",
-            "store.data_dir",
             "store.sealing_key_file",
             "store.kind",
             "instance.shared_access_policy",
@@ -625,7 +698,9 @@ fn what_is_shown_is_toml_that_reads_the_same_and_holds_no_secret() {
 #[test]
 fn the_defaults_that_are_told_are_those_that_count() {
     let minimal = GOOD.replace("service_hosts = [\"dps.example\"]\n", "");
-    let shown = show(&Harbor::new().parse(&minimal).unwrap());
+    let mut shown = show(&Harbor::new().parse(&minimal).unwrap());
+    let database = on_postgresql().replace("schema = \"dps_1\"\nconnections = 4\n", "");
+    shown += &show(&Harbor::new().parse(&database).unwrap());
     for section in sections() {
         for key in section.keys {
             if let Standard::Value(value) = key.default {

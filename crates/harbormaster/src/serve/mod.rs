@@ -2,6 +2,8 @@
 //!
 //! [`run`] reads the whole configuration; [`serve`] opens what it names and gives it to [`Service::run`].
 
+mod opened_store;
+mod place;
 mod ready;
 
 use std::io::{self, Write as _};
@@ -21,17 +23,19 @@ use dps_proto::ids::{IdScope, InstanceSecret};
 use dps_server::proxy_protocol::Balancers;
 use dps_server::tls::{self, ServerCertificates, TlsError};
 use dps_server::{admin, broker_auth};
-use dps_store::{DataDir, DataDirError, Sealed, Sealer, SqliteOptions, SqliteStore};
+use dps_store::{Sealed, Sealer, SqliteStore};
 use tokio::net::TcpListener;
 
 use crate::activation::{self, Passed, Purpose};
 use crate::configuration::{
-    self, Broker, Certificate, Configuration, Fault, Instance, Listen, Located, Position, Reload,
+    self, Broker, Certificate, Configuration, Fault, Instance, Listen, Located, Reload,
 };
 use crate::exit::{self, Failure};
 use crate::service::{self, BrokerSettings, Listeners, Service, admin_token, random};
 use crate::store_place::STORE_FILE;
 use crate::{config, logging};
+use opened_store::Opened;
+use place::Place;
 use ready::Ready;
 
 #[derive(Args)]
@@ -76,7 +80,7 @@ async fn serve(
     let to_reload = Reload::of(options.file.clone(), &configuration);
     let Configuration { listen, certificates, store, limits, outbound, log: _, instances, warnings: _ } =
         configuration;
-    let place = Place { file: options.file.display().to_string() };
+    let place = Place::of(&options.file);
     let files: Vec<_> = certificates.iter().map(Certificate::files).collect();
     let server_certificates = ServerCertificates::load(&files)?;
     let tls = tls::server_config(Arc::clone(&server_certificates))?;
@@ -86,31 +90,33 @@ async fn serve(
     let outbound = service::outbound(allowed, &outbound.trust()).context("[outbound]")?;
     let hubs = HubKinds::new(listen.broker.is_some(), outbound.clone());
 
-    let data_dir = DataDir::open(&store.data_dir.value).map_err(|why| match &why {
-        // It mends without the configuration, and a supervisor tries again.
-        DataDirError::Io { source, .. } if is_about_the_disk(source) => why.into(),
-        _ => place.fault(store.data_dir.at, "store.data_dir", why, "the service's user must own it"),
-    })?;
-    let token_file = data_dir.path().join("admin-token");
-    let (admin_token, token_file) = match listen.admin_token.clone() {
-        Some(token) => (token.value, None),
-        None => {
+    let Opened { store: opened, data_dir } = opened_store::open(&store, &place).await?;
+    let (admin_token, token_file) = match (listen.admin_token.clone(), &data_dir) {
+        (Some(token), _) => (token.value, None),
+        (None, Some(data_dir)) => {
             let token = data_dir.secret_file("admin-token", admin_token)?;
-            (String::from_utf8(token.to_vec()).context("admin-token is not text")?, Some(token_file))
+            let token = String::from_utf8(token.to_vec()).context("admin-token is not text")?;
+            (token, Some(data_dir.path().join("admin-token")))
         }
+        // Judged already.
+        (None, None) => return Err(Failure::usage(anyhow!("listen.admin_token_file is missing"))),
     };
-    let sealer = Sealer::new(&store.sealing_key.value);
-    let file = data_dir.file(STORE_FILE)?;
-    let opened = SqliteStore::open(&file, SqliteOptions::default(), sealer);
-    let opened: Arc<dyn Store> = Arc::new(opened.with_context(|| file.display().to_string())?);
     admin::sweep_at_start(&*opened).await?;
     let instances = match all_instances(instances, &*opened, &hubs).await {
         Err(why @ StoreError::Unreadable(_)) => {
             // Of what makes it so, a damaged page as well, only the key is for the configuration to mend.
             let sealer = Sealer::new(&store.sealing_key.value);
-            let Err(Sealed::ByAnother { .. }) = SqliteStore::check_sealing_key(&file, &sealer) else {
-                return Err(why.into());
+            let is_of_another = match &data_dir {
+                Some(data_dir) => {
+                    let judged = SqliteStore::check_sealing_key(&data_dir.file(STORE_FILE)?, &sealer);
+                    matches!(judged, Err(Sealed::ByAnother { .. }))
+                }
+                // A database server finds its own damage.
+                None => true,
             };
+            if !is_of_another {
+                return Err(why.into());
+            }
             let advice = "name the key that the store was made with";
             return Err(place.fault(store.sealing_key.at, "store.sealing_key", why, advice));
         }
@@ -293,26 +299,6 @@ async fn listen_at(address: &Located<SocketAddr>, key: &str, place: &Place) -> R
         };
         place.fault(address.at, key, format!("cannot listen on {}: {why}", address.value), advice)
     })
-}
-
-/// The file that an error names.
-struct Place {
-    file: String,
-}
-
-impl Place {
-    /// A configuration that cannot be used, as it turned out when it was.
-    fn fault(&self, at: Position, key: &str, why: impl ToString, advice: &str) -> Failure {
-        let fault = Fault {
-            file: self.file.clone(),
-            at,
-            key: key.to_owned(),
-            why: why.to_string(),
-            advice: advice.to_owned(),
-            grave: false,
-        };
-        Failure::usage(anyhow!("{fault}"))
-    }
 }
 
 /// Each connection takes a file descriptor. Spec: DPS-SERVE-7.

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use dps_core::enrollment::{EntryRef, ProvisioningStatus};
-use dps_core::ports::{ClaimOrder, Commit, Condition, RegistrationWrite, Store, WaitingFor};
+use dps_core::ports::{ClaimOrder, Commit, Condition, RegistrationWrite, Store, Sweep, WaitingFor};
 use dps_core::registration::{HubCredential, Registration, State};
+use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
+use super::shell;
 use crate::PostgresStore;
 use crate::contract::fixtures::*;
-use crate::postgres::{server, turnstile};
+use crate::contract::instance_settings::instance;
+use crate::postgres::{server, sweep, turnstile};
 
 async fn nodes(count: usize) -> Vec<Arc<PostgresStore>> {
     let options = server::shared().options();
@@ -65,6 +68,87 @@ async fn a_group_is_disabled_under_load_and_admits_nobody_after_that_was_answere
     let took = began.elapsed();
     clients.join_all().await;
     assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// DPS-INST-8, DPS-STORE-23: a node that serves a deleted instance for a moment more leaves nothing behind that nobody would delete.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_belongs_to_a_deleted_instance_is_written_by_no_node_after_that_was_answered() {
+    let options = server::shared().options();
+    let (first, second) = (server::open(&options).await, Arc::new(server::open(&options).await));
+    first.put_service_instance(instance(&scope(), 1), Condition::Always.into()).await.unwrap();
+    put_group(&first, group("line", 1)).await;
+    let certificate = certificate("root");
+    let done = Arc::new(AtomicU32::new(0));
+    let mut clients = JoinSet::new();
+    for client in 0..32 {
+        let (node, done) = (Arc::clone(&second), Arc::clone(&done));
+        clients.spawn(async move {
+            for number in 0.. {
+                // No entry is named: nothing but the instance can refuse it.
+                let write = RegistrationWrite { decided_on: None, ..first_of(client, number) };
+                if node.commit(write).await.unwrap() == Commit::Outdated {
+                    return;
+                }
+                done.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+    }
+    while done.load(Ordering::SeqCst) < 200 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    first.delete_service_instance(&scope(), Condition::Always.into()).await.unwrap();
+    let last = done.load(Ordering::SeqCst) + 32;
+    clients.join_all().await;
+    assert!(done.load(Ordering::SeqCst) <= last);
+    let always = Condition::Always;
+    for refused in [
+        second.put_enrollment_group(&scope(), group("new", 1), always.clone().into()).await,
+        second.put_individual_enrollment(&scope(), enrollment("new", 1), always.clone().into()).await,
+        second.put_ca_certificate(&scope(), ca("root", &certificate, 1), always.clone().into()).await,
+    ] {
+        assert_eq!(outcome(&refused), "being deleted");
+    }
+    while first.sweep_deleted_instances(None, 1_000).await.unwrap() == Sweep::More {}
+    let shell = shell(&options).await;
+    for table in sweep::SWEPT {
+        let left = format!("SELECT count(*) FROM {table}");
+        assert_eq!(shell.query_one(&left, &[]).await.unwrap().get::<_, i64>(0), 0, "{table}");
+    }
+}
+
+fn first_of(client: u32, number: u32) -> RegistrationWrite {
+    first(record(&format!("d-{client}-{number}"), 1))
+}
+
+/// DPS-NODE-3
+#[tokio::test]
+async fn each_change_of_an_instance_gives_all_nodes_another_version() {
+    let nodes = nodes(2).await;
+    let mut versions = BTreeSet::from([nodes[1].settings_version().await.unwrap().unwrap()]);
+    let always = || Condition::Always.into();
+    nodes[0].put_service_instance(instance(&scope(), 1), always()).await.unwrap();
+    versions.insert(nodes[1].settings_version().await.unwrap().unwrap());
+    nodes[1].put_service_instance(instance(&scope(), 2), always()).await.unwrap();
+    versions.insert(nodes[1].settings_version().await.unwrap().unwrap());
+    nodes[0].delete_service_instance(&scope(), always()).await.unwrap();
+    versions.insert(nodes[1].settings_version().await.unwrap().unwrap());
+    assert_eq!(versions.len(), 4);
+    // An entry is no setting.
+    nodes[0].put_enrollment_group(&other_scope(), group("line", 1), always()).await.unwrap();
+    assert!(versions.contains(&nodes[1].settings_version().await.unwrap().unwrap()));
+}
+
+/// DPS-NODE-2
+#[tokio::test]
+async fn the_clock_of_the_store_runs() {
+    let nodes = nodes(2).await;
+    let first = nodes[0].clock().await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let second = nodes[1].clock().await.unwrap().unwrap();
+    let (passed, off) = (second.duration_since(first), first.duration_since(Timestamp::now()));
+    assert!(passed >= SignedDuration::from_millis(20), "{passed:#}");
+    // Both are this machine's.
+    assert!(off.abs() < SignedDuration::from_secs(5), "{off:#}");
 }
 
 /// DPS-STORE-21: what a node remembers is used only while it is current.

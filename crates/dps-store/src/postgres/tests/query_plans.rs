@@ -44,6 +44,8 @@ async fn no_statement_of_a_register_scans_a_table() {
         (hub_writes::REMOVE_ALL, &["hub_device_pkey"]),
         (hub_writes::DISABLE_ALL, &["hub_device_pkey"]),
         (clean_up::DELETE_ALL, &["clean_up_pkey"]),
+        (clean_up::STANDS, &["clean_up_pkey", "registration_pkey"]),
+        (instance::BEING_DELETED, &["instance_pkey"]),
     ] {
         let plan = plan(&store, statement).await;
         assert!(!plan.contains("Seq Scan"), "{statement}\n{plan}");
