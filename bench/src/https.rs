@@ -1,4 +1,4 @@
-//! One device over the HTTPS device API: a register and a poll, on one connection or each on its own.
+//! The HTTPS device API as devices ask it; and one of them: a register and a poll, on one connection or each on its own.
 
 use anyhow::{Context as _, bail};
 use dps_proto::device_path::{DevicePath, DeviceResource};
@@ -11,6 +11,13 @@ use tokio_rustls::client::TlsStream;
 use crate::device::Completed;
 use crate::fleet::Credentials;
 use crate::target::Target;
+
+/// What came of a request that was not refused.
+pub(crate) struct Answer {
+    /// How long the device is to wait before it asks again.
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) body: String,
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -28,7 +35,7 @@ pub(crate) async fn register(
     let opened = Instant::now();
     let connect = || Box::pin(target.connect(credentials.identity.clone()));
     let mut stream = connect().await.context("TCP or TLS")?;
-    let answer = ask(&mut stream, &credentials, DeviceResource::Register, "{}").await?;
+    let answer = ask(&mut stream, &credentials, DeviceResource::Register, "{}").await?.body;
     let told: Told<'_> = serde_json::from_str(&answer)?;
     if told.status != "assigning" {
         bail!("{answer}");
@@ -38,7 +45,7 @@ pub(crate) async fn register(
         stream = connect().await.context("TCP or TLS")?;
     }
     let operation = DeviceResource::Operation(told.operation_id.into());
-    let answer = ask(&mut stream, &credentials, operation, "").await?;
+    let answer = ask(&mut stream, &credentials, operation, "").await?.body;
     let latency = opened.elapsed();
     if serde_json::from_str::<Told<'_>>(&answer)?.status != "assigned" {
         bail!("{answer}");
@@ -47,12 +54,13 @@ pub(crate) async fn register(
     Ok(Completed { latency, deferred: Duration::ZERO })
 }
 
-async fn ask(
+/// One request and its answer; the connection is kept.
+pub(crate) async fn ask(
     stream: &mut TlsStream<TcpStream>,
     credentials: &Credentials,
     resource: DeviceResource,
     body: &str,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<Answer> {
     let login = &credentials.login;
     let method = if resource == DeviceResource::Register { "PUT" } else { "GET" };
     let path = DevicePath {
@@ -76,10 +84,11 @@ async fn ask(
         }
         let text = std::str::from_utf8(&answer)?;
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        let length: usize = length.context("content-length")?.parse()?;
+        let header = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
+        let length: usize = header("content-length: ").context("content-length")?.parse()?;
         if body.len() >= length {
-            return Ok(body.to_owned());
+            let retry_after = header("retry-after: ").map(str::parse).transpose()?.map(Duration::from_secs);
+            return Ok(Answer { retry_after, body: body.to_owned() });
         }
     }
 }

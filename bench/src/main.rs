@@ -1,5 +1,6 @@
 //! What `cargo xtask bench` measures with. Each command is a file; results are single lines of JSON on standard output.
 
+mod assign;
 mod capture;
 mod device;
 mod entries;
@@ -38,6 +39,8 @@ enum Command {
     Capture(capture::Options),
     /// Register many devices.
     Load(load::Options),
+    /// Register many devices whose hub takes its time, each of which asks again when it was told to.
+    Assign(assign::Options),
     /// Open connections and leave them idle.
     Hold(hold::Options),
     /// Send bad tokens as fast as they are refused.
@@ -59,6 +62,7 @@ fn main() -> anyhow::Result<()> {
         Command::Floor(options) => server_runtime()?.block_on(floor::run(options)),
         Command::Capture(options) => driver_runtime()?.block_on(capture::run(options)),
         Command::Load(options) => driver_runtime()?.block_on(load::run(options)),
+        Command::Assign(options) => driver_runtime()?.block_on(assign::run(options)),
         Command::Hold(options) => driver_runtime()?.block_on(hold::run(options)),
         Command::Strangers(options) => driver_runtime()?.block_on(strangers::run(options)),
         Command::Fill(options) => server_runtime()?.block_on(fill::run(options)),

@@ -1,5 +1,5 @@
 //! What must hold for any bytes: one function for each fuzz target. Spec: DPS-MQTT-21, DPS-MQTT-24, DPS-MQTT-28,
-//! DPS-SAS-1.
+//! DPS-SAS-1, DPS-LIMIT-15.
 //!
 //! The fuzz targets call these; so does a test of `dps-proto`, over the committed corpus and its mutations.
 
@@ -10,6 +10,7 @@ use dps_proto::login::UserName;
 use dps_proto::mqtt::{
     Answer, CloseReason, ConnectVerdict, Output, Packet, Peer, Session, SessionLimits, decode, encode,
 };
+use dps_proto::proxy_header::{self, HEADER_BYTES_MAX, Progress};
 use dps_proto::sas::SasToken;
 use dps_proto::topic::{AnswerTopic, Ask};
 
@@ -47,6 +48,23 @@ pub fn mqtt_session(data: &[u8]) {
             run.device_sends(bytes);
         } else {
             run.step(step % 8, *how);
+        }
+    }
+}
+
+/// What is read of a header does not depend on how it comes, and no more is asked for than a header has.
+pub fn proxy_header(data: &[u8]) {
+    let whole = proxy_header::read(data);
+    if let Ok(Progress::Whole { length, .. }) = whole {
+        assert!(length <= data.len().min(HEADER_BYTES_MAX));
+    }
+    for end in 0..data.len().min(HEADER_BYTES_MAX + 1) {
+        match proxy_header::read(&data[..end]) {
+            Ok(Progress::Needs(bytes)) => {
+                assert!(bytes > end && bytes <= HEADER_BYTES_MAX, "{bytes} at {end}")
+            }
+            // Sooner or later, it is the same.
+            said => assert_eq!(said, whole, "at {end}"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import ExitStack
 
 import pytest
 
@@ -9,6 +10,7 @@ import leaks
 import node_client
 import service
 from enrollments import Enrollments
+from linked_hubs import LinkedHubs
 from raw_device import registers
 from service import Harbormaster
 
@@ -109,3 +111,14 @@ def start(tmp_path):
             if process.contract is not None:
                 process.record()
             process.kill()
+
+
+@pytest.fixture
+def link(tmp_path):
+    """Starts `serve` with hubs outside for one test; it is ended with it."""
+    with ExitStack() as stack:
+
+        def link(*outside, **options):
+            return stack.enter_context(LinkedHubs(tmp_path / "site", outside, **options))
+
+        yield link

@@ -2,10 +2,13 @@
 
 import json
 import os
+import signal
 import ssl
 import subprocess
 import urllib.request
+from urllib.parse import quote
 
+import leaks
 from service import HTTPS_PORT, free_address, may_bind
 
 BINARY = os.environ.get("HUB_REGISTRY_BINARY", "")
@@ -26,25 +29,52 @@ class HubRegistry:
         assert line, "hub-registry ended at its start"
         contract = json.loads(line)
         self.host, self.port = contract["host"], contract["port"]
-        self.connection_string = contract["connectionString"]
+        self._accept(contract["connectionString"])
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        self.thaw()
         self._process.communicate(timeout=STOPPED_WITHIN)
 
-    def plan(self, step, effect, times=1):
-        """Has a step fail."""
-        self._control("POST", {"step": step, "effect": effect, "times": times})
+    def plan(self, step, effect, times=1, device_id=None, after=0):
+        """Has a step fail: for one device or for all, after it went well that often."""
+        fault = {"step": step, "effect": effect, "times": times, "deviceId": device_id, "after": after}
+        self._control("POST", "faults", fault)
 
     def heal(self):
         """Nothing fails any more."""
-        self._control("DELETE", None)
+        self._control("DELETE", "faults")
 
-    def _control(self, method, body):
+    def requests(self):
+        """What it was asked, in its order: `line`, `ifMatch`, `body`, `atMilliseconds`."""
+        return self._control("GET", "requests")
+
+    def report(self, device_id, reported):
+        """The device reports properties."""
+        self._control("POST", f"reported/{quote(device_id, safe='')}", reported)
+
+    def renew_key(self):
+        """From now on another connection string counts."""
+        self._accept(self._control("POST", "renew-key")["connectionString"])
+
+    def freeze(self):
+        """Connections come about, and nothing is said any more; from the return on."""
+        self._process.send_signal(signal.SIGSTOP)
+        _, status = os.waitpid(self._process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), f"hub-registry ended: {status}"
+
+    def thaw(self):
+        self._process.send_signal(signal.SIGCONT)
+
+    def _accept(self, connection_string):
+        self.connection_string = connection_string
+        leaks.made.add_base64("the key of a hub", connection_string.split("SharedAccessKey=")[1])
+
+    def _control(self, method, resource, body=None):
         context = ssl.create_default_context(cafile=self.ca_file)
-        url = f"https://{self.host}/.control/faults"
+        url = f"https://{self.host}/.control/{resource}"
         request = urllib.request.Request(url, data=json.dumps(body).encode(), method=method)
         with urllib.request.urlopen(request, timeout=10, context=context) as answer:
-            assert answer.status == 200
+            return json.loads(answer.read())

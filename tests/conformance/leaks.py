@@ -13,7 +13,7 @@ from pathlib import Path
 EXCLUDED = ("*.key", "admin-token", "*.json")
 
 # Text of the service, where not even a signature that nobody remembers may stand.
-TEXTS = ("*.log", "*.explanations", "*.metrics")
+TEXTS = ("*.log", "*.explanations", "*.metrics", "*.admin")
 ANY_SIGNATURE = re.compile(rb"sig=[A-Za-z0-9%+/]{16}")
 
 # Shorter than half of the shortest pattern, so that one window lies within it whole wherever it begins.

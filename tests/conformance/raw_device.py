@@ -81,9 +81,9 @@ class RawDevice:
             return b""
 
 
-def connect_packet(service, registration_id, key, **options):
+def connect_packet(service, registration_id, key, api_version="2019-03-31", **options):
     """The CONNECT of a device that can prove itself."""
-    user = user_name(service.id_scope, registration_id)
+    user = user_name(service.id_scope, registration_id, f"api-version={api_version}")
     return packets.connect(registration_id, user, token(service.id_scope, registration_id, key), **options)
 
 
@@ -107,9 +107,9 @@ def subscribed(service, registration_id, key, context=None, **options):
     return device
 
 
-def registers(service, registration_id, key):
+def registers(service, registration_id, key, **options):
     """Whether a new connection gets as far as 202."""
-    with subscribed(service, registration_id, key) as device:
+    with subscribed(service, registration_id, key, **options) as device:
         device.send(register_packet())
         assert device.next() == (0x40, b"\x00\x03")
         topic, _ = device.answer()

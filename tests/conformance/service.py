@@ -1,4 +1,4 @@
-"""A running `harbormaster dev`, on a loopback address of its own."""
+"""Running processes of `harbormaster`, each on a loopback address of its own: `dev` here, `serve` in serving.py."""
 
 import atexit
 import errno
@@ -57,34 +57,15 @@ def may_bind(port):
         return False
 
 
-class Harbormaster:
-    """One process. `contract` is the first line of its standard output."""
+class Process:
+    """A running `harbormaster` whose first line on standard output, its contract, says where it is."""
 
-    def __init__(
-        self,
-        folder,
-        *options,
-        address=None,
-        data_dir=None,
-        mqtt_port=MQTT_PORT,
-        https_port=None,
-        environment=None,
-    ):
+    def __init__(self, folder, command, environment=None):
         folder.mkdir(parents=True, exist_ok=True)
-        self.address = address or free_address()
         self.log_path = folder / f"stderr-{len(list(folder.iterdir()))}.log"
-        command = [BINARY, "dev", "--output", "json", "--bind", self.address]
-        command += ["--host", "localhost", "--host", self.address]
-        if mqtt_port is not None:
-            command += ["--mqtt-port", str(mqtt_port)]
-        if https_port is not None:
-            command += ["--https-port", str(https_port)]
-        if data_dir is not None:
-            command += ["--data-dir", str(data_dir)]
-        command += [str(option) for option in options]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                command,
+                [BINARY, *(str(argument) for argument in command)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -103,39 +84,17 @@ class Harbormaster:
         except ValueError:
             self.kill()
             raise AssertionError(f"no contract on standard output but {line!r}\n{self.log_tail()}") from None
-        self._remember_secrets()
+        self.remember_secrets()
         return self
 
-    @property
-    def port(self):
-        return self.contract["mqtt"]["port"]
-
-    @property
-    def https_port(self):
-        return self.contract["https"]["port"]
+    def remember_secrets(self):
+        """Adds what it made for itself to what the search for secrets looks for."""
+        raise NotImplementedError
 
     @property
     def service_host(self):
         """Where clients of the service API find it; as in the connection string, the usual port goes without saying."""
         return self.address if self.https_port == HTTPS_PORT else f"{self.address}:{self.https_port}"
-
-    @property
-    def service_connection_string(self):
-        """The connection string of the contract. The name that it has leads to 127.0.0.1, so it gets the address."""
-        _, rest = self.contract["serviceConnectionString"].split(";", 1)
-        return f"HostName={self.service_host};{rest}"
-
-    @property
-    def id_scope(self):
-        return self.contract["idScope"]
-
-    @property
-    def ca_file(self):
-        return self.contract["caFile"]
-
-    @property
-    def hub(self):
-        return self.contract["linkedHubs"][0]
 
     def send(self, number):
         self.process.send_signal(number)
@@ -189,18 +148,6 @@ class Harbormaster:
                 raise AssertionError(f"no line with {words}\n{self.log_tail()}")
             time.sleep(0.02)
 
-    def _remember_secrets(self):
-        """What it made for itself: in its contract, and in the key files beside its CA file."""
-        for group in self.contract["enrollmentGroups"]:
-            for member in ("primaryKey", "secondaryKey"):
-                leaks.made.add_base64(f"the {member} of {group['enrollmentGroupId']}", group[member])
-        data_dir = Path(self.ca_file).parent
-        for path in [*data_dir.glob("*.key"), data_dir / "admin-token"]:
-            if path.read_bytes().startswith(b"-----BEGIN"):
-                leaks.made.add_base64(path.name, "".join(path.read_text().splitlines()[1:-1]))
-            else:
-                leaks.made.add(path.name, path.read_bytes())
-
     def _first_line(self, until):
         line, pipe = b"", self.process.stdout.fileno()
         while not line.endswith(b"\n"):
@@ -211,6 +158,69 @@ class Harbormaster:
                 break
             line += byte
         return line
+
+
+class Harbormaster(Process):
+    """A running `harbormaster dev`."""
+
+    def __init__(
+        self,
+        folder,
+        *options,
+        address=None,
+        data_dir=None,
+        mqtt_port=MQTT_PORT,
+        https_port=None,
+        environment=None,
+    ):
+        self.address = address or free_address()
+        command = ["dev", "--output", "json", "--bind", self.address]
+        command += ["--host", "localhost", "--host", self.address]
+        if mqtt_port is not None:
+            command += ["--mqtt-port", mqtt_port]
+        if https_port is not None:
+            command += ["--https-port", https_port]
+        if data_dir is not None:
+            command += ["--data-dir", data_dir]
+        super().__init__(folder, [*command, *options], environment)
+
+    @property
+    def port(self):
+        return self.contract["mqtt"]["port"]
+
+    @property
+    def https_port(self):
+        return self.contract["https"]["port"]
+
+    @property
+    def service_connection_string(self):
+        """The connection string of the contract. The name that it has leads to 127.0.0.1, so it gets the address."""
+        _, rest = self.contract["serviceConnectionString"].split(";", 1)
+        return f"HostName={self.service_host};{rest}"
+
+    @property
+    def id_scope(self):
+        return self.contract["idScope"]
+
+    @property
+    def ca_file(self):
+        return self.contract["caFile"]
+
+    @property
+    def hub(self):
+        return self.contract["linkedHubs"][0]
+
+    def remember_secrets(self):
+        """What it made for itself: in its contract, and in the key files beside its CA file."""
+        for group in self.contract["enrollmentGroups"]:
+            for member in ("primaryKey", "secondaryKey"):
+                leaks.made.add_base64(f"the {member} of {group['enrollmentGroupId']}", group[member])
+        data_dir = Path(self.ca_file).parent
+        for path in [*data_dir.glob("*.key"), data_dir / "admin-token"]:
+            if path.read_bytes().startswith(b"-----BEGIN"):
+                leaks.made.add_base64(path.name, "".join(path.read_text().splitlines()[1:-1]))
+            else:
+                leaks.made.add(path.name, path.read_bytes())
 
 
 def running():

@@ -189,6 +189,7 @@ def test_the_largest_instance_is_written_and_its_answer_sent_back(service):
 
 NAMED_HUB = {"name": "x.test", "kind": "local"}
 SECRET = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IHNlY3I="
+CONNECTION_STRING = f"HostName=x.test;SharedAccessKeyName=owner;SharedAccessKey={SECRET}"
 
 # Method, path below the instance (or an absolute one), body, status, and what the message has.
 BAD = [
@@ -272,6 +273,8 @@ BAD = [
     ("GET", "/id-scopes/0neNone1/clean-ups", None, 404, "0neBad1"),
     ("PUT", "", {"whenSourceUnavailable": "wait"}, 400, "whenSourceUnavailable"),
     ("PUT", "", {"passOverUnhealthyHubs": "yes"}, 400, "passOverUnhealthyHubs: must be true or false"),
+    ("PUT", "/hubs/x.test", {**LOCAL, "connectionString": CONNECTION_STRING}, 400, "connectionString"),
+    ("PUT", "/hubs/x.test", {**LOCAL, "sharedAccessKey": SECRET}, 400, "sharedAccessKey: there is no such member"),
     ("PUT", "/hubs/x.test", b" " * (64 * 1024 + 1), 413, "length limit"),
     ("GET", "/hubs/none.test", None, 404, "none.test"),
     ("DELETE", "/hubs/none.test", None, 404, "none.test"),

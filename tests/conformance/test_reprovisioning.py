@@ -2,13 +2,12 @@
 
 import pytest
 
-import packets
 import sdk
 from admin import admin
-from credentials import derived_key, fresh_id, token, user_name
+from credentials import derived_key, fresh_id
 from enrollments import fresh_keys, group, symmetric
 from instances import Instance, made
-from raw_device import ACCEPTED, RawDevice, register_packet, registers
+from raw_device import registers
 from raw_service import enroll
 
 MIGRATE = {"updateHubAssignment": True, "migrateDeviceData": True}
@@ -72,28 +71,15 @@ def test_the_sdk_is_told_where_its_device_lives_now(instance, run, policy, hub, 
     assert (twin_at(instance, hub, device), twin_at(instance, other, device)) == (twin, None)
 
 
-def register_as(instance, registration_id, key, api_version):
-    """Registers as a client of that api-version."""
-    user = user_name(instance.id_scope, registration_id, f"api-version={api_version}")
-    with RawDevice(instance) as device:
-        device.send(packets.connect(registration_id, user, token(instance.id_scope, registration_id, key)))
-        assert device.next() == ACCEPTED
-        device.send(packets.subscribe())
-        assert device.next() == (0x90, b"\x00\x01\x01")
-        device.send(register_packet())
-        assert device.next() == (0x40, b"\x00\x03")
-        assert device.answer()[0].startswith("$dps/registrations/res/202/")
-
-
 def test_a_client_from_before_devices_moved_keeps_its_hub_where_no_policy_says_otherwise(instance):
     """DPS-REG-22."""
     fleet, device = Fleet(instance), fresh_id()
     fleet.goes_to("north.test")
     assert registers(instance, device, fleet.key(device))
     fleet.goes_to("south.test")
-    register_as(instance, device, fleet.key(device), "2018-04-01")
+    assert registers(instance, device, fleet.key(device), api_version="2018-04-01")
     assert instance.record(device)["assignedHub"] == "north.test"
-    register_as(instance, device, fleet.key(device), "2018-11-01")
+    assert registers(instance, device, fleet.key(device), api_version="2018-11-01")
     assert instance.record(device)["assignedHub"] == "south.test"
 
 

@@ -41,7 +41,9 @@ def webhook(data_dir, service):
     started = []
 
     def webhook(*answers):
-        started.append(Webhook(data_dir, *answers).__enter__())
+        # What `dev` serves itself, and trusts.
+        files = certificates.Files(data_dir / "server-ecdsa.pem", data_dir / "server-ecdsa.key")
+        started.append(Webhook(files, *answers).__enter__())
         return started[-1]
 
     yield webhook

@@ -13,13 +13,14 @@ class Webhook:
     """Use as a context manager. `answers` are given in their order, the last one again and again; each is a status and a body,
     or a function of the request that gives both."""
 
-    def __init__(self, data_dir, *answers):
+    def __init__(self, files, *answers, host="localhost"):
+        """`files` are chain and key of its certificate, which is for `host`."""
+        self.host = host
         self.answers, self.asked = list(answers), queue.Queue()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # What `dev` serves itself, and trusts.
-        context.load_cert_chain(data_dir / "server-ecdsa.pem", data_dir / "server-ecdsa.key")
+        context.load_cert_chain(files.chain, files.key)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
@@ -33,7 +34,7 @@ class Webhook:
         self._thread.join()
 
     def url(self, query=""):
-        return f"https://localhost:{self._server.server_port}/api/choose{query}"
+        return f"https://{self.host}:{self._server.server_port}/api/choose{query}"
 
     def definition(self, query=""):
         return {"webhookUrl": self.url(query), "apiVersion": "2021-10-01"}

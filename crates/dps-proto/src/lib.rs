@@ -16,5 +16,6 @@ pub mod key;
 pub mod login;
 pub mod mqtt;
 pub mod percent;
+pub mod proxy_header;
 pub mod sas;
 pub mod topic;

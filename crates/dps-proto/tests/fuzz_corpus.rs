@@ -1,5 +1,5 @@
 //! The fuzz targets' checks over the committed corpus and mutations of it, without a fuzzer. Spec: DPS-MQTT-21,
-//! DPS-MQTT-24, DPS-MQTT-28, DPS-SAS-1.
+//! DPS-MQTT-24, DPS-MQTT-28, DPS-SAS-1, DPS-LIMIT-15.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "../../../fuzz/src/lib.rs"]
@@ -29,6 +29,12 @@ fn a_session_keeps_its_promises_whatever_comes() {
 #[test]
 fn no_token_topic_or_user_name_makes_its_parser_panic() {
     replay("sas_token", checks::sas_token);
+}
+
+/// DPS-LIMIT-15
+#[test]
+fn a_header_of_a_balancer_is_the_same_however_it_comes() {
+    replay("proxy_header", checks::proxy_header);
 }
 
 fn replay(target: &str, check: fn(&[u8])) {

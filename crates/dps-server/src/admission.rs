@@ -1,5 +1,5 @@
 //! Who may connect: places in total, for one address, and for those who have not proved themselves yet.
-//! Spec: DPS-LIMIT-1, DPS-LIMIT-2, DPS-LIMIT-13.
+//! Spec: DPS-LIMIT-1, DPS-LIMIT-2, DPS-LIMIT-13, DPS-LIMIT-17.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -46,8 +46,16 @@ pub struct Admitted {
     _place: Place,
     unattested: Option<OwnedSemaphorePermit>,
     admission: Arc<Admission>,
-    /// Where connections of one address are counted.
-    address: Option<Network>,
+    /// None where addresses have no limit, and until the address is known.
+    address: Option<AddressPlace>,
+}
+
+/// One of the places of an address.
+#[derive(Debug)]
+struct AddressPlace {
+    admission: Arc<Admission>,
+    /// Where its connections are counted.
+    network: Network,
 }
 
 impl Admission {
@@ -73,25 +81,16 @@ impl Admission {
         Arc::clone(&self.places).acquire_owned().await.ok().map(|_permit| Place { _permit })
     }
 
-    /// Lets a connection from `address` in, which has proved nothing yet.
-    pub fn admit(self: &Arc<Self>, place: Place, address: IpAddr) -> Result<Admitted, NotAdmitted> {
+    /// Lets a connection in that has proved nothing yet; its address is told by [`Admitted::comes_from`].
+    pub fn admit(self: &Arc<Self>, place: Place) -> Result<Admitted, NotAdmitted> {
         let unattested = Arc::clone(&self.unattested).try_acquire_owned();
         let unattested = unattested.map_err(|_| NotAdmitted::Unattested)?;
-        let address = self.per_address_max.map(|most| (most, Network::from(address)));
-        if let Some((most, address)) = address {
-            let mut per_address = self.per_address();
-            let count = per_address.entry(address).or_default();
-            if *count >= most {
-                return Err(NotAdmitted::Address(*count));
-            }
-            *count += 1;
-        }
         self.open.send_modify(|open| *open += 1);
         Ok(Admitted {
             _place: place,
             unattested: Some(unattested),
             admission: Arc::clone(self),
-            address: address.map(|(_, address)| address),
+            address: None,
         })
     }
 
@@ -110,6 +109,21 @@ impl Admission {
 }
 
 impl Admitted {
+    /// Takes a place among the connections of `address`, once that is known: behind a balancer it is not when a connection is accepted.
+    pub fn comes_from(&mut self, address: IpAddr) -> Result<(), NotAdmitted> {
+        let Some(most) = self.admission.per_address_max else { return Ok(()) };
+        let network = Network::from(address);
+        let mut per_address = self.admission.per_address();
+        let count = per_address.entry(network).or_default();
+        if *count >= most {
+            return Err(NotAdmitted::Address(*count));
+        }
+        *count += 1;
+        drop(per_address);
+        self.address = Some(AddressPlace { admission: Arc::clone(&self.admission), network });
+        Ok(())
+    }
+
     /// It has proved itself: its place among the strangers is free again.
     pub fn attested(&mut self) {
         self.unattested = None;
@@ -119,13 +133,16 @@ impl Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.admission.open.send_modify(|open| *open -= 1);
-        if let Some(address) = self.address {
-            let mut per_address = self.admission.per_address();
-            if let Some(count) = per_address.get_mut(&address) {
-                *count -= 1;
-                if *count == 0 {
-                    per_address.remove(&address);
-                }
+    }
+}
+
+impl Drop for AddressPlace {
+    fn drop(&mut self) {
+        let mut per_address = self.admission.per_address();
+        if let Some(count) = per_address.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                per_address.remove(&self.network);
             }
         }
     }
@@ -139,11 +156,17 @@ mod tests {
         IpAddr::from([127, 0, 0, last])
     }
 
+    async fn admit(admission: &Arc<Admission>, address: IpAddr) -> Result<Admitted, NotAdmitted> {
+        let mut admitted = admission.admit(admission.place().await.unwrap())?;
+        admitted.comes_from(address)?;
+        Ok(admitted)
+    }
+
     /// DPS-LIMIT-1
     #[tokio::test]
     async fn an_address_has_its_own_number_of_places_and_gets_them_back() {
         let admission = Admission::new(&Limits { connections_per_address: Some(2), ..Limits::default() });
-        let admit = async |last| admission.admit(admission.place().await.unwrap(), address(last));
+        let admit = async |last| admit(&admission, address(last)).await;
         let first = admit(1).await.unwrap();
         let _second = admit(1).await.unwrap();
         assert_eq!(admit(1).await.unwrap_err(), NotAdmitted::Address(2));
@@ -158,11 +181,29 @@ mod tests {
     #[tokio::test]
     async fn a_host_does_not_get_more_places_by_taking_more_ipv6_addresses() {
         let admission = Admission::new(&Limits { connections_per_address: Some(1), ..Limits::default() });
-        let admit =
-            async |address: &str| admission.admit(admission.place().await.unwrap(), address.parse().unwrap());
+        let admit = async |address: &str| admit(&admission, address.parse().unwrap()).await;
         let _first = admit("2001:db8::1").await.unwrap();
         assert_eq!(admit("2001:db8::2").await.unwrap_err(), NotAdmitted::Address(1));
         let _other = admit("2001:db8:0:1::1").await.unwrap();
+    }
+
+    /// DPS-LIMIT-17
+    #[tokio::test]
+    async fn a_connection_whose_address_is_not_known_yet_takes_a_place_of_the_others_and_none_of_an_address()
+    {
+        let limits =
+            Limits { unattested_connections: 2, connections_per_address: Some(1), ..Limits::default() };
+        let admission = Admission::new(&limits);
+        let mut first = admission.admit(admission.place().await.unwrap()).unwrap();
+        let mut second = admission.admit(admission.place().await.unwrap()).unwrap();
+        let third = admission.admit(admission.place().await.unwrap());
+        assert_eq!(third.unwrap_err(), NotAdmitted::Unattested);
+        assert!(admission.per_address().is_empty());
+        first.comes_from(address(1)).unwrap();
+        assert_eq!(second.comes_from(address(1)), Err(NotAdmitted::Address(1)));
+        second.comes_from(address(2)).unwrap();
+        drop((first, second));
+        assert!(admission.per_address().is_empty());
     }
 
     /// DPS-LIMIT-2
@@ -170,7 +211,7 @@ mod tests {
     async fn strangers_cannot_take_the_places_of_those_who_proved_themselves() {
         let limits = Limits { connections: 9, unattested_connections: 1, ..Limits::default() };
         let admission = Admission::new(&limits);
-        let admit = async || admission.admit(admission.place().await.unwrap(), address(1));
+        let admit = async || admit(&admission, address(1)).await;
         let mut proven = admit().await.unwrap();
         assert_eq!(admit().await.unwrap_err(), NotAdmitted::Unattested);
         proven.attested();
@@ -182,7 +223,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_node_without_a_free_place_accepts_no_one_and_knows_when_all_have_gone() {
         let admission = Admission::new(&Limits { connections: 1, ..Limits::default() });
-        let only = admission.admit(admission.place().await.unwrap(), address(1)).unwrap();
+        let only = admit(&admission, address(1)).await.unwrap();
         assert!(timeout(Duration::from_secs(60), admission.place()).await.is_err());
         assert_eq!(admission.drained(Duration::from_secs(1)).await, 1);
         drop(only);
@@ -193,7 +234,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn every_listener_learns_how_many_connections_are_still_open() {
         let admission = Admission::new(&Limits { connections: 9, ..Limits::default() });
-        let admit = async || admission.admit(admission.place().await.unwrap(), address(1)).unwrap();
+        let admit = async || admit(&admission, address(1)).await.unwrap();
         let (first, second) = (admit().await, admit().await);
         let within = Duration::from_secs(1);
         assert_eq!(tokio::join!(admission.drained(within), admission.drained(within)), (2, 2));

@@ -8,12 +8,14 @@ use dps_proto::body::BadRegisterBody;
 use dps_proto::login::BadUserName;
 use dps_proto::mqtt::{CloseReason, ConnectRefusal, Malformed};
 use dps_proto::percent;
+use dps_proto::proxy_header::{BadHeader, Instead};
 use dps_proto::topic::BadTopic;
 
 use crate::admission::NotAdmitted;
 use crate::client_certificates::CertificatesRefused;
 use crate::fault::{RequestFault, Transport};
 use crate::handshake::HandshakeFault;
+use crate::proxy_protocol::HeaderFault;
 use crate::throttle::Throttled;
 use crate::web_socket::WebSocketFault;
 
@@ -333,7 +335,9 @@ pub fn on_handshake(fault: &HandshakeFault) -> &'static str {
         HandshakeFault::TooLong => {
             "no device needs so many bytes: see which program connects from that address"
         }
-        HandshakeFault::NotTls(_) => "connect with TLS: this port takes nothing else",
+        HandshakeFault::NotTls(_) => {
+            "connect with TLS: this port takes nothing else; a balancer that sends the PROXY protocol belongs into listen.proxy_protocol_from"
+        }
         HandshakeFault::ServerNotTrusted(_) => {
             "give the device the CA file, and connect by a host name that the server certificate carries"
         }
@@ -359,6 +363,34 @@ pub fn on_handshake(fault: &HandshakeFault) -> &'static str {
         HandshakeFault::Refused(_) | HandshakeFault::Broken(_) => {
             "look at the device's own log and TLS settings: what is named here broke the handshake"
         }
+    }
+}
+
+/// For a balancer whose connection has no header that can be used.
+pub fn on_proxy_header(fault: &HeaderFault) -> &'static str {
+    match fault {
+        HeaderFault::Bad(BadHeader::Missing(Instead::VersionOne) | BadHeader::Version(_)) => {
+            "have the balancer send version 2 of the PROXY protocol: send-proxy-v2 in HAProxy"
+        }
+        HeaderFault::Bad(BadHeader::Missing(Instead::Tls)) => {
+            "have the balancer send version 2 of the PROXY protocol, or take its address out of listen.proxy_protocol_from; a device that \
+             connects from an address in it has to go through the balancer"
+        }
+        HeaderFault::Bad(BadHeader::Missing(Instead::Other)) => {
+            "see which program connects from that address: listen.proxy_protocol_from names it as a balancer's"
+        }
+        HeaderFault::Bad(BadHeader::Command(_) | BadHeader::Family { .. } | BadHeader::TooShort { .. }) => {
+            "have the balancer take connections over TCP and pass them on over TCP, as the PROXY protocol has it"
+        }
+        HeaderFault::Bad(BadHeader::TooLong(_)) => {
+            "have the balancer send fewer fields after the addresses, such as no certificates of clients"
+        }
+        HeaderFault::TimedOut { .. } => {
+            "have the balancer send the header at once, before it waits for the device: with it, the TLS handshake has the time named"
+        }
+        HeaderFault::Nothing => "nothing needs to be done: balancers look so whether somebody listens",
+        HeaderFault::BrokenOff => "look at the balancer's own log: it hung up",
+        HeaderFault::Lost(_) => "look at the network between the balancer and the service",
     }
 }
 

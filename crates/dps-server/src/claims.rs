@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use dps_core::ports::{ClaimOrder, Claimed, StoreError};
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, watch};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::sleep;
 
 /// How long a worker sleeps at most: another node may have left something, or the clock may have been set.
@@ -67,8 +67,44 @@ pub(crate) trait Work: Send + Sync + 'static {
 
     fn peer(item: &Self::Item) -> Box<str>;
 
-    /// Carries it out and tells of it. Where the store fails the lease runs out, and it is claimed again.
-    fn carry_out(&self, item: Self::Item) -> impl Future<Output = ()> + Send;
+    /// Carries it out and tells of it, with a place at its peer. Where the store fails the lease runs out, and it is claimed again.
+    fn carry_out(&self, item: Self::Item, place: Place) -> impl Future<Output = ()> + Send;
+}
+
+/// One of the places that a peer has for what is under way; the next piece of work takes it once it is left or dropped.
+pub(crate) struct Place {
+    number: u64,
+    left: mpsc::UnboundedSender<u64>,
+}
+
+impl Place {
+    /// The peer is not asked any more; what is left of the work is the store's.
+    pub(crate) fn leave(&self) {
+        // The worker may have ended.
+        let _ = self.left.send(self.number);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// The places that are taken.
+struct Places {
+    taken: HashMap<u64, Box<str>>,
+    next: u64,
+    left: mpsc::UnboundedSender<u64>,
+}
+
+impl Places {
+    fn take(&mut self, peer: Box<str>) -> Place {
+        let number = self.next;
+        self.next += 1;
+        self.taken.insert(number, peer);
+        Place { number, left: self.left.clone() }
+    }
 }
 
 /// How far a worker has gone through the peers of what waits.
@@ -83,25 +119,31 @@ struct Round {
 
 /// Works until it is to stop, then lets what is under way end: each piece has a deadline.
 pub(crate) async fn run<W: Work>(work: Arc<W>, mut stopping: watch::Receiver<bool>) {
-    let (mut calls, mut peers, mut round) = (JoinSet::new(), HashMap::new(), Round::default());
+    // At most two numbers for each piece of work under way.
+    let (left, mut leaving) = mpsc::unbounded_channel();
+    let mut places = Places { taken: HashMap::new(), next: 0, left };
+    let (mut calls, mut round) = (JoinSet::new(), Round::default());
     while !*stopping.borrow() {
-        let pause = begin(&work, &mut calls, &mut peers, &mut round).await;
+        let pause = begin(&work, &mut calls, &mut places, &mut round).await;
         tokio::select! {
             changed = stopping.changed() => if changed.is_err() { break },
             () = work.due().woken() => round.is_outdated = true,
             () = sleep(pause) => {}
-            Some(ended) = calls.join_next_with_id() => {
-                forget(ended, &mut peers);
-                // What has ended by now makes room for as many at once: each claim is a write.
-                while let Some(ended) = calls.try_join_next_with_id() {
-                    forget(ended, &mut peers);
-                }
+            Some(ended) = calls.join_next() => {
+                tell_broken(ended);
                 round.is_outdated = true;
+            }
+            Some(number) = leaving.recv() => {
+                round.is_outdated |= places.taken.remove(&number).is_some();
+                // What has ended by now makes room for as many at once: each claim is a write.
+                while let Ok(number) = leaving.try_recv() {
+                    round.is_outdated |= places.taken.remove(&number).is_some();
+                }
             }
         }
     }
-    while let Some(ended) = calls.join_next_with_id().await {
-        forget(ended, &mut peers);
+    while let Some(ended) = calls.join_next().await {
+        tell_broken(ended);
     }
 }
 
@@ -109,9 +151,12 @@ pub(crate) async fn run<W: Work>(work: Arc<W>, mut stopping: watch::Receiver<boo
 async fn begin<W: Work>(
     work: &Arc<W>,
     calls: &mut JoinSet<()>,
-    peers: &mut HashMap<Id, Box<str>>,
+    places: &mut Places,
     round: &mut Round,
 ) -> Duration {
+    while let Some(ended) = calls.try_join_next() {
+        tell_broken(ended);
+    }
     let Bounds { calls_max, per_peer_max, lease } = work.bounds();
     let limit = calls_max.saturating_sub(calls.len());
     if limit == 0 {
@@ -121,7 +166,7 @@ async fn begin<W: Work>(
         *round = Round::default();
     }
     let mut in_flight = BTreeMap::new();
-    for peer in peers.values() {
+    for peer in places.taken.values() {
         *in_flight.entry(peer.clone()).or_default() += 1;
     }
     let held_back = work.hold_back(&mut in_flight).unwrap_or(SLEEP_MAX);
@@ -142,9 +187,8 @@ async fn begin<W: Work>(
         }
     };
     for item in operations {
-        let (work, peer) = (Arc::clone(work), W::peer(&item));
-        let call = calls.spawn(async move { work.carry_out(item).await });
-        peers.insert(call.id(), peer);
+        let (work, place) = (Arc::clone(work), places.take(W::peer(&item)));
+        calls.spawn(async move { work.carry_out(item, place).await });
     }
     round.next_due = round.next_due.into_iter().chain(next_due).min();
     if peers_after.is_some() {
@@ -158,13 +202,8 @@ async fn begin<W: Work>(
     until_next.map_or(SLEEP_MAX, |until| until.min(SLEEP_MAX)).min(held_back)
 }
 
-fn forget(ended: Result<(Id, ()), JoinError>, peers: &mut HashMap<Id, Box<str>>) {
-    let id = match ended {
-        Ok((id, ())) => id,
-        Err(why) => {
-            tracing::error!(reason = %why, "what a worker did was broken off");
-            why.id()
-        }
-    };
-    peers.remove(&id);
+fn tell_broken(ended: Result<(), JoinError>) {
+    if let Err(why) = ended {
+        tracing::error!(reason = %why, "what a worker did was broken off");
+    }
 }

@@ -66,6 +66,8 @@ impl Explanation {
 /// The step at which a device failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// The header in which a balancer names the client. Spec: DPS-LIMIT-15.
+    ProxyHeader,
     /// The TLS handshake.
     TlsHandshake,
     /// CONNECT was refused.
@@ -86,6 +88,7 @@ impl Step {
     /// The word for people and programs.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::ProxyHeader => "proxy-header",
             Self::TlsHandshake => "tls-handshake",
             Self::Connect => "connect",
             Self::Request => "request",

@@ -16,6 +16,7 @@ use crate::limits::{ByteBudget, Limits};
 use crate::metrics::Metrics;
 use crate::moments::Moments;
 use crate::mqtt::Takeovers;
+use crate::proxy_protocol::Balancers;
 use crate::throttle::Throttles;
 
 /// One for each node, whatever it listens on.
@@ -28,6 +29,8 @@ pub struct FrontEnd {
     pub limits: Limits,
     /// Who may connect. Spec: DPS-LIMIT-1, DPS-LIMIT-2.
     pub admission: Arc<Admission>,
+    /// Who names the clients of the connections that it passes on. Spec: DPS-LIMIT-14.
+    pub balancers: Balancers,
     /// Who asks too often. Spec: DPS-LIMIT-4 to DPS-LIMIT-7.
     pub throttles: Throttles,
     /// Which connection each device is on.
@@ -51,12 +54,13 @@ pub struct FrontEnd {
 }
 
 impl FrontEnd {
-    /// A front end that keeps to `limits`.
+    /// A front end that keeps to `limits`, behind no balancer.
     pub fn new(registrar: Arc<Registrar>, moments: Arc<dyn Moments>, limits: Limits) -> Self {
         Self {
             registrar,
             moments,
             admission: Admission::new(&limits),
+            balancers: Balancers::default(),
             throttles: Throttles::new(&limits),
             takeovers: Takeovers::default(),
             unattested_bytes: ByteBudget::new(limits.unattested_bytes),
@@ -92,6 +96,6 @@ impl FrontEnd {
 pub struct Peer {
     /// Counts up from the start of the process.
     pub connection: u64,
-    /// Where it comes from.
+    /// Where it comes from: behind a balancer, the client. Spec: DPS-LIMIT-14.
     pub address: SocketAddr,
 }

@@ -1,7 +1,7 @@
 //! Front ends: what turns bytes from a socket into questions for [`dps_core::register::Registrar`], and its decisions into
 //! bytes.
 //!
-//! A register message passes [`listen`] (accept, TLS) and [`mqtt::connection`] (the only loop that touches the socket) on its
+//! A register message passes [`listen`] (accept), `opening` (TLS) and [`mqtt::connection`] (the only loop that touches the socket) on its
 //! way in; [`render`] and [`fault`] are the only files that know both what was decided and what a device is told.
 
 pub mod admin;
@@ -37,6 +37,8 @@ pub mod moments;
 pub mod mqtt;
 mod network;
 mod new_key;
+mod opening;
+pub mod proxy_protocol;
 pub mod render;
 pub mod search_pool;
 pub mod service_api;

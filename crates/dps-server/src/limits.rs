@@ -16,7 +16,7 @@ pub struct Limits {
     pub connections_per_address: Option<usize>,
     /// Connections at one time that have not proved themselves yet. Spec: DPS-LIMIT-2.
     pub unattested_connections: usize,
-    /// Time to finish the TLS handshake.
+    /// Time to finish the TLS handshake, and the header of a balancer before it. Spec: DPS-LIMIT-17.
     pub handshake_within: Duration,
     /// Deadlines of an MQTT session: CONNECT, first proof, idleness.
     pub session: SessionLimits,

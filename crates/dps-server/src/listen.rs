@@ -1,29 +1,22 @@
-//! Accepting connections: TCP, TLS, then one task for each. Spec: DPS-DEV-5, DPS-DEV-8, DPS-LIMIT-1, DPS-LIMIT-2.
+//! Accepting connections, one task for each, which opens and serves it. Spec: DPS-DEV-5, DPS-LIMIT-1, DPS-LIMIT-2, DPS-LIMIT-14.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
-use crate::admission::{Admitted, NotAdmitted};
-use crate::advice;
-use crate::client_certificates::CertificatesRefused;
-use crate::explain::{Explanation, Step};
 use crate::fault::Transport;
-use crate::flight_limit::FlightLimit;
 use crate::front_end::{FrontEnd, Peer};
-use crate::handshake::HandshakeFault;
 use crate::https;
-use crate::limits::Charge;
-use crate::metrics::{Handshake, Limit};
+use crate::metrics::Limit;
 use crate::mqtt::connection;
+use crate::opening::{Connected, Opening, turn_away};
 use crate::service_api::ServiceApi;
 
 /// How long to wait after the operating system refused to accept, usually for want of file descriptors.
@@ -70,16 +63,6 @@ pub async fn https(
     .await;
 }
 
-/// A connection whose TLS stands.
-struct Connected {
-    /// Boxed, so that the tasks it is handed through keep no room for it.
-    tls: Box<TlsStream<FlightLimit<TcpStream>>>,
-    peer: Peer,
-    admitted: Admitted,
-    front_end: Arc<FrontEnd>,
-    stopping: watch::Receiver<bool>,
-}
-
 async fn accept<F>(
     transport: &'static str,
     listener: TcpListener,
@@ -118,16 +101,23 @@ async fn accept<F>(
             None => break,
         };
         let peer = Peer { connection: next_connection(), address };
-        match front_end.admission.admit(place, address.ip()) {
+        let is_balancers = front_end.balancers.has(address.ip());
+        let admitted = front_end.admission.admit(place).and_then(|mut admitted| {
+            // A balancer's connection counts for the address that its header names. Spec: DPS-LIMIT-17.
+            if !is_balancers {
+                admitted.comes_from(address.ip())?;
+            }
+            Ok(admitted)
+        });
+        match admitted {
             Ok(admitted) => {
-                let (acceptor, front_end) = (acceptor.clone(), Arc::clone(&front_end));
-                let (stopping, serve) = (stopping.clone(), serve.clone());
+                let (front_end, stopping) = (Arc::clone(&front_end), stopping.clone());
+                let opening = Opening { transport, peer, admitted, front_end, stopping };
+                let (acceptor, serve) = (acceptor.clone(), serve.clone());
                 tokio::spawn(async move {
                     // Boxed, so that a connection does not keep the room of its handshake for life.
-                    let shaken =
-                        Box::pin(shake(stream, transport, peer, acceptor, &front_end, stopping.clone()));
-                    if let Some(tls) = shaken.await {
-                        serve(Connected { tls, peer, admitted, front_end, stopping }).await;
+                    if let Some(connected) = Box::pin(opening.open(stream, is_balancers, acceptor)).await {
+                        serve(connected).await;
                     }
                 });
             }
@@ -139,93 +129,4 @@ async fn accept<F>(
     if open > 0 {
         tracing::warn!(open, "connections were still open when the time to drain ran out");
     }
-}
-
-/// The TLS handshake, within its time.
-async fn shake(
-    stream: TcpStream,
-    transport: &'static str,
-    peer: Peer,
-    acceptor: TlsAcceptor,
-    front_end: &FrontEnd,
-    mut stopping: watch::Receiver<bool>,
-) -> Option<Box<TlsStream<FlightLimit<TcpStream>>>> {
-    if let Err(why) = stream.set_nodelay(true) {
-        tracing::debug!(
-            connection = peer.connection, peer = %peer.address, transport, reason = %why, "connection ended"
-        );
-        return None;
-    }
-    let stream = FlightLimit::new(stream, Charge::new(Arc::clone(&front_end.unattested_bytes)));
-    let shaken = tokio::select! {
-        shaken = timeout(front_end.limits.handshake_within, acceptor.accept(stream)) => shaken,
-        _ = stopping.wait_for(|stop| *stop) => return None,
-    };
-    let (outcome, fault) = match shaken {
-        Ok(Ok(mut tls)) => {
-            front_end.metrics.handshake(Handshake::Done);
-            tls.get_mut().0.lift();
-            return Some(Box::new(tls));
-        }
-        Ok(Err(why)) => (Handshake::Failed, HandshakeFault::from(&why)),
-        Err(_) => {
-            front_end.metrics.limit_hit(Limit::HandshakeTime);
-            (Handshake::TimedOut, HandshakeFault::TimedOut { within: front_end.limits.handshake_within })
-        }
-    };
-    front_end.metrics.handshake(outcome);
-    match &fault {
-        HandshakeFault::TooLong
-        | HandshakeFault::Certificates(CertificatesRefused::TooMany(_) | CertificatesRefused::TooLong(_)) => {
-            front_end.metrics.limit_hit(Limit::HandshakeBytes);
-        }
-        HandshakeFault::NoRoom => front_end.metrics.limit_hit(Limit::UnattestedBytes),
-        _ => {}
-    }
-    tracing::warn!(
-        connection = peer.connection,
-        peer = %peer.address,
-        transport,
-        reason = %fault,
-        "TLS handshake failed"
-    );
-    explain(front_end, transport, peer, fault.to_string(), advice::on_handshake(&fault));
-    None
-}
-
-/// Closes a connection that has no place. Spec: DPS-LIMIT-1, DPS-LIMIT-2.
-fn turn_away(front_end: &FrontEnd, transport: &'static str, peer: Peer, refused: NotAdmitted) {
-    /// The second in which the last such line was logged: a flood must not become a flood of lines.
-    static LOGGED_AT: AtomicI64 = AtomicI64::new(0);
-    front_end.metrics.limit_hit(refused.into());
-    let now = front_end.moments.moment().now.as_second();
-    if LOGGED_AT.swap(now, Ordering::Relaxed) != now {
-        tracing::warn!(
-            connection = peer.connection,
-            peer = %peer.address,
-            transport,
-            reason = %refused,
-            "connection turned away"
-        );
-    }
-    explain(front_end, transport, peer, refused.to_string(), advice::on_turned_away(refused));
-}
-
-/// Spec: DPS-EXPLAIN-4.
-fn explain(front_end: &FrontEnd, transport: &'static str, peer: Peer, reason: String, advice: &str) {
-    let explanation = Explanation {
-        at: front_end.moments.moment().now,
-        tracking_id: None,
-        connection: Some(peer.connection),
-        peer: Some(peer.address),
-        transport: Some(transport),
-        id_scope: None,
-        registration_id: None,
-        step: Step::TlsHandshake,
-        told: String::new(),
-        reason,
-        advice: Some(advice.to_owned()),
-        chain: None,
-    };
-    front_end.explanations.keep(explanation, false);
 }

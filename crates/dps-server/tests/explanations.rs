@@ -24,6 +24,7 @@ use dps_proto::device_path::BadDevicePath;
 use dps_proto::ids::BadId;
 use dps_proto::login::BadUserName;
 use dps_proto::mqtt::{CloseReason, ConnectRefusal, Kind, Limit, Malformed};
+use dps_proto::proxy_header::{BadHeader, Instead};
 use dps_proto::sas::MalformedToken;
 use dps_proto::topic::BadTopic;
 use dps_server::admission::NotAdmitted;
@@ -35,6 +36,7 @@ use dps_server::handshake::HandshakeFault;
 use dps_server::https::body::BodyFault;
 use dps_server::https::fault::HttpFault;
 use dps_server::mqtt::end::End;
+use dps_server::proxy_protocol::HeaderFault;
 use dps_server::throttle::Throttled;
 use dps_server::web_socket::WebSocketFault;
 use jiff::Timestamp;
@@ -184,6 +186,21 @@ kinds!(kind_of_handshake, HANDSHAKES, HandshakeFault,
     HandshakeFault::Certificates(CertificatesRefused::OtherKey) => "other key",
     HandshakeFault::NoRoom => "no room",
     HandshakeFault::Broken(_) => "broken",
+);
+
+kinds!(kind_of_header, HEADERS, HeaderFault,
+    HeaderFault::Bad(BadHeader::Missing(Instead::VersionOne)) => "version 1",
+    HeaderFault::Bad(BadHeader::Missing(Instead::Tls)) => "TLS",
+    HeaderFault::Bad(BadHeader::Missing(Instead::Other)) => "missing",
+    HeaderFault::Bad(BadHeader::Version(_)) => "version",
+    HeaderFault::Bad(BadHeader::Command(_)) => "command",
+    HeaderFault::Bad(BadHeader::Family { .. }) => "family",
+    HeaderFault::Bad(BadHeader::TooShort { .. }) => "too short",
+    HeaderFault::Bad(BadHeader::TooLong(_)) => "too long",
+    HeaderFault::TimedOut { .. } => "timed out",
+    HeaderFault::Nothing => "nothing",
+    HeaderFault::BrokenOff => "broken off",
+    HeaderFault::Lost(_) => "lost",
 );
 
 kinds!(kind_of_not_admitted, NOT_ADMITTED, NotAdmitted,
@@ -948,6 +965,76 @@ fn every_failed_handshake_says_why_and_what_would_work() {
         ),
     ];
     check(rows, HANDSHAKES, kind_of_handshake, |fault| Some(advice::on_handshake(fault).to_owned()));
+}
+
+/// DPS-EXPLAIN-8, DPS-LIMIT-15
+#[test]
+fn every_header_that_cannot_be_used_says_why_and_what_would_work() {
+    let bad = HeaderFault::Bad;
+    let rows = vec![
+        (
+            bad(BadHeader::Missing(Instead::VersionOne)),
+            "the header of the PROXY protocol is of version 1, a line of text, and only version 2 is read",
+            "send-proxy-v2",
+        ),
+        (
+            bad(BadHeader::Missing(Instead::Tls)),
+            "the header of the PROXY protocol is missing: TLS begins in its place",
+            "or take its address out",
+        ),
+        (
+            bad(BadHeader::Missing(Instead::Other)),
+            "the header of the PROXY protocol is missing: the first bytes are not its signature",
+            "which program connects",
+        ),
+        (
+            bad(BadHeader::Version(3)),
+            "the header of the PROXY protocol is of version 3, and only version 2 is read",
+            "send version 2",
+        ),
+        (
+            bad(BadHeader::Command(2)),
+            "the header of the PROXY protocol has the command 2, which is neither LOCAL (0) nor PROXY (1)",
+            "as the PROXY protocol has it",
+        ),
+        (
+            bad(BadHeader::Family { family: 3, transport: 1 }),
+            "the header of the PROXY protocol names a client of address family 3 and transport 1, and only TCP (1) over IPv4 (1) and \
+             IPv6 (2) is served",
+            "over TCP",
+        ),
+        (
+            bad(BadHeader::TooShort { length: 11, needed: 12 }),
+            "the header of the PROXY protocol has 11 bytes after its length, and addresses of its family take 12",
+            "as the PROXY protocol has it",
+        ),
+        (
+            bad(BadHeader::TooLong(521)),
+            "the header of the PROXY protocol has 521 bytes after its length, more than 520",
+            "fewer fields",
+        ),
+        (
+            HeaderFault::TimedOut { within: Duration::from_secs(15) },
+            "no whole header of the PROXY protocol came within 15 s",
+            "at once",
+        ),
+        (
+            HeaderFault::Nothing,
+            "the balancer ended the connection before its first byte",
+            "nothing needs to be done",
+        ),
+        (
+            HeaderFault::BrokenOff,
+            "the balancer ended the connection in the middle of the header of the PROXY protocol",
+            "balancer's own log",
+        ),
+        (
+            HeaderFault::Lost(ErrorKind::ConnectionReset),
+            "the connection was lost in the middle of the header of the PROXY protocol: connection reset",
+            "the network",
+        ),
+    ];
+    check(rows, HEADERS, kind_of_header, |fault| Some(advice::on_proxy_header(fault).to_owned()));
 }
 
 /// DPS-EXPLAIN-8, DPS-LIMIT-1, DPS-LIMIT-2

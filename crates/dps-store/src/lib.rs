@@ -1,4 +1,4 @@
-//! Where enrollments, records and the devices of local hubs are kept. Spec: DPS-STORE-1 to DPS-STORE-22 (docs/spec/store.md).
+//! Where enrollments, records and the devices of local hubs are kept. Spec: DPS-STORE-1 to DPS-STORE-35 (docs/spec/store.md).
 //!
 //! Three stores behind [`dps_core::ports::Store`], and one contract suite that all pass (DPS-STORE-9): [`SqliteStore`] for
 //! service on one machine, [`PostgresStore`] for several nodes, [`MemoryStore`] for tests. Nothing is decided here beyond the conditions that a write names itself.
@@ -30,4 +30,7 @@ pub use postgres::{
 };
 pub use private_file::warn_if_open_to_others;
 pub use sealing::{BadSealingKey, KeyId, Sealer, SealingKey};
-pub use sqlite::{OpenError, SqliteOptions, SqliteStore, Synchronous, WriteStatistics};
+pub use sqlite::{
+    BackupError, Contents, CopyError, Occupied, OpenError, RestoreError, Restored, Sealed, SqliteOptions,
+    SqliteStore, Synchronous, Unsound, Versions, WriteStatistics,
+};

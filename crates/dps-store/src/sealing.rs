@@ -26,6 +26,19 @@ impl Sealer {
         Self { id: key.id(), key: hmac::Key::new(hmac::HMAC_SHA256, &*key.0) }
     }
 
+    /// Bytes of a sealed value that say with which key it was sealed.
+    pub(crate) const HEAD_BYTES: i64 = HEADER_BYTES as i64;
+
+    /// What the values that it seals begin with.
+    pub(crate) fn head(&self) -> Vec<u8> {
+        [&[VERSION], &self.id.0[..]].concat()
+    }
+
+    /// The name of its key.
+    pub(crate) fn id(&self) -> KeyId {
+        self.id
+    }
+
     /// Seals `secret` for the row of that key; it opens in no other. Fails only if there is no randomness to be had.
     pub fn seal(&self, row_key: &str, secret: &[u8]) -> Result<Vec<u8>, StoreError> {
         let failed = |_| StoreError::Unavailable("no randomness to seal with".to_owned());
@@ -137,6 +150,15 @@ impl fmt::Debug for SealingKey {
 /// Names a sealing key: 16 hexadecimal digits when shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyId([u8; KEY_ID_BYTES]);
+
+impl KeyId {
+    /// The key that a value was sealed with. `None` where it is no sealed value, or of a form that this program does not know.
+    pub(crate) fn of_sealed(sealed: &[u8]) -> Option<Self> {
+        let (version, rest) = sealed.split_first()?;
+        let id = rest.first_chunk().copied()?;
+        (*version == VERSION).then_some(Self(id))
+    }
+}
 
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -93,6 +93,7 @@ mod tests {
             mqtt: vec![located("0.0.0.0:8883"), located("192.0.2.1:8884")],
             https: vec![located("[::]:443")],
             admin: located("127.0.0.1:9883"),
+            proxy_protocol_from: Vec::new(),
             admin_token: None,
             broker: None,
         }

@@ -7,6 +7,7 @@ mod activation;
 mod admin_option;
 mod argument;
 mod audit;
+mod backup;
 mod certificate;
 mod completions;
 mod config;
@@ -29,13 +30,16 @@ mod likeness;
 mod linked_hub;
 mod logging;
 mod manage;
+mod migrate;
 mod new_file;
 mod pki;
 mod policy;
+mod restore;
 mod running_dev;
 mod serve;
 mod service;
 mod stop;
+mod store_place;
 mod supervisor;
 
 use std::io::Write as _;
@@ -66,6 +70,12 @@ enum Command {
     /// Check a configuration file, or show what it comes to.
     #[command(subcommand)]
     Config(config::Command),
+    /// Copy a store, while a server uses it, into one file.
+    Backup(backup::Options),
+    /// Make a store of a backup.
+    Restore(restore::Options),
+    /// Bring the tables of a store to the newest version, and serve nothing.
+    Migrate(migrate::Options),
     /// Be a device.
     #[command(subcommand)]
     Device(device::Command),
@@ -145,6 +155,9 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Dev(options) => dev::run(options),
         Command::Serve(options) => serve::run(options),
         Command::Config(command) => config::run(command),
+        Command::Backup(options) => backup::run(options),
+        Command::Restore(options) => restore::run(options),
+        Command::Migrate(options) => migrate::run(options),
         Command::Device(command) => device::run(command),
         Command::DeviceKey(command) => device_key::run(command),
         Command::Enrollment(command) => manage::enrollment::run(command),

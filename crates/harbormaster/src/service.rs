@@ -25,6 +25,7 @@ use dps_server::limits::Limits;
 use dps_server::listen;
 use dps_server::metrics::Metrics;
 use dps_server::moments::StoreMoments;
+use dps_server::proxy_protocol::Balancers;
 use dps_server::search_pool::SearchThreads;
 use dps_server::service_api::ServiceApi;
 use dps_server::tls::ServerCertificates;
@@ -42,6 +43,8 @@ pub(crate) struct Service {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) instances: Arc<Instances>,
     pub(crate) limits: Limits,
+    /// Who names the clients of the connections that it passes on.
+    pub(crate) balancers: Balancers,
     /// For devices and for the service API.
     pub(crate) tls: Arc<ServerConfig>,
     /// What `tls` serves: its expiry is shown in the metrics.
@@ -83,7 +86,18 @@ impl Service {
         ready: impl FnOnce() -> anyhow::Result<()>,
         reload: impl AsyncFn(),
     ) -> Result<ExitCode, Failure> {
-        let Self { store, instances, limits, tls, certificates, outbound, admin_token, hubs, broker } = self;
+        let Self {
+            store,
+            instances,
+            limits,
+            balancers,
+            tls,
+            certificates,
+            outbound,
+            admin_token,
+            hubs,
+            broker,
+        } = self;
         let metrics = Arc::new(Metrics::default());
         metrics.certificates(certificates.expiry());
         store.observe_writes(Arc::clone(&metrics) as _);
@@ -92,7 +106,7 @@ impl Service {
         let registrar = Arc::new(Registrar::new(Arc::clone(&store), pool, instances));
         let moments = StoreMoments::of(&*store).await?;
         let front_end = FrontEnd::new(registrar, Arc::clone(&moments) as _, limits);
-        let front_end = Arc::new(FrontEnd { metrics: Arc::clone(&metrics), ..front_end });
+        let front_end = Arc::new(FrontEnd { metrics: Arc::clone(&metrics), balancers, ..front_end });
         let service_api = ServiceApi::new(Arc::clone(&store), Arc::clone(&front_end));
 
         let (stop, stopping) = watch::channel(false);
@@ -190,13 +204,17 @@ pub(crate) fn outbound(allowed: AllowedTargets, trust: &Trust) -> anyhow::Result
 
 /// The threads that everything asynchronous runs on.
 pub(crate) fn runtime() -> std::io::Result<Runtime> {
-    Builder::new_multi_thread()
+    let runtime = Builder::new_multi_thread()
         .enable_all()
         // The random generator takes milliseconds to seed in each thread: before the first device, not during it.
         .on_thread_start(|| {
             let _ = aws_lc_rs::rand::fill(&mut [0; 16]);
         })
-        .build()
+        .build()?;
+    let within = runtime.enter();
+    stop::outlive_file_size_limit()?;
+    drop(within);
+    Ok(runtime)
 }
 
 /// Fresh random bytes.

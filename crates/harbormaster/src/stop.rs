@@ -1,6 +1,15 @@
-//! The signals that end the service or make it read files again. Spec: DPS-DEV-5, DPS-DEV-7, DPS-SERVE-13.
+//! The signals that end the service or make it read files again, and the one that must not end it. Spec: DPS-DEV-5, DPS-DEV-7,
+//! DPS-SERVE-13, DPS-SERVE-18.
 
 use tokio::signal::unix::{self, SignalKind};
+
+/// A file that reaches the limit to the size of files (`LimitFSIZE=`, `ulimit -f`) becomes an error for whoever writes it, as a full
+/// disk is, and no longer the end of the process. Within a runtime.
+pub(crate) fn outlive_file_size_limit() -> std::io::Result<()> {
+    let exceeded = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    // Caught from now on, whether or not anyone listens.
+    unix::signal(exceeded).map(drop)
+}
 
 /// What a signal asks for.
 pub(crate) enum Signal {

@@ -9,6 +9,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 
+use crate::access::random;
+
 /// A CA for tests; several registries may have certificates of one.
 pub struct Authority {
     pem: String,
@@ -24,7 +26,9 @@ impl Authority {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "hub-registry");
+        // A client that trusts several looks for the one that signed by its name.
+        let name = format!("hub-registry {:016x}", u64::from_be_bytes(random()));
+        params.distinguished_name.push(DnType::CommonName, name);
         Ok(Self { pem: params.self_signed(&key)?.pem(), issuer: Issuer::new(params, key) })
     }
 

@@ -1,9 +1,10 @@
-//! A registry for tests in other languages. Its first line on standard output says where it is; it ends when its standard input
-//! does.
+//! A registry for tests in other languages, and for the benchmark. Its first line on standard output says where it is; it ends when its
+//! standard input does, and its last line says what it was asked.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Parser;
 use hub_registry::{Authority, HubRegistry, Options};
@@ -24,14 +25,19 @@ struct Arguments {
     /// Most devices.
     #[arg(long)]
     devices_max: Option<usize>,
+    /// How many milliseconds it takes over each request.
+    #[arg(long, default_value_t = 0)]
+    answer_after_ms: u64,
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Arguments { bind, host, ca_file, devices_max } = Arguments::parse();
+    let Arguments { bind, host, ca_file, devices_max, answer_after_ms } = Arguments::parse();
     let authority = Authority::new()?;
     authority.write(&ca_file)?;
-    let registry = HubRegistry::start(&authority, Options { bind, names: host, devices_max }).await?;
+    let answer_after = Duration::from_millis(answer_after_ms);
+    let options = Options { bind, names: host, devices_max, answer_after };
+    let registry = HubRegistry::start(&authority, options).await?;
     let contract = json!({
         "host": registry.host(),
         "port": registry.address().port(),
@@ -41,5 +47,7 @@ async fn main() -> anyhow::Result<()> {
     writeln!(std::io::stdout(), "{contract}")?;
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()))
         .await??;
+    let devices = registry.with(|registry| registry.ids().len());
+    writeln!(std::io::stdout(), "{}", json!({"devices": devices, "requests": registry.request_counts()}))?;
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! The registry behind TLS.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use http_body_util::{BodyExt as _, Limited};
@@ -12,9 +14,11 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use crate::access::{Access, Policy};
@@ -39,11 +43,18 @@ pub struct Options {
     pub names: Vec<String>,
     /// Most devices.
     pub devices_max: Option<usize>,
+    /// How long it takes over each request, as a hub far away does.
+    pub answer_after: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { bind: (Ipv4Addr::LOCALHOST, 0).into(), names: vec!["localhost".to_owned()], devices_max: None }
+        Self {
+            bind: (Ipv4Addr::LOCALHOST, 0).into(),
+            names: vec!["localhost".to_owned()],
+            devices_max: None,
+            answer_after: Duration::ZERO,
+        }
     }
 }
 
@@ -56,22 +67,34 @@ pub struct SeenRequest {
     pub if_match: Option<String>,
     /// The body; null where there is none.
     pub body: Value,
+    /// When it had arrived.
+    pub at: Timestamp,
 }
 
 /// A running registry; it ends when it is dropped.
 pub struct HubRegistry {
     address: SocketAddr,
-    host: String,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
+    /// As connection strings name it.
+    host: String,
     hosts: Vec<String>,
-    access: Mutex<Access>,
-    registry: Mutex<Registry>,
-    faults: Mutex<Faults>,
-    seen: Mutex<Vec<SeenRequest>>,
+    answer_after: Duration,
+    pub(crate) access: Mutex<Access>,
+    pub(crate) registry: Mutex<Registry>,
+    pub(crate) faults: Mutex<Faults>,
+    pub(crate) seen: Mutex<Vec<SeenRequest>>,
+}
+
+impl Shared {
+    pub(crate) fn connection_string_of(&self, policy: Policy) -> String {
+        let access = lock(&self.access);
+        let key = access.key(policy).expose_base64();
+        format!("HostName={};SharedAccessKeyName={};SharedAccessKey={}", self.host, policy.name(), *key)
+    }
 }
 
 impl HubRegistry {
@@ -89,6 +112,8 @@ impl HubRegistry {
         let ip = address.ip().to_string();
         let names: Vec<&str> = options.names.iter().map(String::as_str).chain([ip.as_str()]).collect();
         let shared = Arc::new(Shared {
+            answer_after: options.answer_after,
+            host: of_port(names[0]),
             hosts: names.iter().flat_map(|name| [(*name).to_owned(), of_port(name)]).collect(),
             access: Mutex::new(Access::new()),
             registry: Mutex::new(Registry::new(options.devices_max)),
@@ -96,7 +121,7 @@ impl HubRegistry {
             seen: Mutex::default(),
         });
         let task = tokio::spawn(accept(listener, acceptor, Arc::clone(&shared)));
-        Ok(Self { address, host: of_port(names[0]), shared, task })
+        Ok(Self { address, shared, task })
     }
 
     /// Where it listens.
@@ -106,7 +131,7 @@ impl HubRegistry {
 
     /// Host, and port where it is not 443, as in its connection strings.
     pub fn host(&self) -> &str {
-        &self.host
+        &self.shared.host
     }
 
     /// That of the policy which may do everything.
@@ -116,9 +141,7 @@ impl HubRegistry {
 
     /// That of another policy.
     pub fn connection_string_of(&self, policy: Policy) -> String {
-        let access = lock(&self.shared.access);
-        let key = access.key(policy).expose_base64();
-        format!("HostName={};SharedAccessKeyName={};SharedAccessKey={}", self.host, policy.name(), *key)
+        self.shared.connection_string_of(policy)
     }
 
     /// Gives a policy another key: connection strings with the old one are refused from now on.
@@ -133,7 +156,7 @@ impl HubRegistry {
 
     /// Has a step fail.
     pub fn plan(&self, fault: Fault) {
-        lock(&self.shared.faults).plan(fault);
+        lock(&self.shared.faults).plan(fault.into());
     }
 
     /// Nothing fails any more.
@@ -144,6 +167,17 @@ impl HubRegistry {
     /// What was asked, refused requests too.
     pub fn requests(&self) -> Vec<SeenRequest> {
         lock(&self.shared.seen).clone()
+    }
+
+    /// How many there were of each kind, by method and collection, such as `POST /devices`.
+    pub fn request_counts(&self) -> BTreeMap<String, u64> {
+        let mut counts = BTreeMap::new();
+        for SeenRequest { line, .. } in &*lock(&self.shared.seen) {
+            // What comes after the second slash is a device's.
+            let kind = line.splitn(3, '/').take(2).collect::<Vec<_>>().join("/");
+            *counts.entry(kind).or_default() += 1;
+        }
+        counts
     }
 }
 
@@ -169,7 +203,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared
 }
 
 async fn serve(acceptor: TlsAcceptor, stream: TcpStream, shared: Arc<Shared>) {
-    let effect = lock(&shared.faults).next(Step::Connect);
+    let effect = lock(&shared.faults).next(Step::Connect, "");
     match effect {
         None => {}
         Some(Effect::Stall | Effect::StallAfter) => std::future::pending().await,
@@ -184,7 +218,7 @@ async fn serve(acceptor: TlsAcceptor, stream: TcpStream, shared: Arc<Shared>) {
 }
 
 /// Answers a request, or fails as planned; an error ends the connection without an answer.
-async fn answer(shared: &Shared, request: Request<Incoming>) -> io::Result<Response<Body>> {
+async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> io::Result<Response<Body>> {
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, REQUEST_BYTES_MAX).collect().await else {
         return Ok(Answer::from(Refusal::too_large()).response());
@@ -194,12 +228,18 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> io::Result<Respo
     let Ok(json) = json else {
         return Ok(Answer::from(Refusal::argument_invalid("The body is no JSON.")).response());
     };
-    if let Some(answer) = control::run(&parts.method, parts.uri.path(), &json, &mut lock(&shared.faults)) {
+    if let Some(answer) = control::run(&parts.method, parts.uri.path(), &json, shared) {
         return Ok(answer.response());
     }
     let if_match = parts.headers.get(IF_MATCH).and_then(|value| value.to_str().ok());
     let line = format!("{} {}", parts.method, parts.uri.path());
-    lock(&shared.seen).push(SeenRequest { line, if_match: if_match.map(str::to_owned), body: json.clone() });
+    let at = Timestamp::now();
+    lock(&shared.seen).push(SeenRequest {
+        line,
+        if_match: if_match.map(str::to_owned),
+        body: json.clone(),
+        at,
+    });
     let judged = Route::of(&parts.method, &parts.uri).and_then(|route| {
         let authorization = parts.headers.get(AUTHORIZATION).map(|value| value.as_bytes());
         lock(&shared.access).judge(authorization, &shared.hosts, route.right())?;
@@ -209,7 +249,7 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> io::Result<Respo
         Ok(route) => route,
         Err(refusal) => return Ok(Answer::from(refusal).response()),
     };
-    let effect = lock(&shared.faults).next(route.step);
+    let effect = lock(&shared.faults).next(route.step, device_id(&route, &json));
     match effect {
         Some(Effect::Refuse { status, code, retry_after }) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -225,7 +265,20 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> io::Result<Respo
         Some(Effect::Cut) => return Err(io::Error::other("cut on command")),
         _ => {}
     }
+    if !shared.answer_after.is_zero() {
+        sleep(shared.answer_after).await;
+    }
     let if_match = if_match.map(IfMatch::parse);
+    if let Some(Effect::Late { milliseconds }) = effect {
+        // A task of its own, which goes on where the connection ends.
+        let shared = Arc::clone(shared);
+        let late = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(milliseconds.into())).await;
+            done(&mut lock(&shared.registry), &route, if_match.as_ref(), json)
+        });
+        let answered = late.await.map_err(io::Error::other)?;
+        return Ok(answered.unwrap_or_else(Answer::from).response());
+    }
     let answered = done(&mut lock(&shared.registry), &route, if_match.as_ref(), json);
     let response = answered.unwrap_or_else(Answer::from).response();
     match effect {
@@ -234,6 +287,14 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> io::Result<Respo
         Some(Effect::CutMidway) => Ok(answer::half(response).await),
         Some(Effect::Garble) => Ok(answer::page()),
         _ => Ok(response),
+    }
+}
+
+/// The device that is asked for; of a bulk request the first.
+fn device_id<'r>(route: &'r Route, body: &'r Value) -> &'r str {
+    match route.step {
+        Step::Bulk => body[0]["id"].as_str().unwrap_or_default(),
+        _ => &route.device_id,
     }
 }
 
@@ -299,6 +360,6 @@ fn twin_change(mut body: Map<String, Value>) -> Result<TwinChange, Refusal> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,7 @@
 //! `bench groups`: what many groups cost a device, and what a stranger can do with them.
 
 use super::Effort;
+use super::configuration::Configuration;
 use super::machinery::{Machinery, Server};
 use super::process::{Precedence, Process};
 use super::report::{Table, against};
@@ -40,7 +41,7 @@ pub(super) fn run(machinery: &Machinery, effort: Effort) -> Result<(), Failure> 
         machinery.fill(&data_dir, kind, count)?;
         // `dev` makes what a start needs, and lets strangers guess as they like; `serve` does not.
         machinery.harbormaster(&data_dir)?.process.stop()?;
-        let server = machinery.serve(&data_dir)?;
+        let server = machinery.serve(&data_dir, &Configuration::default())?;
         let mut table = Table::new(&[
             "",
             "p50 ms",

@@ -8,18 +8,26 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use super::configuration::Configuration;
 use super::process::{DRIVER_CORE, Precedence, Process, SERVER_CORE};
 use crate::step::{self, Failure};
 use crate::workspace::Workspace;
 
 /// ID scope of every instance that is measured.
-const ID_SCOPE: &str = "0ne0be9c400";
+pub(super) const ID_SCOPE: &str = "0ne0be9c400";
+
+/// Where the certificate is of the CA of hubs outside, in the folder and so beside the configuration.
+pub(super) const HUB_CA_FILE: &str = "hub-ca.pem";
+
+/// Opens the service API of `serve`. No secret: it opens nothing but what this program starts.
+const OWNER_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 const STEP: &str = "bench";
 
 /// Built programs and a folder on disk; the folder is removed when this is dropped.
 pub(super) struct Machinery {
     harbormaster: PathBuf,
+    hub_registry: PathBuf,
     driver: PathBuf,
     folder: PathBuf,
 }
@@ -68,6 +76,7 @@ impl Machinery {
             .map_err(|why| Failure::new(STEP, format!("{}: {why}", folder.display())))?;
         Ok(Self {
             harbormaster: release.join("harbormaster"),
+            hub_registry: release.join("hub-registry"),
             driver: release.join("harbormaster-bench"),
             folder,
         })
@@ -115,53 +124,51 @@ impl Machinery {
         Ok(Server { process, address, https, group_key, management })
     }
 
-    /// `harbormaster serve` with its default limits, on a data directory that [`Machinery::harbormaster`] has had.
-    pub(super) fn serve(&self, data_dir: &Path) -> Result<Server, Failure> {
-        let failed = |why: std::io::Error| Failure::new(STEP, format!("{}: {why}", self.folder.display()));
-        let mut key = fs::File::options();
-        let key = key.create(true).truncate(true).write(true).mode(0o600).open(self.folder.join("owner.key"));
-        // Nobody manages this service.
-        key.and_then(|mut file| file.write_all(&[b'A'; 64])).map_err(failed)?;
-        let data = data_dir.display();
-        let configuration = format!(
-            r#"[listen]
-mqtt = ["127.0.0.1:0"]
-https = ["127.0.0.1:0"]
-admin = "127.0.0.1:0"
-[[tls.certificate]]
-chain_file = "{data}/server-ecdsa.pem"
-key_file = "{data}/server-ecdsa.key"
-[store]
-data_dir = "{data}"
-sealing_key_file = "{data}/sealing.key"
-[[instance]]
-id_scope = "{ID_SCOPE}"
-service_hosts = ["localhost"]
-[[instance.hub]]
-name = "hub.localhost"
-kind = "local"
-[[instance.shared_access_policy]]
-name = "provisioningserviceowner"
-rights = ["ServiceConfig", "EnrollmentRead", "EnrollmentWrite", "DeviceConnect", "RegistrationStatusRead", "RegistrationStatusWrite"]
-primary_key_file = "owner.key"
-secondary_key_file = "owner.key"
-"#
-        );
+    /// `harbormaster serve` on a data directory that [`Machinery::harbormaster`] has had.
+    pub(super) fn serve(&self, data_dir: &Path, configuration: &Configuration) -> Result<Server, Failure> {
+        self.secret("owner.key", OWNER_KEY)?;
         let file = self.folder.join("serve.toml");
-        fs::write(&file, configuration).map_err(failed)?;
+        fs::write(&file, configuration.text(data_dir)).map_err(|why| self.failed(&why))?;
         let arguments =
             ["serve", "--output", "json", "--config", &file.display().to_string()].map(str::to_owned);
         let log = self.folder.join("harbormaster.log");
         let mut process =
             Process::start(&self.harbormaster, &arguments, SERVER_CORE, Precedence::Normal, &log)?;
         let ready = process.line()?;
+        let https = &ready["https"][0];
+        let connection_string = format!(
+            "HostName=localhost:{};SharedAccessKeyName=provisioningserviceowner;SharedAccessKey={OWNER_KEY}",
+            https["port"]
+        );
+        let ca_file = data_dir.join("ca.pem").display().to_string();
         Ok(Server {
             process,
             address: address(&ready["mqtt"][0]),
-            https: None,
+            https: Some(address(https)),
             group_key: None,
-            management: None,
+            management: Some(Management { connection_string, ca_file }),
         })
+    }
+
+    /// A file of the folder that only this user can read.
+    pub(super) fn secret(&self, name: &str, text: &str) -> Result<PathBuf, Failure> {
+        let path = self.folder.join(name);
+        let file = fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|why| self.failed(&why))?;
+        Ok(path)
+    }
+
+    /// The registry of a hub outside, which takes so long over each request, on the core of the drivers; and what it says of itself.
+    pub(super) fn hub_registry(&self, answer_after_ms: u64) -> Result<(Process, Value), Failure> {
+        let (ca_file, after) =
+            (self.folder.join(HUB_CA_FILE).display().to_string(), answer_after_ms.to_string());
+        let arguments = ["--host", "127.0.0.1", "--ca-file", &ca_file, "--answer-after-ms", &after];
+        let arguments = arguments.map(str::to_owned);
+        let log = self.driver_log();
+        let mut process =
+            Process::start(&self.hub_registry, &arguments, DRIVER_CORE, Precedence::Normal, &log)?;
+        let contract = process.line()?;
+        Ok((process, contract))
     }
 
     /// The floor, which answers as `harbormaster` just answered the device `number` of `fleet`.
@@ -250,6 +257,10 @@ secondary_key_file = "owner.key"
 
     fn driver_log(&self) -> PathBuf {
         self.folder.join("driver.log")
+    }
+
+    fn failed(&self, why: &std::io::Error) -> Failure {
+        Failure::new(STEP, format!("{}: {why}", self.folder.display()))
     }
 }
 

@@ -1,8 +1,10 @@
-//! `cargo xtask bench`: what a registration, an idle connection, many enrollments and many groups cost, and what it costs to
-//! manage them. How to read the figures: docs/performance.md.
+//! `cargo xtask bench`: what a registration, an idle connection, many enrollments and many groups cost, what it costs to
+//! manage them, and how long devices wait for hubs outside. How to read the figures: docs/performance.md.
 
+mod configuration;
 mod enrollments;
 mod groups;
+mod hubs;
 mod machinery;
 mod management;
 mod memory;
@@ -32,6 +34,7 @@ enum Subject {
     Groups,
     Transports,
     Management,
+    Hubs,
 }
 
 /// How much of everything.
@@ -59,7 +62,7 @@ impl Effort {
 }
 
 impl Plan {
-    /// Reads `register|transports|enrollments|groups|management [--quick]`. `None` where the arguments are something else.
+    /// Reads `register|transports|enrollments|groups|management|hubs [--quick]`. `None` where the arguments are something else.
     pub(crate) fn parse(arguments: &[String]) -> Option<Self> {
         let (subject, rest) = arguments.split_first()?;
         let subject = match subject.as_str() {
@@ -68,6 +71,7 @@ impl Plan {
             "groups" => Subject::Groups,
             "transports" => Subject::Transports,
             "management" => Subject::Management,
+            "hubs" => Subject::Hubs,
             _ => return None,
         };
         let effort = match rest {
@@ -95,6 +99,7 @@ pub(crate) fn run(workspace: &Workspace, plan: &Plan) -> Result<(), Failure> {
         Subject::Groups => groups::run(&machinery, plan.effort),
         Subject::Transports => transports::run(&machinery, plan.effort),
         Subject::Management => management::run(&machinery, plan.effort),
+        Subject::Hubs => hubs::run(&machinery, plan.effort),
     }
 }
 
@@ -117,6 +122,7 @@ mod tests {
         check(&["groups", "--quick"], Some((Subject::Groups, Effort::Quick)));
         check(&["transports"], Some((Subject::Transports, Effort::Full)));
         check(&["management", "--quick"], Some((Subject::Management, Effort::Quick)));
+        check(&["hubs"], Some((Subject::Hubs, Effort::Full)));
     }
 
     #[test]

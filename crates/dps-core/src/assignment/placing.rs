@@ -81,11 +81,16 @@ struct Made {
 
 impl Registrar {
     /// Asks the hubs of a claimed operation, and ends or postpones it. The entry counts as it is now. Safe to call again, and to be cut
-    /// off anywhere.
+    /// off anywhere. `hubs_are_done` is called when no hub is asked any more and the record is written, unless others have changed it.
     ///
     /// # Errors
     /// Where the store cannot answer: the lease runs out.
-    pub async fn place(&self, claimed: &ClaimedOperation, clock: Clock<'_>) -> Result<Placed, Refusal> {
+    pub async fn place(
+        &self,
+        claimed: &ClaimedOperation,
+        clock: Clock<'_>,
+        hubs_are_done: &(dyn Fn() + Send + Sync),
+    ) -> Result<Placed, Refusal> {
         let mut tracks = Tracks::default();
         for _ in 0..DECISIONS_MAX {
             let open = match self.hold(claimed).await? {
@@ -114,6 +119,7 @@ impl Registrar {
                     }
                 },
             };
+            hubs_are_done();
             let over = open.over;
             let (state, hub_writes) = match ends {
                 Ends::There { substatus, hub_writes } => {

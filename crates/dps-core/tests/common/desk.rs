@@ -180,7 +180,7 @@ impl Desk {
     /// One try of a worker, which the test drives on.
     pub(crate) fn start_place(&self, claimed: &ClaimedOperation) -> Running<Result<Placed, Refusal>> {
         let (registrar, claimed, clock) = (Arc::clone(&self.registrar), claimed.clone(), self.moments());
-        Running::start(async move { registrar.place(&claimed, &clock).await })
+        Running::start(async move { registrar.place(&claimed, &clock, &|| {}).await })
     }
 
     /// A worker claims the only operation that waits for a hub, and tries it once.

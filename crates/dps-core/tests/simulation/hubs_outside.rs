@@ -41,7 +41,7 @@ impl World {
         let (registrar, clock) = (self.registrar(), self.moments());
         claimed.lease_until = self.nodes.clock(self.clock).after(60);
         let what = format!("places {} under {}", claimed.registration_id, claimed.tries);
-        let task = self.spawn(async move { Done::Placed(registrar.place(&claimed, &clock).await) });
+        let task = self.spawn(async move { Done::Placed(registrar.place(&claimed, &clock, &|| {}).await) });
         self.note(&format!("{task:?} {what}"));
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::question;
-use crate::claims::{self, Bounds, Due, Work};
+use crate::claims::{self, Bounds, Due, Place, Work};
 use crate::explain::{Explanation, Step};
 use crate::front_end::FrontEnd;
 use crate::unassigned::Unassigned;
@@ -58,7 +58,7 @@ impl Work for AllocationWorker {
         item.peer.clone()
     }
 
-    async fn carry_out(&self, mut claimed: ClaimedOperation) {
+    async fn carry_out(&self, mut claimed: ClaimedOperation, _place: Place) {
         // A store knows an ID scope by its letters; people know it as it is written.
         if let Some(instance) = self.front_end.registrar.instances().of_scope(&claimed.id_scope) {
             claimed.id_scope = instance.id_scope.clone();

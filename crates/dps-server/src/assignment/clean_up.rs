@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::held_back::hold_back;
-use crate::claims::{self, Bounds, Due, Work};
+use crate::claims::{self, Bounds, Due, Place, Work};
 use crate::front_end::FrontEnd;
 use crate::metrics::{HubOutcome, HubWork};
 
@@ -50,8 +50,12 @@ impl Work for CleanUpWorker {
         item.peer()
     }
 
-    async fn carry_out(&self, claimed: CleanUp) {
+    async fn carry_out(&self, mut claimed: CleanUp, _place: Place) {
         let FrontEnd { registrar, moments, metrics, .. } = &*self.front_end;
+        // A store knows an ID scope by its letters; people know it as it is written.
+        if let Some(instance) = registrar.instances().of_scope(&claimed.id_scope) {
+            claimed.id_scope = instance.id_scope.clone();
+        }
         let began = Instant::now();
         let call = metrics.hub_asked(HubWork::CleanUp);
         let cleaned_up = registrar.clean_up(&claimed, &|| moments.moment()).await;

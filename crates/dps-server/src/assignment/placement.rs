@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use dps_core::assignment::{LEASE, Placed, Trouble};
 use dps_core::ports::{ClaimOrder, Claimed, ClaimedOperation, StoreError, WaitingFor};
-use dps_core::registration::{Registration, State};
+use dps_core::registration::{Registration, State, Substatus};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::held_back::hold_back;
-use crate::claims::{self, Bounds, Due, Work};
+use crate::claims::{self, Bounds, Due, Place, Work};
 use crate::explain::{Explanation, Step};
 use crate::front_end::FrontEnd;
 use crate::metrics::{HubOutcome, HubWork};
@@ -52,7 +52,7 @@ impl Work for PlacementWorker {
         item.peer.clone()
     }
 
-    async fn carry_out(&self, mut claimed: ClaimedOperation) {
+    async fn carry_out(&self, mut claimed: ClaimedOperation, place: Place) {
         let FrontEnd { registrar, moments, metrics, .. } = &*self.front_end;
         // A store knows an ID scope by its letters; people know it as it is written.
         if let Some(instance) = registrar.instances().of_scope(&claimed.id_scope) {
@@ -60,7 +60,7 @@ impl Work for PlacementWorker {
         }
         let began = Instant::now();
         let call = metrics.hub_asked(HubWork::Placement);
-        let placed = registrar.place(&claimed, &|| moments.moment()).await;
+        let placed = registrar.place(&claimed, &|| moments.moment(), &|| place.leave()).await;
         let outcome = match &placed {
             Ok(Placed::Recorded { registration, .. }) => match registration.state {
                 State::Assigned { .. } => HubOutcome::Done,
@@ -83,6 +83,15 @@ impl Work for PlacementWorker {
     }
 }
 
+/// Whether it is where it was, or was nowhere.
+fn has_left_nothing(record: &Registration) -> bool {
+    use Substatus::{InitialAssignment, ReprovisionedToInitialAssignment};
+    matches!(
+        record.state,
+        State::Assigned { substatus: InitialAssignment | ReprovisionedToInitialAssignment, .. }
+    )
+}
+
 impl PlacementWorker {
     /// One that asks the hubs of the instances that are served.
     pub fn new(front_end: Arc<FrontEnd>) -> Arc<Self> {
@@ -99,8 +108,10 @@ impl PlacementWorker {
         let ClaimedOperation { id_scope, registration_id, tries, .. } = claimed;
         match placed {
             Placed::Recorded { registration, trouble } => {
-                // What it left, or what may have been made and is not wanted.
-                self.front_end.clean_ups.wake();
+                // What it left, or what may have been made and is not wanted; a claim is a write, so not for every device.
+                if !has_left_nothing(&registration) {
+                    self.front_end.clean_ups.wake();
+                }
                 self.tell_ended(claimed, &registration, trouble);
             }
             Placed::Postponed { until, trouble: Some(Trouble { hub, reason }) } => tracing::warn!(

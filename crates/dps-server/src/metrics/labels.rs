@@ -1,9 +1,11 @@
 //! The values that labels take. None of them can name a device, an address or a group. Spec: DPS-METRICS-1.
 
 use dps_core::ports::AllocationOutcome;
+use dps_proto::proxy_header::Origin;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 
 use crate::admission::NotAdmitted;
+use crate::proxy_protocol::HeaderFault;
 use crate::throttle::Throttled;
 
 /// What became of a credential.
@@ -125,6 +127,58 @@ impl Handshake {
     pub(super) const ALL: [Self; 3] = [Self::Done, Self::Failed, Self::TimedOut];
 }
 
+/// What the header of a balancer said. Spec: DPS-LIMIT-15, DPS-LIMIT-16, DPS-LIMIT-18.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum ProxyHeader {
+    /// The client's address.
+    Client,
+    /// That the connection is the balancer's own.
+    Local,
+    /// Nothing about the client.
+    Unspecified,
+    /// Something else came in its place.
+    Refused,
+    /// The connection ended within it.
+    BrokenOff,
+    /// It took too long.
+    TimedOut,
+    /// The connection ended before its first byte.
+    Nothing,
+}
+
+impl ProxyHeader {
+    pub(super) const ALL: [Self; 7] = [
+        Self::Client,
+        Self::Local,
+        Self::Unspecified,
+        Self::Refused,
+        Self::BrokenOff,
+        Self::TimedOut,
+        Self::Nothing,
+    ];
+}
+
+impl From<Origin> for ProxyHeader {
+    fn from(origin: Origin) -> Self {
+        match origin {
+            Origin::Client(_) => Self::Client,
+            Origin::Balancer => Self::Local,
+            Origin::Unspecified => Self::Unspecified,
+        }
+    }
+}
+
+impl From<HeaderFault> for ProxyHeader {
+    fn from(fault: HeaderFault) -> Self {
+        match fault {
+            HeaderFault::Bad(_) => Self::Refused,
+            HeaderFault::BrokenOff | HeaderFault::Lost(_) => Self::BrokenOff,
+            HeaderFault::TimedOut { .. } => Self::TimedOut,
+            HeaderFault::Nothing => Self::Nothing,
+        }
+    }
+}
+
 /// How a connection of a device or of a client of the service API ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Closed {
@@ -159,7 +213,7 @@ impl Closed {
 /// A limit that a peer ran into. Spec: DPS-METRICS-3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum Limit {
-    /// Time to finish the TLS handshake.
+    /// Time to finish the TLS handshake, and the header of a balancer before it.
     HandshakeTime,
     /// Bytes of the TLS handshake.
     HandshakeBytes,
@@ -306,6 +360,11 @@ pub(super) struct AssignmentLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct HandshakeLabels {
     pub(super) outcome: Handshake,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ProxyHeaderLabels {
+    pub(super) outcome: ProxyHeader,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -21,13 +21,13 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 
 pub use self::labels::{
     Asked, Attestation, BrokerAnswer, BrokerAsked, Closed, Handshake, HubOutcome, HubWork, Limit,
-    WebhookAnswer,
+    ProxyHeader, WebhookAnswer,
 };
 
 use self::labels::{
     AllocationLabels, AssignmentLabels, AttestationLabels, BrokerLabels, CertificateLabels, ClosedLabels,
-    HandshakeLabels, HubCallLabels, HubLabels, HubWorkLabels, LimitLabels, RegistrationLabels, RequestLabels,
-    ServiceRequestLabels, WebhookLabels,
+    HandshakeLabels, HubCallLabels, HubLabels, HubWorkLabels, LimitLabels, ProxyHeaderLabels,
+    RegistrationLabels, RequestLabels, ServiceRequestLabels, WebhookLabels,
 };
 use crate::fault::Transport;
 use crate::tls::Expiry;
@@ -41,6 +41,7 @@ pub struct Metrics {
     attestation_attempts: Family<AttestationLabels, Counter>,
     registrations: Family<RegistrationLabels, Counter>,
     assignments: Family<AssignmentLabels, Counter>,
+    proxy_headers: Family<ProxyHeaderLabels, Counter>,
     handshakes: Family<HandshakeLabels, Counter>,
     closed: Family<ClosedLabels, Counter>,
     limits_hit: Family<LimitLabels, Counter>,
@@ -113,6 +114,7 @@ impl Default for Metrics {
             attestation_attempts: Family::default(),
             registrations: Family::default(),
             assignments: Family::default(),
+            proxy_headers: Family::default(),
             handshakes: Family::default(),
             closed: Family::default(),
             limits_hit: Family::default(),
@@ -161,6 +163,11 @@ impl Metrics {
             self.registrations.clone(),
         );
         self.counter("device_assignments", "Registers that ended at a hub", self.assignments.clone());
+        self.counter(
+            "proxy_headers",
+            "Connections from balancers by what their header said",
+            self.proxy_headers.clone(),
+        );
         self.counter("tls_handshakes", "TLS handshakes by how they ended", self.handshakes.clone());
         self.counter("connections_closed", "Connections by how they ended", self.closed.clone());
         self.counter("limits_hit", "Peers refused or cut off by a limit", self.limits_hit.clone());
@@ -245,6 +252,9 @@ impl Metrics {
             for outcome in HubOutcome::ALL {
                 drop(self.hub_seconds.get_or_create(&HubWorkLabels { work, outcome }));
             }
+        }
+        for outcome in ProxyHeader::ALL {
+            drop(self.proxy_headers.get_or_create(&ProxyHeaderLabels { outcome }));
         }
         for outcome in Handshake::ALL {
             drop(self.handshakes.get_or_create(&HandshakeLabels { outcome }));
@@ -375,6 +385,11 @@ impl Metrics {
         self.broker_questions.get_or_create(&BrokerLabels { asked, outcome }).inc();
     }
 
+    /// A balancer's connection began. Spec: DPS-LIMIT-15.
+    pub fn proxy_header(&self, outcome: ProxyHeader) {
+        self.proxy_headers.get_or_create(&ProxyHeaderLabels { outcome }).inc();
+    }
+
     /// A TLS handshake ended.
     pub fn handshake(&self, outcome: Handshake) {
         self.handshakes.get_or_create(&HandshakeLabels { outcome }).inc();
@@ -488,6 +503,7 @@ mod tests {
             r#"harbormaster_attestation_attempts_total{outcome="Undecided",transport="mqtt"} 0"#,
             r#"harbormaster_registrations_total{status="assigned",transport="mqtt"} 0"#,
             r#"harbormaster_registrations_total{status="refused",transport="mqtt"} 0"#,
+            r#"harbormaster_proxy_headers_total{outcome="Refused"} 0"#,
             r#"harbormaster_tls_handshakes_total{outcome="TimedOut"} 0"#,
             r#"harbormaster_connections_closed_total{outcome="Failure"} 0"#,
             r#"harbormaster_broker_questions_total{asked="Topic",outcome="Refused"} 0"#,

@@ -38,7 +38,8 @@ impl Connection {
         let (stream, theirs) = duplex(64 * 1024);
         let (stop, stopping) = watch::channel(false);
         let place = client.front_end.admission.place().await.unwrap();
-        let admitted = client.front_end.admission.admit(place, Ipv4Addr::LOCALHOST.into()).unwrap();
+        let mut admitted = client.front_end.admission.admit(place).unwrap();
+        admitted.comes_from(Ipv4Addr::LOCALHOST.into()).unwrap();
         let peer = Peer { connection: 1, address: (Ipv4Addr::LOCALHOST, 50_000).into() };
         let (api, served_by) = (client.api(), Arc::clone(&front_end));
         let served = tokio::spawn(async move {

@@ -226,7 +226,8 @@ impl Service {
         tokio::spawn(async move {
             let peer = Peer { connection: 1, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) };
             let place = front_end.admission.place().await.unwrap();
-            let admitted = front_end.admission.admit(place, peer.address.ip()).unwrap();
+            let mut admitted = front_end.admission.admit(place).unwrap();
+            admitted.comes_from(peer.address.ip()).unwrap();
             let server = Showing { stream: server, certificates };
             connection::serve(server, Transport::Mqtt, peer, admitted, &front_end, stopping).await;
         });
@@ -241,7 +242,8 @@ impl Service {
         tokio::spawn(async move {
             let peer = Peer { connection: 1, address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) };
             let place = front_end.admission.place().await.unwrap();
-            let admitted = front_end.admission.admit(place, peer.address.ip()).unwrap();
+            let mut admitted = front_end.admission.admit(place).unwrap();
+            admitted.comes_from(peer.address.ip()).unwrap();
             let server = Showing { stream: server, certificates: Vec::new() };
             https::serve(server, peer, admitted, &front_end, service_api, stopping).await;
         });

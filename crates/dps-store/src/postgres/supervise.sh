@@ -16,6 +16,8 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 1' HUP INT TERM
+# Whoever reads the answers may be gone: that is no reason to end without cleaning up.
+trap '' PIPE
 
 start() {
     # After a crash the processes of the server before may be there for a moment, and keep the new one from starting.
@@ -48,6 +50,7 @@ fi
     exit 1
 }
 start "$@"
+exec 3>&-
 echo "$directory"
 while read -r order; do
     case $order in

@@ -4,15 +4,20 @@
 //! thread keeps the write-ahead log short ([`checkpoint`]). The shape of the tables is in `migrations/`, the rows of each table in a
 //! file of its name.
 
+mod alarm;
 mod assignment;
 mod audit;
+mod backup;
 mod ca_certificate;
+mod cause;
 mod checkpoint;
 mod claim;
 mod clean_up;
 mod columns;
 mod conditional;
+mod contents;
 mod converted;
+mod copy;
 mod enrollment_group;
 mod entry_clause;
 mod fault;
@@ -30,6 +35,7 @@ mod queue;
 mod reader;
 mod registration;
 mod remembered;
+mod restore;
 mod schema;
 mod settings;
 mod shared_access_policy;
@@ -37,6 +43,8 @@ mod signers;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod unfinished;
+mod versions;
 mod waiting;
 mod writer;
 
@@ -58,9 +66,15 @@ use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
 use rusqlite::Connection;
 
+pub use self::backup::BackupError;
+pub use self::contents::{Contents, Sealed, Unsound};
+pub use self::copy::CopyError;
 pub use self::open::{OpenError, SqliteOptions, Synchronous};
+pub use self::restore::{Occupied, RestoreError, Restored};
+pub use self::versions::Versions;
 pub use self::writer::WriteStatistics;
 
+use self::alarm::Alarms;
 use self::audit::Change;
 use self::ca_certificate::CaCertificates;
 use self::checkpoint::Checkpointer;
@@ -89,12 +103,13 @@ impl SqliteStore {
     /// caller holds the lock of the [data directory](crate::DataDir). Spec: DPS-STORE-2, DPS-STORE-7, DPS-STORE-8.
     pub fn open(path: &Path, options: SqliteOptions, sealer: Sealer) -> Result<Self, OpenError> {
         let connections = open::open(path, &options)?;
-        let writer = Writer::start(connections.writer).map_err(OpenError::Thread)?;
-        let readers =
-            Readers::start(connections.readers, connections.spare_readers).map_err(OpenError::Thread)?;
+        let alarms = Arc::<Alarms>::default();
+        let writer = Writer::start(connections.writer, Arc::clone(&alarms)).map_err(OpenError::Thread)?;
+        let readers = Readers::start(connections.readers, connections.spare_readers, Arc::clone(&alarms))
+            .map_err(OpenError::Thread)?;
         let counts = Arc::clone(writer.counts());
         let checkpointer =
-            Checkpointer::start(connections.checkpointer, counts).map_err(OpenError::Thread)?;
+            Checkpointer::start(connections.checkpointer, counts, alarms).map_err(OpenError::Thread)?;
         Ok(Self {
             _checkpointer: checkpointer,
             readers,

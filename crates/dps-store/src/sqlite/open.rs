@@ -1,4 +1,4 @@
-//! Opening the database and its connections. Spec: DPS-STORE-2, DPS-STORE-7, DPS-STORE-8.
+//! Opening the database and its connections. Spec: DPS-STORE-2, DPS-STORE-7, DPS-STORE-8, DPS-STORE-34.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
 
+use super::cause::Cause;
 use super::schema;
 use crate::private_file;
 
@@ -51,8 +52,14 @@ pub enum OpenError {
         source: io::Error,
     },
     /// SQLite refused.
-    #[error("the database cannot be opened: {0}")]
+    #[error("the database cannot be opened: {}", Cause(.0))]
     Sqlite(rusqlite::Error),
+    /// There is a right to read it and none to write it. Spec: DPS-STORE-34.
+    #[error(
+        "this process may not write the file: look at the rights to it and to its directory, and whether the disk is mounted \
+         read-only"
+    )]
+    ReadOnly,
     /// Its bytes are not what SQLite writes.
     #[error(
         "the file is damaged, or no SQLite database: put a backup in its place, or move it away to begin anew"
@@ -117,10 +124,22 @@ pub(super) struct Connections {
 }
 
 pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<Connections, OpenError> {
+    let (writer, _) = open_newest(path, options)?;
+    let checkpointer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    prepare_to_write(&checkpointer, options.synchronous)?;
+    let reader = |_| connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let readers = (0..options.readers.get()).map(reader).collect::<Result<_, _>>()?;
+    let spare_readers = (0..options.readers.get()).map(reader).collect::<Result<_, _>>()?;
+    Ok(Connections { writer, readers, spare_readers, checkpointer })
+}
+
+/// A connection that writes, its database being of the newest version; and the version that it was of.
+pub(super) fn open_newest(path: &Path, options: &SqliteOptions) -> Result<(Connection, usize), OpenError> {
     create_if_absent(path).map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
     let mut writer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    must_be_writable(&writer)?;
     // Before anything is changed, its journal mode included.
-    schema::check(&writer)?;
+    let version = schema::version(&writer)?;
     let mode: String = writer.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     if mode != "wal" {
         return Err(OpenError::NoLog(mode));
@@ -128,12 +147,19 @@ pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<Connections, 
     prepare_to_write(&writer, options.synchronous)?;
     writer.pragma_update(None, "cache_size", WRITER_CACHE)?;
     schema::migrate(&mut writer)?;
-    let checkpointer = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    prepare_to_write(&checkpointer, options.synchronous)?;
-    let reader = |_| connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
-    let readers = (0..options.readers.get()).map(reader).collect::<Result<_, _>>()?;
-    let spare_readers = (0..options.readers.get()).map(reader).collect::<Result<_, _>>()?;
-    Ok(Connections { writer, readers, spare_readers, checkpointer })
+    Ok((writer, version))
+}
+
+/// SQLite takes a file that it may not write for one that is only to be read. Spec: DPS-STORE-34.
+pub(super) fn must_be_writable(connection: &Connection) -> Result<(), OpenError> {
+    if connection.is_readonly(MAIN_DB)? { Err(OpenError::ReadOnly) } else { Ok(()) }
+}
+
+/// A connection that reads a database which is there, whether or not it is in use. Its version is one that this program knows.
+pub(super) fn open_to_read(path: &Path) -> Result<(Connection, usize), OpenError> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let version = schema::version(&connection)?;
+    Ok((connection, version))
 }
 
 /// SQLite gives its log files the mode of the database, so it is enough to create that one with the right mode.
@@ -151,7 +177,7 @@ fn create_if_absent(path: &Path) -> io::Result<()> {
     }
 }
 
-fn connect(path: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
+pub(super) fn connect(path: &Path, mode: OpenFlags) -> rusqlite::Result<Connection> {
     // Each connection stays in one thread, so SQLite need not lock it.
     let connection = Connection::open_with_flags(path, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_FOR)?;

@@ -8,6 +8,7 @@ use dps_core::ports::StoreError;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::alarm::Alarms;
 use super::fault::Fault;
 use super::queue::{Queue, Taker};
 
@@ -27,11 +28,16 @@ pub(super) struct Readers {
     threads: Vec<JoinHandle<()>>,
     /// For reads on the caller's own thread.
     spare: Mutex<Vec<Connection>>,
+    alarms: Arc<Alarms>,
 }
 
 impl Readers {
     /// Starts a thread for each of `connections`; keeps the `spare` ones for [`Readers::read_here`].
-    pub(super) fn start(connections: Vec<Connection>, spare: Vec<Connection>) -> io::Result<Self> {
+    pub(super) fn start(
+        connections: Vec<Connection>,
+        spare: Vec<Connection>,
+        alarms: Arc<Alarms>,
+    ) -> io::Result<Self> {
         let (jobs, takers) = Queue::new(connections.len());
         // Dropped where a thread cannot be started, which ends the others.
         let mut readers = Self {
@@ -39,6 +45,7 @@ impl Readers {
             jobs,
             threads: Vec::new(),
             spare: Mutex::new(spare),
+            alarms,
         };
         for (connection, taker) in connections.into_iter().zip(takers) {
             let reader = thread::Builder::new().name("store-reader".to_owned());
@@ -56,11 +63,12 @@ impl Readers {
     {
         let Some(connection) = self.spare().pop() else { return self.read(work).await };
         // Lost where `work` panics; the threads do its work from then on.
-        let read = at_one_point_in_time(&connection, work);
+        let read =
+            at_one_point_in_time(&connection, work).map_err(|fault| self.alarms.of_read(fault, &connection));
         if connection.is_autocommit() {
             self.spare().push(connection);
         }
-        read.map_err(|Fault(error)| error)
+        read
     }
 
     fn spare(&self) -> MutexGuard<'_, Vec<Connection>> {
@@ -77,12 +85,14 @@ impl Readers {
         let ended = || StoreError::Unavailable("the reading threads have ended".to_owned());
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(|_| ended())?;
         let (answer, answered) = oneshot::channel();
+        let alarms = Arc::clone(&self.alarms);
         let run = Box::new(move |connection: &Connection| {
+            let read = at_one_point_in_time(connection, work);
             // Whoever asked may have left.
-            let _ = answer.send(at_one_point_in_time(connection, work));
+            let _ = answer.send(read.map_err(|fault| alarms.of_read(fault, connection)));
         });
         self.jobs.put(Job { run, _room: room }).map_err(|_| ended())?;
-        answered.await.map_err(|_| ended())?.map_err(|Fault(error)| error)
+        answered.await.map_err(|_| ended())?
     }
 }
 
@@ -121,7 +131,7 @@ mod tests {
     #[tokio::test]
     async fn readers_that_died_are_unavailable_and_keep_no_one_waiting() {
         let connections = (0..2).map(|_| Connection::open_in_memory().unwrap()).collect();
-        let readers = Readers::start(connections, Vec::new()).unwrap();
+        let readers = Readers::start(connections, Vec::new(), Arc::default()).unwrap();
         for _ in 0..3 {
             let died = readers.read(|_| -> Result<(), Fault> { panic!("as a bug would") }).await;
             assert!(matches!(died, Err(StoreError::Unavailable(_))), "{died:?}");
@@ -133,7 +143,7 @@ mod tests {
     #[tokio::test]
     async fn a_read_on_the_callers_thread_that_dies_leaves_the_rest_to_the_threads() {
         let open = || Connection::open_in_memory().unwrap();
-        let readers = Arc::new(Readers::start(vec![open()], vec![open()]).unwrap());
+        let readers = Arc::new(Readers::start(vec![open()], vec![open()], Arc::default()).unwrap());
         let thread = |_: &Connection| Ok(thread::current().name().map(str::to_owned));
         assert_eq!(readers.read_here(thread).await.unwrap(), thread::current().name().map(str::to_owned));
         let died = {

@@ -1,7 +1,7 @@
 //! Rows of `registration`.
 
 use dps_core::enrollment::EntryRef;
-use dps_core::ports::{Commit, RegistrationWrite, StoreError};
+use dps_core::ports::{Commit, RegistrationWrite};
 use dps_core::registration::{JsonText, Operation, Registration, State};
 use dps_proto::ids::{ETag, EnrollmentGroupId, IdScope, RegistrationId};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -274,8 +274,6 @@ fn read_state(columns: &mut Columns<'_>) -> Result<State, Fault> {
         }
         ("failed", None, Some(failure), last, None, None) => Ok(State::Failed { failure, last }),
         ("disabled", None, None, last, None, None) => Ok(State::Disabled { last }),
-        _ => Err(Fault(StoreError::Unreadable(format!(
-            "a record is {state:?}, which its columns do not bear out"
-        )))),
+        _ => Err(Fault::unreadable(format!("a record is {state:?}, which its columns do not bear out"))),
     }
 }

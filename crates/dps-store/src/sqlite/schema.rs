@@ -48,9 +48,14 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     run(connection, MIGRATIONS)
 }
 
-/// Whether this program may touch the database at all. Nothing is written.
-pub(super) fn check(connection: &Connection) -> Result<(), OpenError> {
-    check_for(connection, MIGRATIONS).map(|_| ())
+/// The version of a database that this program may touch, 0 for one that has no tables yet. Nothing is written.
+pub(super) fn version(connection: &Connection) -> Result<usize, OpenError> {
+    check_for(connection, MIGRATIONS)
+}
+
+/// The newest version.
+pub(super) const fn newest() -> usize {
+    MIGRATIONS.len()
 }
 
 fn run(connection: &mut Connection, migrations: &[Migration]) -> Result<(), OpenError> {

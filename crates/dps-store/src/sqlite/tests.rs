@@ -1,5 +1,8 @@
 //! What SQLite alone must do: survive being closed, keep secrets secret, refuse what is not its own.
 
+mod backups;
+mod failing_disk;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -391,7 +394,7 @@ async fn a_lock_that_someone_else_holds_is_unavailable_and_passes() {
     let store = open(&path);
     let quick = open::open(&path, &SqliteOptions::default()).unwrap();
     quick.writer.busy_timeout(std::time::Duration::ZERO).unwrap();
-    let impatient = Writer::start(quick.writer).unwrap();
+    let impatient = Writer::start(quick.writer, Arc::default()).unwrap();
     let shell = Connection::open(&path).unwrap();
     shell.execute_batch("BEGIN IMMEDIATE").unwrap();
     let refused = impatient.write(|_| Ok(())).await;

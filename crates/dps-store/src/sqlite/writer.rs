@@ -13,6 +13,7 @@ use dps_core::ports::{StoreError, WriteObserver};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
+use super::alarm::Alarms;
 use super::fault::Fault;
 
 /// Most writes that wait; who comes later waits for room.
@@ -56,13 +57,13 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> io::Result<Self> {
+    pub(super) fn start(connection: Connection, alarms: Arc<Alarms>) -> io::Result<Self> {
         let (jobs, waiting) = mpsc::channel(WAITING_MAX);
         let counts = Arc::new(Counts::default());
         let counted = Arc::clone(&counts);
         let thread = thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || serve(connection, waiting, &counted))?;
+            .spawn(move || serve(connection, waiting, &counted, &alarms))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread), counts, observer: OnceLock::new() })
     }
 
@@ -153,7 +154,12 @@ where
     }
 }
 
-fn serve(connection: Connection, mut waiting: mpsc::Receiver<Box<dyn Job>>, counts: &Counts) {
+fn serve(
+    connection: Connection,
+    mut waiting: mpsc::Receiver<Box<dyn Job>>,
+    counts: &Counts,
+    alarms: &Alarms,
+) {
     let mut was_shared = false;
     while let Some(first) = waiting.blocking_recv() {
         if was_shared {
@@ -167,7 +173,7 @@ fn serve(connection: Connection, mut waiting: mpsc::Receiver<Box<dyn Job>>, coun
             batch.push(next);
         }
         was_shared = batch.len() > 1;
-        settle(&connection, batch, counts);
+        settle(&connection, batch, counts, alarms);
     }
     // The readers are gone by now, so all of the log can go into the database and the next start is quick.
     let emptied = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
@@ -183,17 +189,19 @@ enum Failure {
     OfAll(Fault),
 }
 
-fn settle(connection: &Connection, mut batch: Vec<Box<dyn Job>>, counts: &Counts) {
+fn settle(connection: &Connection, mut batch: Vec<Box<dyn Job>>, counts: &Counts, alarms: &Alarms) {
     let error = match attempt(connection, &mut batch) {
         Ok(()) => {
             counts.commits.fetch_add(1, Ordering::Relaxed);
             counts.writes.fetch_add(batch.len() as u64, Ordering::Relaxed);
+            alarms.written();
             return batch.into_iter().for_each(|job| job.answer(Ok(())));
         }
         Err(Failure::OfOne(_)) if batch.len() > 1 => {
-            return mem::take(&mut batch).into_iter().for_each(|job| settle(connection, vec![job], counts));
+            let alone = mem::take(&mut batch).into_iter().map(|job| vec![job]);
+            return alone.for_each(|job| settle(connection, job, counts, alarms));
         }
-        Err(Failure::OfOne(Fault(error)) | Failure::OfAll(Fault(error))) => error,
+        Err(Failure::OfOne(fault) | Failure::OfAll(fault)) => alarms.of_write(fault, connection),
     };
     for job in batch {
         job.answer(Err(error.clone()));
@@ -228,7 +236,7 @@ mod tests {
         connection
             .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (a INTEGER UNIQUE) STRICT")
             .unwrap();
-        (Writer::start(connection).unwrap(), directory)
+        (Writer::start(connection, Arc::default()).unwrap(), directory)
     }
 
     fn insert(value: i64) -> impl FnMut(&Connection) -> Result<(), Fault> + Send + 'static {

@@ -63,7 +63,7 @@ pub(super) const LIMITS: [LimitKey; 20] = [
         name: "handshake_within_s",
         unit: "seconds",
         range: 1..=300,
-        meaning: "Time to finish the TLS handshake.",
+        meaning: "Time to finish the TLS handshake, and the header of a balancer before it.",
         get: |limits| seconds(limits.handshake_within),
         set: |limits, value| limits.handshake_within = Duration::from_secs(value),
     },

@@ -1,6 +1,9 @@
-//! `[listen]`: the sockets. Spec: DPS-SERVE-4.
+//! `[listen]`: the sockets. Spec: DPS-SERVE-4, DPS-SERVE-20.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+use ipnet::IpNet;
 
 use super::broker::Broker;
 use super::document::Table;
@@ -15,6 +18,11 @@ const ADMIN_PORT: u16 = 9_883;
 const ADDRESS: &str =
     r#"write an address and a port, such as "0.0.0.0:8883" or "[::]:8883"; port 0 picks a free one"#;
 
+const BALANCER: &str = r#"write an address or a network, such as "192.0.2.1" or "10.0.0.0/8""#;
+
+/// Most networks of balancers: each connection is compared with all of them.
+const BALANCERS_MAX: usize = 64;
+
 /// Fewest characters of an admin token: 128 bits in hexadecimal.
 const TOKEN_CHARACTERS_MIN: usize = 32;
 
@@ -24,10 +32,42 @@ pub(crate) struct Listen {
     pub(crate) mqtt: Vec<Located<SocketAddr>>,
     pub(crate) https: Vec<Located<SocketAddr>>,
     pub(crate) admin: Located<SocketAddr>,
+    /// Whose connections to `mqtt` and `https` begin with a header that names the client.
+    pub(crate) proxy_protocol_from: Vec<Located<BalancerNetwork>>,
     /// Without one, the data directory's own.
     pub(crate) admin_token: Option<Secret<String>>,
     /// For brokers that are local hubs.
     pub(crate) broker: Option<Broker>,
+}
+
+/// Where balancers are: a network, or one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BalancerNetwork(pub(crate) IpNet);
+
+/// Why a text is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BadBalancerNetwork {
+    #[error("it is neither an address nor a network")]
+    Form,
+    #[error("it has bits beyond its prefix; the network is {0}")]
+    BitsBeyondPrefix(IpNet),
+}
+
+impl FromStr for BalancerNetwork {
+    type Err = BadBalancerNetwork;
+
+    fn from_str(text: &str) -> Result<Self, BadBalancerNetwork> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self(address.into()));
+        }
+        let network: IpNet = text.parse().map_err(|_| BadBalancerNetwork::Form)?;
+        // A slip would have more addresses believed than were meant.
+        if network.trunc() == network {
+            Ok(Self(network))
+        } else {
+            Err(BadBalancerNetwork::BitsBeyondPrefix(network.trunc()))
+        }
+    }
 }
 
 pub(super) fn section() -> Section {
@@ -52,6 +92,14 @@ pub(super) fn section() -> Section {
             "Where the person who runs the service looks at it: explanations, metrics, health. It speaks plain HTTP: \
              keep it on loopback or behind a proxy.",
         ),
+        Key::new(
+            "proxy_protocol_from",
+            "list of networks and addresses, up to 64",
+            Standard::Value("[]".to_owned()),
+            "Balancers, such as `\"10.0.0.0/8\"` or `\"192.0.2.1\"`: each connection from there to `mqtt` or `https` must begin with a header of the \
+             PROXY protocol in version 2, and what it says of the client's address is believed, for limits, logs and `geoLatency`. A \
+             connection from elsewhere must not have one.",
+        ),
     ];
     keys.extend(Key::secret(
         ["admin_token_file", "admin_token_env"],
@@ -72,6 +120,7 @@ impl Listen {
                 let value = SocketAddr::from((Ipv4Addr::LOCALHOST, ADMIN_PORT));
                 Located { value, at: table.at() }
             }),
+            proxy_protocol_from: table.all_parsed("proxy_protocol_from", BALANCER).unwrap_or_default(),
             admin_token: table.secret("admin_token", token, "make one with openssl rand -hex 32"),
             broker: Broker::read(&table.table("broker")),
         };
@@ -97,10 +146,27 @@ impl Listen {
                 taken.push((address.value, address.at));
             }
         }
+        self.check_balancers(table);
         if !self.admin.value.ip().is_loopback() {
             let why = format!("{} can be reached from outside, and speaks plain HTTP", self.admin.value);
             let advice = "keep it on loopback, or where nobody listens in";
             table.context.warning(self.admin.at, &table.key("admin"), why, advice);
+        }
+    }
+
+    fn check_balancers(&self, table: &Table<'_>) {
+        const KEY: &str = "proxy_protocol_from";
+        let balancers = &self.proxy_protocol_from;
+        if let Some(more) = balancers.get(BALANCERS_MAX) {
+            let advice = format!("{BALANCERS_MAX} may be: write larger networks");
+            table.fault(more.at, KEY, format!("there are {}", balancers.len()), advice);
+        }
+        for all in balancers.iter().filter(|balancer| balancer.value.0.prefix_len() == 0) {
+            let why =
+                format!("{} is every address: whoever connects can name any address as its own", all.value.0);
+            let advice =
+                "name the addresses of the balancers, or make sure that nobody else reaches these ports";
+            table.context.warning(all.at, &table.key(KEY), why, advice);
         }
     }
 }

@@ -30,7 +30,7 @@ mod tls;
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dps_server::limits::Limits;
 use toml::de::DeTable;
@@ -42,7 +42,7 @@ pub(crate) use instances::Instance;
 pub(crate) use listen::Listen;
 pub(crate) use reload::Reload;
 pub(crate) use show::{show, show_defaults};
-pub(crate) use store::{Place, Postgres, Store};
+pub(crate) use store::{Place, Postgres, Store, sealing_key};
 pub(crate) use tls::Certificate;
 
 use document::{Context, Table};
@@ -79,6 +79,24 @@ pub(crate) fn read(file: &Path) -> Result<Configuration, Faults> {
     let environment = |name: &str| std::env::var(name).ok();
     text_of(file, ("--config", "harbormaster config show --defaults prints one"))
         .and_then(|text| parse(file, &text, &environment))
+}
+
+/// The store of a configuration, whatever may be wrong with the rest. Spec: DPS-CLI-34.
+pub(crate) fn read_store(file: &Path) -> Result<Store, Faults> {
+    read_of_store(file, Store::read)
+}
+
+/// Where the store of a configuration lies; its sealing key is not looked for, which may be at hand for the service alone.
+/// Spec: DPS-CLI-34.
+pub(crate) fn read_data_dir(file: &Path) -> Result<PathBuf, Faults> {
+    read_of_store(file, store::read_sqlite_dir).map(|data_dir| data_dir.value)
+}
+
+fn read_of_store<T>(file: &Path, read: impl FnOnce(&Table<'_>) -> Option<T>) -> Result<T, Faults> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let text = text_of(file, ("--config", "harbormaster config show --defaults prints one"))?;
+    let (read, _) = judged(file, &text, &environment, &key::sections(), |root| read(&root.table("store")))?;
+    Ok(read)
 }
 
 /// The whole of a file; told with the option that names it, and with what prints such a file.

@@ -35,6 +35,10 @@ pub(crate) fn show(configuration: &Configuration) -> String {
                     ("mqtt", addresses(&listen.mqtt)),
                     ("https", addresses(&listen.https)),
                     ("admin", quoted(&listen.admin.value)),
+                    (
+                        "proxy_protocol_from",
+                        list(listen.proxy_protocol_from.iter().map(|from| quoted(&from.value.0))),
+                    ),
                 ];
                 values.extend(
                     listen

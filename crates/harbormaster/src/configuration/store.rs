@@ -1,4 +1,4 @@
-//! `[store]`: where everything is kept. Spec: DPS-SERVE-5, DPS-SERVE-19.
+//! `[store]`: where everything is kept. Spec: DPS-SERVE-5, DPS-SERVE-21.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ pub(crate) enum Place {
     Postgres(Box<Postgres>),
 }
 
-/// A database and how it is used. Spec: DPS-SERVE-19.
+/// A database and how it is used. Spec: DPS-SERVE-21.
 #[derive(Debug)]
 pub(crate) struct Postgres {
     pub(crate) url: Secret<PostgresTarget>,
@@ -257,8 +257,25 @@ fn target(bytes: &[u8]) -> Result<PostgresTarget, BadTarget> {
     text.trim().parse()
 }
 
+/// The directory of an SQLite store, and nothing of its key: for commands that know no other.
+pub(super) fn read_sqlite_dir(table: &Table<'_>) -> Option<Located<PathBuf>> {
+    if let Some(kind) = table.has("kind").then(|| table.word("kind", &KINDS)) {
+        let kind = kind?;
+        if matches!(kind.value, Kind::Postgresql) {
+            table.fault(
+                kind.at,
+                "kind",
+                "this command is for sqlite",
+                "use PostgreSQL's own tools, such as pg_dump",
+            );
+            return None;
+        }
+    }
+    read_data_dir(table)
+}
+
 /// 32 bytes are the key itself; anything else must be its Base64.
-fn sealing_key(bytes: &[u8]) -> Result<SealingKey, BadSealingKey> {
+pub(crate) fn sealing_key(bytes: &[u8]) -> Result<SealingKey, BadSealingKey> {
     let decoded = STANDARD.decode(bytes.trim_ascii()).map(Zeroizing::new);
     match decoded {
         Ok(decoded) if decoded.len() == 32 => SealingKey::try_from(&decoded[..]),

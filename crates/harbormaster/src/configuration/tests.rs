@@ -135,7 +135,7 @@ fn on_postgresql() -> String {
     format!("{}[listen]\nadmin_token_env = \"TOKEN\"\n", GOOD.replace("data_dir = \"data\"\n", store))
 }
 
-/// DPS-SERVE-19
+/// DPS-SERVE-21
 #[test]
 fn a_database_is_named_by_a_secret_that_is_never_shown() {
     let harbor = Harbor::new();
@@ -155,7 +155,7 @@ fn a_database_is_named_by_a_secret_that_is_never_shown() {
     assert_eq!(show(&again), shown);
 }
 
-/// DPS-SERVE-19
+/// DPS-SERVE-21
 #[test]
 fn keys_of_one_kind_of_store_are_faults_beside_the_other() {
     let harbor = Harbor::new();
@@ -457,6 +457,41 @@ fn what_may_stand_once_is_refused_the_second_time() {
         "[listen]\nmqtt = [\"127.0.0.1:9883\"]",
         &["17:1: listen.admin: 127.0.0.1:9883 is listened on already, in line 18"],
     );
+}
+
+/// DPS-SERVE-20
+#[test]
+fn balancers_are_named_by_networks_and_addresses() {
+    let harbor = Harbor::new();
+    let with = |list: &str| format!("{GOOD}[listen]\nproxy_protocol_from = [{list}]\n");
+    assert!(harbor.parse(GOOD).unwrap().listen.proxy_protocol_from.is_empty());
+    let read = harbor.parse(&with(r#""10.0.0.0/8", "192.0.2.1", "2001:db8::/32", "::1""#)).unwrap();
+    let balancers = read.listen.proxy_protocol_from.iter().map(|balancer| balancer.value.0.to_string());
+    assert_eq!(balancers.collect::<Vec<_>>(), ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32", "::1/128"]);
+    let shown = show(&read);
+    let line = r#"proxy_protocol_from = ["10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32", "::1/128"]"#;
+    assert!(shown.contains(line), "{shown}");
+    assert_eq!(show(&harbor.parse(&shown).unwrap()), shown);
+
+    for (entry, why) in [
+        ("balancer.example", "it is neither an address nor a network"),
+        ("10.0.0.0/33", "it is neither an address nor a network"),
+        ("10.0.0.1:443", "it is neither an address nor a network"),
+        ("10.1.2.3/8", "it has bits beyond its prefix; the network is 10.0.0.0/8"),
+    ] {
+        let lines = format!("[listen]\nproxy_protocol_from = [\"192.0.2.1\", \"{entry}\"]");
+        check_more(&lines, &[&format!("18:37: listen.proxy_protocol_from: {entry:?}: {why}")]);
+    }
+    let many = vec!["\"::1\""; 65].join(", ");
+    let told = harbor.faults(&with(&many));
+    assert!(told.len() == 1 && told[0].contains("listen.proxy_protocol_from: there are 65"), "{told:?}");
+    let most = vec!["\"::1\""; 64].join(", ");
+    assert_eq!(harbor.warnings(&with(&most)), [""; 0]);
+    for all in ["0.0.0.0/0", "::/0"] {
+        let told = harbor.warnings(&with(&format!("\"::1\", \"{all}\"")));
+        let expected = format!("{all} is every address: whoever connects can name any address as its own");
+        assert!(told.len() == 1 && told[0].contains(&expected), "{told:?}");
+    }
 }
 
 /// DPS-BROKER-1

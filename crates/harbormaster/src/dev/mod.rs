@@ -29,6 +29,7 @@ use dps_proto::ids::IdScope;
 use dps_proto::key::SymmetricKey;
 use dps_server::admin;
 use dps_server::limits::Limits;
+use dps_server::proxy_protocol::Balancers;
 use dps_server::tls;
 use dps_store::{DataDir, DataDirError, Sealer, SealingKey, SqliteOptions, SqliteStore, Synchronous};
 use tokio::net::TcpListener;
@@ -39,6 +40,7 @@ use crate::key_option::KeyOption;
 use crate::logging::{self, Format, Level};
 use crate::running_dev;
 use crate::service::{self, BrokerSettings, Listeners, Service, admin_token, random};
+use crate::store_place::{DEV_SEALING_KEY, STORE_FILE};
 use certificates::{Certificates, Host};
 use sample_device::SampleDevice;
 
@@ -193,6 +195,7 @@ async fn serve(options: Options) -> Result<ExitCode, Failure> {
             guesses_per_minute: None,
             ..Limits::default()
         },
+        balancers: Balancers::default(),
         tls,
         certificates: Arc::clone(&server_certificates),
         outbound,
@@ -253,14 +256,14 @@ fn temporary_directory() -> std::io::Result<tempfile::TempDir> {
 }
 
 fn open_store(data_dir: &DataDir, unsafe_no_sync: bool) -> anyhow::Result<SqliteStore> {
-    let sealing_key = data_dir.secret_file("sealing.key", || random::<32>().to_vec())?;
-    let sealing_key = SealingKey::try_from(&sealing_key[..]).context("sealing.key")?;
+    let sealing_key = data_dir.secret_file(DEV_SEALING_KEY, || random::<32>().to_vec())?;
+    let sealing_key = SealingKey::try_from(&sealing_key[..]).context(DEV_SEALING_KEY)?;
     let mut options = SqliteOptions::default();
     if unsafe_no_sync {
         tracing::warn!("--unsafe-no-sync: a crash of the machine may lose what devices were told");
         options.synchronous = Synchronous::Off;
     }
-    let file = data_dir.file("store.db")?;
+    let file = data_dir.file(STORE_FILE)?;
     SqliteStore::open(&file, options, Sealer::new(&sealing_key)).with_context(|| file.display().to_string())
 }
 

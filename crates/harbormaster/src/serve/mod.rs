@@ -6,7 +6,7 @@ mod opened_store;
 mod place;
 mod ready;
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,8 +20,10 @@ use dps_core::ports::{Store, StoreError};
 use dps_hub::HubKinds;
 use dps_hub::outbound::AllowedTargets;
 use dps_proto::ids::{IdScope, InstanceSecret};
+use dps_server::proxy_protocol::Balancers;
 use dps_server::tls::{self, ServerCertificates, TlsError};
 use dps_server::{admin, broker_auth};
+use dps_store::{Sealed, Sealer, SqliteStore};
 use tokio::net::TcpListener;
 
 use crate::activation::{self, Passed, Purpose};
@@ -30,6 +32,7 @@ use crate::configuration::{
 };
 use crate::exit::{self, Failure};
 use crate::service::{self, BrokerSettings, Listeners, Service, admin_token, random};
+use crate::store_place::STORE_FILE;
 use crate::{config, logging};
 use opened_store::Opened;
 use place::Place;
@@ -101,6 +104,19 @@ async fn serve(
     admin::sweep_at_start(&*opened).await?;
     let instances = match all_instances(instances, &*opened, &hubs).await {
         Err(why @ StoreError::Unreadable(_)) => {
+            // Of what makes it so, a damaged page as well, only the key is for the configuration to mend.
+            let sealer = Sealer::new(&store.sealing_key.value);
+            let is_of_another = match &data_dir {
+                Some(data_dir) => {
+                    let judged = SqliteStore::check_sealing_key(&data_dir.file(STORE_FILE)?, &sealer);
+                    matches!(judged, Err(Sealed::ByAnother { .. }))
+                }
+                // A database server finds its own damage.
+                None => true,
+            };
+            if !is_of_another {
+                return Err(why.into());
+            }
             let advice = "name the key that the store was made with";
             return Err(place.fault(store.sealing_key.at, "store.sealing_key", why, advice));
         }
@@ -148,6 +164,7 @@ async fn serve(
         store: Arc::clone(&opened),
         instances: Arc::clone(&instances),
         limits,
+        balancers: Balancers::new(listen.proxy_protocol_from.iter().map(|from| from.value.0)),
         tls,
         certificates: Arc::clone(&server_certificates),
         outbound,
@@ -156,6 +173,12 @@ async fn serve(
         broker,
     };
     service.run(listeners, announce, reload).await
+}
+
+/// Whether a disk is full or read-only, which is nobody's fault who wrote a configuration. Spec: DPS-SERVE-19.
+fn is_about_the_disk(why: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(why.kind(), StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem)
 }
 
 /// Spec: DPS-BROKER-1.

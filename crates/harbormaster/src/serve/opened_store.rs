@@ -1,14 +1,17 @@
-//! The store that a configuration names, opened. Spec: DPS-SERVE-5, DPS-SERVE-19.
+//! The store that a configuration names, opened. Spec: DPS-SERVE-5, DPS-SERVE-19, DPS-SERVE-21.
 
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use dps_core::ports::Store;
-use dps_store::{DataDir, PostgresOpenError, PostgresStore, Sealer, SqliteOptions, SqliteStore};
+use dps_store::{
+    DataDir, DataDirError, PostgresOpenError, PostgresStore, Sealer, SqliteOptions, SqliteStore,
+};
 
 use super::place::Place;
 use crate::configuration::{self, Postgres};
 use crate::exit::Failure;
+use crate::store_place::STORE_FILE;
 
 /// A store, and what is to live as long.
 pub(crate) struct Opened {
@@ -22,10 +25,12 @@ pub(crate) async fn open(store: &configuration::Store, place: &Place) -> Result<
     let sealer = Sealer::new(&store.sealing_key.value);
     match &store.place {
         configuration::Place::DataDir(path) => {
-            let data_dir = DataDir::open(&path.value).map_err(|why| {
-                place.fault(path.at, "store.data_dir", why, "the service's user must own it")
+            let data_dir = DataDir::open(&path.value).map_err(|why| match &why {
+                // It mends without the configuration, and a supervisor tries again.
+                DataDirError::Io { source, .. } if super::is_about_the_disk(source) => why.into(),
+                _ => place.fault(path.at, "store.data_dir", why, "the service's user must own it"),
             })?;
-            let file = data_dir.file("store.db")?;
+            let file = data_dir.file(STORE_FILE)?;
             let opened = SqliteStore::open(&file, SqliteOptions::default(), sealer);
             let store = Arc::new(opened.with_context(|| file.display().to_string())?);
             Ok(Opened { store, data_dir: Some(data_dir) })

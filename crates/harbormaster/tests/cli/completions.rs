@@ -7,7 +7,7 @@ use crate::command::User;
 fn every_shell_gets_a_script_that_knows_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = User::new().run(&["completions", shell]).done();
-        for word in ["enrollment-group", "registration-id-prefix", "harbormaster"] {
+        for word in ["enrollment-group", "registration-id-prefix", "sealing-key-file", "harbormaster"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }

@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "several test programs share it, and none uses all of it")]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dps_client::device::{Endpoint, FinalAnswer, RegisterError};
+use dps_client::device::{Endpoint, FinalAnswer, RegisterError, Step};
 use dps_client::mqtt::{Carrier, register};
 use dps_proto::ids::IdScope;
 use dps_proto::key::SymmetricKey;
-use dps_proto::mqtt::{DeviceLogin, DeviceOptions, Password};
+use dps_proto::mqtt::{DeviceLogin, DeviceOptions, Packet, Password};
 use dps_proto::percent;
 use dps_proto::sas::sign_device_token;
 use jiff::{SignedDuration, Timestamp};
@@ -140,12 +140,46 @@ primary_key_file = "owner.key"
         self.register_with(serving, &enrolled.id_scope, &enrolled.device_key(id), id).await
     }
 
+    /// The same of a device that connects to this port of the machine.
+    pub(crate) async fn register_at(
+        &self,
+        port: u16,
+        instance: usize,
+        id: &str,
+    ) -> Result<FinalAnswer, RegisterError> {
+        let enrolled = &self.instances[instance];
+        self.register_by(port, &enrolled.id_scope, &enrolled.device_key(id), id, |_| {}).await
+    }
+
     pub(crate) async fn register_with(
         &self,
         serving: &Serving,
         id_scope: &IdScope,
         key: &SymmetricKey,
         id: &str,
+    ) -> Result<FinalAnswer, RegisterError> {
+        self.register_heard(serving, id_scope, key, id, |_| {}).await
+    }
+
+    /// As [`Fleet::register_with`]; `hear` is given the topic of each answer.
+    pub(crate) async fn register_heard(
+        &self,
+        serving: &Serving,
+        id_scope: &IdScope,
+        key: &SymmetricKey,
+        id: &str,
+        hear: impl FnMut(&str),
+    ) -> Result<FinalAnswer, RegisterError> {
+        self.register_by(serving.mqtt_port(), id_scope, key, id, hear).await
+    }
+
+    async fn register_by(
+        &self,
+        port: u16,
+        id_scope: &IdScope,
+        key: &SymmetricKey,
+        id: &str,
+        mut hear: impl FnMut(&str),
     ) -> Result<FinalAnswer, RegisterError> {
         let registration_id = id.parse().unwrap();
         let expiry = Timestamp::now() + SignedDuration::from_hours(1);
@@ -159,17 +193,27 @@ primary_key_file = "owner.key"
         };
         let endpoint = Endpoint {
             host: "127.0.0.1".to_owned(),
-            port: serving.mqtt_port(),
+            port,
             server_name: "localhost".to_owned(),
             tls: dps_client::tls::trusting(&self.path("data/ca.pem")).unwrap(),
         };
-        register(&endpoint, Carrier::Tls, login, DeviceOptions::default(), |_, _| {}).await
+        register(&endpoint, Carrier::Tls, login, DeviceOptions::default(), |_, step| {
+            if let Step::Received(Packet::Publish(answer)) = step {
+                hear(&answer.topic);
+            }
+        })
+        .await
     }
 }
 
 impl Fleet {
     /// Asks the service API of `host` for the group; the status of the answer.
     pub(crate) async fn get_group(&self, serving: &Serving, host: &str, key: &SymmetricKey) -> u16 {
+        self.get_group_at(serving.https_port(), host, key).await
+    }
+
+    /// The same over this port of the machine.
+    pub(crate) async fn get_group_at(&self, port: u16, host: &str, key: &SymmetricKey) -> u16 {
         let expiry = (Timestamp::now() + SignedDuration::from_hours(1)).as_second().to_string();
         let tag = key.sign(&[host.as_bytes(), b"\n", expiry.as_bytes()]);
         let signature = percent::encode(&STANDARD.encode(tag));
@@ -180,7 +224,11 @@ impl Fleet {
             "GET /enrollmentGroups/dev-group?api-version=2021-10-01 HTTP/1.1\r\nHost: {host}\r\nAuthorization: {token}\r\n\
              Connection: close\r\n\r\n"
         );
-        let port = serving.https_port();
+        self.ask(port, &request).await
+    }
+
+    /// Sends a request to port 443 as it stands, on a connection of its own; the status of the answer.
+    pub(crate) async fn ask(&self, port: u16, request: &str) -> u16 {
         let tls = dps_client::tls::trusting(&self.path("data/ca.pem")).unwrap();
         let tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let mut stream =
@@ -264,6 +312,17 @@ impl Serving {
 
     pub(crate) fn https_port(&self) -> u16 {
         self.ready["https"][0]["port"].as_u64().unwrap().try_into().unwrap()
+    }
+
+    /// Status and body of `GET /readyz`.
+    pub(crate) fn readiness(&self) -> (u16, String) {
+        let mut stream = std::net::TcpStream::connect(self.admin()).unwrap();
+        stream.set_read_timeout(Some(WITHIN)).unwrap();
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.take(64 * 1024).read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
     pub(crate) fn pid(&self) -> u32 {
