@@ -200,6 +200,7 @@ fn of_refusal(refusal: &Refusal, transport: Transport) -> (ErrorCode, &'static s
         Refusal::NoSuchOperation(_) => (ErrorCode::OPERATION_NOT_FOUND, "Operation not found."),
         Refusal::NoRecord => (ErrorCode::REGISTRATION_NOT_FOUND, "Registration not found."),
         Refusal::Busy => (ErrorCode::THROTTLED, THROTTLED),
+        // Spec: DPS-NODE-4.
         Refusal::Contended(_) | Refusal::Store(StoreError::Unavailable(_)) => {
             (ErrorCode::UNAVAILABLE, UNAVAILABLE)
         }

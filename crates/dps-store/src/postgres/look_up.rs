@@ -1,4 +1,5 @@
-//! What is known of one device, or may be asked for it, each seen at one point in time. Spec: DPS-REG-2.
+//! What is known of one device, or may be asked for it, each seen at one point in time: no node remembers it.
+//! Spec: DPS-REG-2, DPS-NODE-1.
 
 use std::sync::Arc;
 
