@@ -28,7 +28,10 @@ use common::image::Faults;
 use world::{Shown, World};
 
 /// Seeds of an ordinary run.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 2_000;
+
+/// Seeds in which a fault of the store must be noticed, and every outcome be seen.
+const SEEDS_FOR_FAULTS: u64 = 300;
 
 /// Steps that are shown of a schedule that went wrong.
 const STEPS_SHOWN: usize = 40;
@@ -111,7 +114,7 @@ fn the_schedules_come_to_every_outcome_that_the_promises_speak_of() {
         "the connection was lost",
         "the store went down",
     ];
-    for seed in 0..SEEDS {
+    for seed in 0..SEEDS_FOR_FAULTS {
         for line in run(seed, Faults::default(), Shown::Afterwards).0 {
             missing.retain(|outcome| !line.contains(outcome));
         }
@@ -150,7 +153,7 @@ fn a_store_that_ignores_a_newer_claim_is_noticed() {
 /// Each of these promises must be found broken by some seed.
 #[track_caller]
 fn check_noticed(faults: Faults, promises: &[&str]) {
-    let broken: Vec<String> = (0..SEEDS).filter_map(|seed| run(seed, faults, Shown::Afterwards).1).collect();
+    let broken: Vec<String> = (0..SEEDS_FOR_FAULTS).filter_map(|seed| run(seed, faults, Shown::Afterwards).1).collect();
     for promise in promises {
         assert!(broken.iter().any(|wrong| wrong.contains(promise)), "{faults:?}: nobody noticed: {promise}");
     }
