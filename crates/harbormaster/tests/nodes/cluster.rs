@@ -287,7 +287,9 @@ fn write_configurations(directory: &Path, network: Ipv4Addr) {
         let mut text = text.replace(":443", &format!(":{HTTPS_PORT}"));
         for host in 0..4 {
             let there = address(network, host, 0).ip().to_string();
-            text = text.replace(&format!("10.0.0.1{host}:"), &format!("{there}:"));
+            for end in [":", "\"", "\n"] {
+                text = text.replace(&format!("10.0.0.1{host}{end}"), &format!("{there}{end}"));
+            }
         }
         text.replace("/etc/harbormaster", &directory.display().to_string())
     };

@@ -86,6 +86,7 @@ impl Cutter {
     }
 
     fn is_to_be_cut(&self) -> bool {
-        self.is_cutting.load(Ordering::SeqCst) && self.commits.fetch_add(1, Ordering::SeqCst) % ONE_OF == 0
+        self.is_cutting.load(Ordering::SeqCst)
+            && self.commits.fetch_add(1, Ordering::SeqCst).is_multiple_of(ONE_OF)
     }
 }
