@@ -17,6 +17,7 @@ mod sealing;
 mod signer_columns;
 mod sqlite;
 mod times;
+mod versions;
 mod words;
 
 #[cfg(test)]
@@ -32,5 +33,6 @@ pub use private_file::warn_if_open_to_others;
 pub use sealing::{BadSealingKey, KeyId, Sealer, SealingKey};
 pub use sqlite::{
     BackupError, Contents, CopyError, Occupied, OpenError, RestoreError, Restored, Sealed, SqliteOptions,
-    SqliteStore, Synchronous, Unsound, Versions, WriteStatistics,
+    SqliteStore, Synchronous, Unsound, WriteStatistics,
 };
+pub use versions::Versions;

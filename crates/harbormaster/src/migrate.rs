@@ -6,9 +6,13 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::Args;
-use dps_store::{OpenError, SqliteStore, Versions};
+use dps_store::{OpenError, PostgresStore, SqliteStore, Versions};
 
+use crate::configuration::Postgres;
 use crate::exit::{self, Failure};
+use crate::serve::opened_store;
+use crate::serve::place::Place;
+use crate::service;
 use crate::store_place::{self, PlaceOptions, STORE_FILE};
 
 #[derive(Args)]
@@ -27,6 +31,9 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
     let Options { place, check } = options;
+    if let Some((file, postgres)) = place.postgres()? {
+        return service::runtime()?.block_on(run_on_postgres(&file, &postgres, check));
+    }
     let data_dir = place.data_dir()?;
     let mut out = std::io::stdout().lock();
     if check {
@@ -41,6 +48,25 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
     let store = data_dir.file(STORE_FILE)?;
     let versions = SqliteStore::migrate(&store).map_err(at(&store))?;
     writeln!(out, "{}: {}", store.display(), was_done(versions))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Nodes may go on meanwhile, which is what its migrations are made for. Spec: DPS-STORE-16.
+async fn run_on_postgres(file: &Path, postgres: &Postgres, check: bool) -> Result<ExitCode, Failure> {
+    let options = postgres.options();
+    let name = format!("schema {}", options.schema.as_str());
+    let refused = |why| opened_store::refused(why, postgres, &Place::of(file));
+    if check {
+        let versions = PostgresStore::versions(&options).await.map_err(|why| {
+            let refused = refused(why);
+            Failure { code: exit::UNAVAILABLE, ..refused }
+        })?;
+        writeln!(std::io::stdout(), "{name}: {}", to_be_done(versions))?;
+        let is_done = versions.found == versions.newest;
+        return Ok(if is_done { ExitCode::SUCCESS } else { exit::FAILED.into() });
+    }
+    let versions = PostgresStore::migrate(&options).await.map_err(refused)?;
+    writeln!(std::io::stdout(), "{name}: {}", was_done(versions))?;
     Ok(ExitCode::SUCCESS)
 }
 

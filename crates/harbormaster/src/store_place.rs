@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use dps_store::{DataDir, DataDirError, Sealer, warn_if_open_to_others};
 
-use crate::configuration;
+use crate::configuration::{self, Postgres};
 use crate::exit::Failure;
 use crate::file_option;
 
@@ -46,6 +46,13 @@ impl PlaceOptions {
                 })
             }
         }
+    }
+
+    /// The configuration and its database, where it names one.
+    pub(crate) fn postgres(&self) -> Result<Option<(PathBuf, Box<Postgres>)>, Failure> {
+        let Named::ByConfiguration(file) = self.named()? else { return Ok(None) };
+        let found = configuration::read_postgres(&file).map_err(Failure::usage)?;
+        Ok(found.map(|postgres| (file, Box::new(postgres))))
     }
 
     /// The data directory, which need not be there.

@@ -153,7 +153,8 @@ fn a_store_that_ignores_a_newer_claim_is_noticed() {
 /// Each of these promises must be found broken by some seed.
 #[track_caller]
 fn check_noticed(faults: Faults, promises: &[&str]) {
-    let broken: Vec<String> = (0..SEEDS_FOR_FAULTS).filter_map(|seed| run(seed, faults, Shown::Afterwards).1).collect();
+    let broken: Vec<String> =
+        (0..SEEDS_FOR_FAULTS).filter_map(|seed| run(seed, faults, Shown::Afterwards).1).collect();
     for promise in promises {
         assert!(broken.iter().any(|wrong| wrong.contains(promise)), "{faults:?}: nobody noticed: {promise}");
     }

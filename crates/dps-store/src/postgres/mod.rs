@@ -1,4 +1,4 @@
-//! The store that several nodes share: PostgreSQL, 15 or newer. Spec: DPS-STORE-14 to DPS-STORE-23, DPS-NODE-5.
+//! The store that several nodes share: PostgreSQL, 15 or newer. Spec: DPS-STORE-14 to DPS-STORE-23, DPS-NODE-1, DPS-NODE-5.
 //!
 //! One task writes registrations, many in a transaction ([`writer`], [`batch`]); every other write is a transaction of its own
 //! ([`transaction`]). What is known of one device is one statement ([`look_up`]). The shape of the tables is in `migrations/`, the rows of
@@ -42,6 +42,7 @@ mod table;
 mod tls;
 mod transaction;
 mod turnstile;
+mod versions;
 mod waiting;
 mod write_check;
 mod writer;
@@ -92,9 +93,7 @@ impl PostgresStore {
     pub async fn open(options: &PostgresOptions, sealer: Sealer) -> Result<Self, PostgresOpenError> {
         let connections = Connections::new(options, options.connections.get())?;
         let mut session = connections.get_first().await?;
-        let client = session
-            .client_mut()
-            .map_err(|fault| PostgresOpenError::Unreachable(StoreError::from(fault).to_string()))?;
+        let client = session.client_mut().map_err(PostgresOpenError::unreachable)?;
         schema::migrate(client, &options.schema, options.migration_timeout).await?;
         drop(session);
         // Registrations never wait for a connection that somebody reads a list by.

@@ -5,11 +5,12 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
+use dps_core::ports::StoreError;
 use rustls_pki_types::CertificateDer;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
-use super::fault::text_of;
+use super::fault::{Fault, text_of};
 
 /// How a database is reached and used.
 #[derive(Debug, Clone)]
@@ -185,6 +186,12 @@ pub enum PostgresOpenError {
         /// Why.
         why: String,
     },
+}
+
+impl PostgresOpenError {
+    pub(super) fn unreachable(fault: Fault) -> Self {
+        Self::Unreachable(StoreError::from(fault).to_string())
+    }
 }
 
 /// Why a server will not do. Spec: DPS-STORE-15.

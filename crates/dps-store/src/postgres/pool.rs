@@ -58,7 +58,7 @@ impl Connections {
         Ok(Self { pool, statement_timeout: options.statement_timeout, verdict })
     }
 
-    /// A connection, as soon as one is free.
+    /// A connection, as soon as one is free; made anew where the server has come back. Spec: DPS-NODE-4.
     pub(super) async fn get(&self) -> Result<Session, StoreError> {
         let got = self.pool.get().await;
         let client = got.map_err(|error| StoreError::Unavailable(why_there_is_none(error)))?;
@@ -186,6 +186,7 @@ fn prepared(options: &PostgresOptions, verdict: &Arc<Mutex<Option<Unfit>>>) -> H
 
 /// Each statement of ours finds its rows by an index. Spec: DPS-STORE-20. A plan that is made while a table is young and kept must do so too, though
 /// scanning it, or hashing it, would be quicker at that moment; so those ways are closed. Plans are made once for each connection.
+/// What a node that froze has locked is let go of when its transaction has lain idle for as long as a statement may take. Spec: DPS-NODE-5.
 fn settings(options: &PostgresOptions) -> String {
     let statement = options.statement_timeout.as_millis();
     format!(

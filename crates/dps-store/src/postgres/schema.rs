@@ -81,13 +81,39 @@ pub(super) async fn run(
     }
 }
 
+/// The version that this program brings tables to.
+pub(super) fn newest() -> usize {
+    MIGRATIONS.len()
+}
+
+/// The version of the tables, 0 where there are none.
+pub(super) async fn found(client: &Client, schema: &SchemaName) -> Result<usize, PostgresOpenError> {
+    let there = look(client, schema).await?;
+    match there {
+        There { has_store: true, .. } => Ok(version(client, newest()).await?.try_into().unwrap_or(0)),
+        There { has_tables: true, .. } => Err(PostgresOpenError::NotAStore(schema.clone())),
+        _ => Ok(0),
+    }
+}
+
+/// What is in the schema.
+struct There {
+    has_schema: bool,
+    has_store: bool,
+    has_tables: bool,
+}
+
+async fn look(client: &Client, schema: &SchemaName) -> Result<There, PostgresOpenError> {
+    let found = "SELECT to_regnamespace($1) IS NOT NULL, to_regclass($1 || '.store') IS NOT NULL,
+                        EXISTS (SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace($1))";
+    let row = client.query_one(found, &[&schema.as_str()]).await.map_err(|error| unreachable(&error))?;
+    Ok(There { has_schema: row.get(0), has_store: row.get(1), has_tables: row.get(2) })
+}
+
 /// Makes schema and lease where they are not there. Of several nodes that do so at once, some are told that it exists.
 async fn make_lease(client: &Client, schema: &SchemaName) -> Result<(), PostgresOpenError> {
     let name = schema.as_str();
-    let found = "SELECT to_regnamespace($1) IS NOT NULL, to_regclass($1 || '.store') IS NOT NULL,
-                        EXISTS (SELECT 1 FROM pg_class WHERE relnamespace = to_regnamespace($1))";
-    let row = client.query_one(found, &[&name]).await.map_err(|error| unreachable(&error))?;
-    let (has_schema, has_store, has_tables): (bool, bool, bool) = (row.get(0), row.get(1), row.get(2));
+    let There { has_schema, has_store, has_tables } = look(client, schema).await?;
     if has_store {
         return Ok(());
     }

@@ -71,7 +71,6 @@ pub use self::contents::{Contents, Sealed, Unsound};
 pub use self::copy::CopyError;
 pub use self::open::{OpenError, SqliteOptions, Synchronous};
 pub use self::restore::{Occupied, RestoreError, Restored};
-pub use self::versions::Versions;
 pub use self::writer::WriteStatistics;
 
 use self::alarm::Alarms;

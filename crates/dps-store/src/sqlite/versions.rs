@@ -4,15 +4,7 @@ use std::path::Path;
 
 use super::open::{open_newest, open_to_read};
 use super::{OpenError, SqliteOptions, SqliteStore, schema};
-
-/// The version of a store's tables and the newest that this program knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Versions {
-    /// 0 where there is no store yet.
-    pub found: usize,
-    /// What it is brought to when it is opened.
-    pub newest: usize,
-}
+use crate::Versions;
 
 impl SqliteStore {
     /// Looks at the store at `path`, which a server may be using, and changes nothing.

@@ -92,6 +92,13 @@ pub(crate) fn read_data_dir(file: &Path) -> Result<PathBuf, Faults> {
     read_of_store(file, store::read_sqlite_dir).map(|data_dir| data_dir.value)
 }
 
+/// The database of a configuration, where its store is one; its sealing key is not looked for either. Spec: DPS-CLI-36.
+pub(crate) fn read_postgres(file: &Path) -> Result<Option<Postgres>, Faults> {
+    read_of_store(file, |table| {
+        if store::is_postgresql(table) { Postgres::read(table).map(Some) } else { Some(None) }
+    })
+}
+
 fn read_of_store<T>(file: &Path, read: impl FnOnce(&Table<'_>) -> Option<T>) -> Result<T, Faults> {
     let environment = |name: &str| std::env::var(name).ok();
     let text = text_of(file, ("--config", "harbormaster config show --defaults prints one"))?;

@@ -179,8 +179,13 @@ fn read_data_dir(table: &Table<'_>) -> Option<Located<PathBuf>> {
     data_dir
 }
 
+/// Whether the table is about a database. What is wrong with the word is noted by those who read the keys of its kind.
+pub(super) fn is_postgresql(table: &Table<'_>) -> bool {
+    table.text("kind").is_some_and(|kind| kind.value == "postgresql")
+}
+
 impl Postgres {
-    fn read(table: &Table<'_>) -> Option<Self> {
+    pub(super) fn read(table: &Table<'_>) -> Option<Self> {
         const WRITE: &str = "write postgresql://USER:PASSWORD@HOST/DATABASE";
         if let Some(at) = table.place_of("data_dir") {
             let advice = "leave it out: everything is in the database";

@@ -2,8 +2,8 @@
 //!
 //! [`run`] reads the whole configuration; [`serve`] opens what it names and gives it to [`Service::run`].
 
-mod opened_store;
-mod place;
+pub(crate) mod opened_store;
+pub(crate) mod place;
 mod ready;
 
 use std::io::{self, Write as _};

@@ -44,7 +44,7 @@ pub(crate) async fn open(store: &configuration::Store, place: &Place) -> Result<
 }
 
 /// What the operator has to change is a fault of the configuration; what may pass by itself is not.
-fn refused(why: PostgresOpenError, postgres: &Postgres, place: &Place) -> Failure {
+pub(crate) fn refused(why: PostgresOpenError, postgres: &Postgres, place: &Place) -> Failure {
     let advice = match &why {
         PostgresOpenError::Unfit(_) => {
             "mend the server's settings, name another server, or write allow_unsafe_durability = true where what devices were told may be lost"

@@ -45,11 +45,17 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
-        Self::with("", None).await
+        Self::reached(None).await
     }
 
-    /// With more keys for `[store]`, and with nodes that reach the database through a cutter.
-    pub(crate) async fn with(store_keys: &str, cut: Option<&mut Option<Arc<Cutter>>>) -> Self {
+    /// With nodes that reach the database through a cutter.
+    pub(crate) async fn behind_a_cutter() -> (Self, Arc<Cutter>) {
+        let mut cutter = None;
+        let cluster = Self::reached(Some(&mut cutter)).await;
+        (cluster, cutter.unwrap())
+    }
+
+    async fn reached(cut: Option<&mut Option<Arc<Cutter>>>) -> Self {
         // Made for its certificates.
         let fleet = Fleet::new();
         let database = Database::start();
@@ -78,7 +84,7 @@ impl Cluster {
         fs::copy(fleet.path("data/ca.pem"), directory.path().join("database-ca.pem")).unwrap();
         let tls = dps_client::tls::trusting(&fleet.path("data/ca.pem")).unwrap();
         let network = network_of_its_own();
-        write_configurations(directory.path(), network, store_keys);
+        write_configurations(directory.path(), network);
         let haproxy = |mode: &str| {
             let mut command = Command::new("haproxy");
             command.args([mode, "-f"]).arg(directory.path().join("haproxy.cfg")).stdin(Stdio::null());
@@ -172,6 +178,18 @@ impl Cluster {
         }
     }
 
+    /// `migrate` by the configuration of a node with more keys for `[store]`: exit code, and what it printed.
+    pub(crate) fn migrate(&self, store_keys: &str, arguments: &[&str]) -> (i32, String) {
+        let text = fs::read_to_string(self.directory.path().join("node-0.toml")).unwrap();
+        let file = self.directory.path().join("migrate.toml");
+        fs::write(&file, text.replace("[store]\n", &format!("[store]\n{store_keys}"))).unwrap();
+        let mut command = harbormaster();
+        command.arg("migrate").arg("--config").arg(file).args(arguments);
+        let output = command.env("CREDENTIALS_DIRECTORY", self.directory.path()).output().unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(told).unwrap())
+    }
+
     /// Seconds of CPU that were used until now.
     pub(crate) fn cpu_s(&self) -> Cpu {
         let nodes = self.nodes.iter().flatten().map(|node| cpu_s_of(node.pid())).sum();
@@ -263,13 +281,15 @@ fn address(network: Ipv4Addr, host: u8, port: u16) -> SocketAddr {
 }
 
 /// The files of dist/nodes with the addresses of this test, and with a port that an ordinary user may have.
-fn write_configurations(directory: &Path, network: Ipv4Addr, store_keys: &str) {
+fn write_configurations(directory: &Path, network: Ipv4Addr) {
     let dist = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../dist/nodes");
     let own = |text: &str| {
         let mut text = text.replace(":443", &format!(":{HTTPS_PORT}"));
         for host in 0..4 {
             let there = address(network, host, 0).ip().to_string();
-            text = text.replace(&format!("10.0.0.1{host}:"), &format!("{there}:"));
+            for end in [":", "\"", "\n"] {
+                text = text.replace(&format!("10.0.0.1{host}{end}"), &format!("{there}{end}"));
+            }
         }
         text.replace("/etc/harbormaster", &directory.display().to_string())
     };
@@ -281,7 +301,7 @@ fn write_configurations(directory: &Path, network: Ipv4Addr, store_keys: &str) {
     let node = fs::read_to_string(dist.join("harbormaster.toml")).unwrap();
     // What the certificate of the tests is for.
     let node = node.replace("\"dps.example\"", "\"localhost\"");
-    let node = node.replace("connections = 16\n", &format!("connections = 4\n{store_keys}"));
+    let node = node.replace("connections = 16\n", "connections = 4\n");
     for number in 0..3 {
         let text = own(&node.replace("10.0.0.11:", &format!("10.0.0.1{}:", number + 1)));
         fs::write(directory.join(format!("node-{number}.toml")), text).unwrap();

@@ -130,9 +130,7 @@ async fn every_connection_to_the_database_is_held() {
 /// DPS-STORE-2, DPS-STORE-19: a node that does not know whether it has committed tells nobody that it has, and nothing is done twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_cut_after_a_commit_was_sent() {
-    let mut cutter = None;
-    let cluster = Cluster::with("", Some(&mut cutter)).await;
-    let cutter = cutter.unwrap();
+    let (cluster, cutter) = Cluster::behind_a_cutter().await;
     let load = Load::begin(&cluster);
     sleep(A_WHILE).await;
     cutter.begin();
@@ -141,6 +139,30 @@ async fn connections_are_cut_after_a_commit_was_sent() {
     sleep(A_WHILE).await;
     load.end(&format!("{cut} commits were cut"), &cluster).await;
     assert!(cut >= 10, "{cut}");
+}
+
+/// DPS-CLI-36
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_are_looked_at_and_made_while_nodes_run() {
+    let cluster = Cluster::start().await;
+    let (code, told) = cluster.migrate("", &["--check"]);
+    assert!(code == 0 && told.contains("which is the newest"), "{told}");
+    let fresh = "schema = \"fresh\"\n";
+    for (arguments, expected, word) in [
+        (&["--check"][..], 1, "there is no store yet"),
+        (&[], 0, "schema fresh: made"),
+        (&["--check"], 0, "which is the newest"),
+        (&[], 0, "nothing was to be done"),
+    ] {
+        let (code, told) = cluster.migrate(fresh, arguments);
+        assert!(code == expected && told.contains(word), "{code} {told}");
+    }
+    let (code, told) = cluster.migrate("schema = \"pg_mine\"\n", &["--check"]);
+    assert!(code == 64 && told.contains("store.schema"), "{code} {told}");
+    cluster.database.kill();
+    let (code, told) = cluster.migrate("", &["--check"]);
+    assert!(code == 69 && told.contains("cannot be reached"), "{code} {told}");
+    cluster.database.start_again();
 }
 
 /// What docs/scale.md goes by. The bounds are those of a change that should be thought about, and not of noise.

@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 use super::shell;
+use crate::Versions;
 use crate::contract::fixtures::*;
 use crate::postgres::pool::Connections;
 use crate::postgres::schema::{self, Migration};
@@ -54,6 +55,24 @@ async fn eight_nodes_may_start_at_once_on_an_empty_database() {
     nodes.join_all().await;
     let shell = shell(&options).await;
     assert_eq!((version(&shell).await, count(&shell, "enrollment_group").await), ((1, 1), 8));
+}
+
+/// DPS-STORE-16, DPS-CLI-36
+#[tokio::test]
+async fn the_version_of_tables_is_told_and_nothing_is_made_by_asking() {
+    let options = server::shared().options();
+    let newest = schema::newest();
+    for _ in 0..2 {
+        let versions = PostgresStore::versions(&options).await.unwrap();
+        assert_eq!(versions, Versions { found: 0, newest });
+    }
+    assert_eq!(PostgresStore::migrate(&options).await.unwrap(), Versions { found: 0, newest });
+    assert_eq!(PostgresStore::migrate(&options).await.unwrap(), Versions { found: newest, newest });
+    assert_eq!(PostgresStore::versions(&options).await.unwrap(), Versions { found: newest, newest });
+    let shell = shell(&options).await;
+    shell.batch_execute("DROP TABLE store").await.unwrap();
+    let refused = PostgresStore::versions(&options).await.unwrap_err();
+    assert!(matches!(refused, PostgresOpenError::NotAStore(_)), "{refused}");
 }
 
 /// DPS-STORE-16

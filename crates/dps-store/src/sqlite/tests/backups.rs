@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::DataDir;
+use crate::Versions;
 use crate::sqlite::unfinished::beside;
 
 /// A data directory with a store that was filled, and its backup.
