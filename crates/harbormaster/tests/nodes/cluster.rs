@@ -272,7 +272,7 @@ fn cpu_s_of(process: u32) -> f64 {
 fn network_of_its_own() -> Ipv4Addr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
-    Ipv4Addr::new(127, 64 + high % 128, low, NEXT.fetch_add(4, Ordering::Relaxed) * 4)
+    Ipv4Addr::new(127, 64 + high % 128, low, 4 * NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn address(network: Ipv4Addr, host: u8, port: u16) -> SocketAddr {
