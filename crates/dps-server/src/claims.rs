@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dps_core::ports::{ClaimOrder, Claimed, StoreError};
@@ -75,13 +76,16 @@ pub(crate) trait Work: Send + Sync + 'static {
 pub(crate) struct Place {
     number: u64,
     left: mpsc::UnboundedSender<u64>,
+    is_left: AtomicBool,
 }
 
 impl Place {
     /// The peer is not asked any more; what is left of the work is the store's.
     pub(crate) fn leave(&self) {
-        // The worker may have ended.
-        let _ = self.left.send(self.number);
+        // Told once: the worker claims when it hears of it, and a claim is a write. It may have ended.
+        if !self.is_left.swap(true, Ordering::Relaxed) {
+            let _ = self.left.send(self.number);
+        }
     }
 }
 
@@ -103,7 +107,7 @@ impl Places {
         let number = self.next;
         self.next += 1;
         self.taken.insert(number, peer);
-        Place { number, left: self.left.clone() }
+        Place { number, left: self.left.clone(), is_left: AtomicBool::new(false) }
     }
 }
 
@@ -119,17 +123,19 @@ struct Round {
 
 /// Works until it is to stop, then lets what is under way end: each piece has a deadline.
 pub(crate) async fn run<W: Work>(work: Arc<W>, mut stopping: watch::Receiver<bool>) {
-    // At most two numbers for each piece of work under way.
+    // At most one number for each piece of work under way.
     let (left, mut leaving) = mpsc::unbounded_channel();
     let mut places = Places { taken: HashMap::new(), next: 0, left };
     let (mut calls, mut round) = (JoinSet::new(), Round::default());
     while !*stopping.borrow() {
         let pause = begin(&work, &mut calls, &mut places, &mut round).await;
+        let is_full = calls.len() >= work.bounds().calls_max;
         tokio::select! {
             changed = stopping.changed() => if changed.is_err() { break },
             () = work.due().woken() => round.is_outdated = true,
             () = sleep(pause) => {}
-            Some(ended) = calls.join_next() => {
+            // Else the place that it left has said so already.
+            Some(ended) = calls.join_next(), if is_full => {
                 tell_broken(ended);
                 round.is_outdated = true;
             }
