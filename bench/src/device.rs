@@ -32,9 +32,11 @@ pub(crate) struct Device {
     session: DeviceSession,
     received: BytesMut,
     opened: Instant,
+    /// Whether it waits as long as it is told to, or lets its session believe so.
+    is_patient: bool,
     /// Time that the session believes to have passed and that has not.
     skipped: Duration,
-    /// What of that a status of 429 or above asked for.
+    /// What a status of 429 or above asked for.
     deferred: Duration,
     /// What was received since the last packet that wants an answer; kept for [`Device::register_recorded`] only.
     record: Option<Vec<Vec<u8>>>,
@@ -48,7 +50,7 @@ enum Reached {
 
 /// How long one complete registration took.
 pub(crate) struct Completed {
-    /// From before TCP to the final answer, without the wait that a 202 asks for, with the waits of 429 and above.
+    /// From before TCP to the final answer, with the waits of 429 and above; with that which a 202 asks for where the device is patient.
     pub(crate) latency: Duration,
     /// Part of it that was asked for by 429 or above.
     pub(crate) deferred: Duration,
@@ -74,6 +76,7 @@ impl Device {
             session: DeviceSession::new(login, options, Duration::ZERO),
             received: BytesMut::new(),
             opened,
+            is_patient: false,
             skipped: Duration::ZERO,
             deferred: Duration::ZERO,
             record: None,
@@ -83,6 +86,16 @@ impl Device {
     /// Everything from TCP to the end of the connection; the device must be assigned.
     pub(crate) async fn register(target: &Target, credentials: Credentials) -> anyhow::Result<Completed> {
         let mut device = Box::pin(Self::connect(target, credentials, 60)).await?;
+        device.complete().await
+    }
+
+    /// As [`Device::register`], with every wait that the server asks for.
+    pub(crate) async fn register_patiently(
+        target: &Target,
+        credentials: Credentials,
+    ) -> anyhow::Result<Completed> {
+        let mut device = Box::pin(Self::connect(target, credentials, 60)).await?;
+        device.is_patient = true;
         device.complete().await
     }
 
@@ -115,7 +128,8 @@ impl Device {
             Reached::Outcome(outcome) => outcome,
             Reached::Stage => bail!("the registration has no end"),
         };
-        let completed = Completed { latency: self.opened.elapsed() + self.deferred, deferred: self.deferred };
+        let skipped = if self.is_patient { Duration::ZERO } else { self.deferred };
+        let completed = Completed { latency: self.opened.elapsed() + skipped, deferred: self.deferred };
         let DeviceOutcome::Final { status, body } = outcome;
         if status != 200 || !is_assigned(&body) {
             bail!("{status} {}", String::from_utf8_lossy(&body));
@@ -151,8 +165,10 @@ impl Device {
                 if stage == Some(Stage::Attested) {
                     return Ok(Reached::Stage);
                 }
-                self.skip_wait();
-                continue;
+                if !self.is_patient {
+                    self.skip_wait();
+                    continue;
+                }
             }
             let wait = self.session.deadline().unwrap_or_default().saturating_sub(self.now());
             let before = self.received.len();

@@ -15,6 +15,7 @@ mod load;
 mod pages;
 mod requests;
 mod service;
+mod storm;
 mod strangers;
 mod target;
 
@@ -41,6 +42,8 @@ enum Command {
     Load(load::Options),
     /// Register many devices whose hub takes its time, each of which asks again when it was told to.
     Assign(assign::Options),
+    /// Register many devices that all come at one time, from many addresses, and wait as real ones do.
+    Storm(storm::Options),
     /// Open connections and leave them idle.
     Hold(hold::Options),
     /// Send bad tokens as fast as they are refused.
@@ -63,6 +66,7 @@ fn main() -> anyhow::Result<()> {
         Command::Capture(options) => driver_runtime()?.block_on(capture::run(options)),
         Command::Load(options) => driver_runtime()?.block_on(load::run(options)),
         Command::Assign(options) => driver_runtime()?.block_on(assign::run(options)),
+        Command::Storm(options) => driver_runtime()?.block_on(storm::run(options)),
         Command::Hold(options) => driver_runtime()?.block_on(hold::run(options)),
         Command::Strangers(options) => driver_runtime()?.block_on(strangers::run(options)),
         Command::Fill(options) => server_runtime()?.block_on(fill::run(options)),

@@ -90,6 +90,11 @@ impl Target {
         })
     }
 
+    /// The same server, reached from another address.
+    pub(crate) fn from(&self, source: IpAddr) -> Self {
+        Self { source, ..self.clone() }
+    }
+
     /// TCP and TLS, in which `identity` is shown.
     pub(crate) async fn connect(
         &self,

@@ -29,7 +29,7 @@ usage: cargo xtask COMMAND
   test [ARG]...              build, `cargo test --workspace ARG...`, then the conformance suite
   conformance [ARG]...       the official SDKs and raw clients against the binary; ARG... goes to pytest.
                              HARBORMASTER_BINARY names a binary to test instead of building one
-  bench SUBJECT [--quick]    measure `register`, `transports`, `enrollments`, `groups`, `management` or `hubs`; docs/performance.md says how to read it
+  bench SUBJECT [--quick]    measure `register`, `transports`, `enrollments`, `groups`, `management`, `hubs` or `storm`; docs/performance.md says how to read it
   fuzz [TARGET] [SECONDS]    fuzz one target, or all of them, for SECONDS each (60)
   help                       this text
 ";
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
             Some(plan) => Workspace::read().and_then(|workspace| bench::run(&workspace, &plan)),
             None => {
                 return misused(
-                    "bench takes register, transports, enrollments, groups or management, and perhaps --quick",
+                    "bench takes register, transports, enrollments, groups, management, hubs or storm, and perhaps --quick",
                 );
             }
         },

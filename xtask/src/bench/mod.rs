@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: what a registration, an idle connection, many enrollments and many groups cost, what it costs to
-//! manage them, and how long devices wait for hubs outside. How to read the figures: docs/performance.md.
+//! manage them, how long devices wait for hubs outside, and what becomes of many that come at one time. How to read the figures:
+//! docs/performance.md.
 
 mod configuration;
 mod enrollments;
@@ -14,6 +15,7 @@ mod register;
 mod report;
 mod round;
 mod statistics;
+mod storm;
 mod transports;
 
 use crate::step::Failure;
@@ -35,6 +37,7 @@ enum Subject {
     Transports,
     Management,
     Hubs,
+    Storm,
 }
 
 /// How much of everything.
@@ -62,7 +65,7 @@ impl Effort {
 }
 
 impl Plan {
-    /// Reads `register|transports|enrollments|groups|management|hubs [--quick]`. `None` where the arguments are something else.
+    /// Reads `register|transports|enrollments|groups|management|hubs|storm [--quick]`. `None` where the arguments are something else.
     pub(crate) fn parse(arguments: &[String]) -> Option<Self> {
         let (subject, rest) = arguments.split_first()?;
         let subject = match subject.as_str() {
@@ -72,6 +75,7 @@ impl Plan {
             "transports" => Subject::Transports,
             "management" => Subject::Management,
             "hubs" => Subject::Hubs,
+            "storm" => Subject::Storm,
             _ => return None,
         };
         let effort = match rest {
@@ -100,6 +104,7 @@ pub(crate) fn run(workspace: &Workspace, plan: &Plan) -> Result<(), Failure> {
         Subject::Transports => transports::run(&machinery, plan.effort),
         Subject::Management => management::run(&machinery, plan.effort),
         Subject::Hubs => hubs::run(&machinery, plan.effort),
+        Subject::Storm => storm::run(&machinery, plan.effort),
     }
 }
 
@@ -123,6 +128,7 @@ mod tests {
         check(&["transports"], Some((Subject::Transports, Effort::Full)));
         check(&["management", "--quick"], Some((Subject::Management, Effort::Quick)));
         check(&["hubs"], Some((Subject::Hubs, Effort::Full)));
+        check(&["storm", "--quick"], Some((Subject::Storm, Effort::Quick)));
     }
 
     #[test]
