@@ -28,7 +28,7 @@ class Files:
 class Signed:
     """A certificate with its key, and what stands above it."""
 
-    def __init__(self, name, issuer=None, *, ca=None, path_length=None, until=NEXT_YEAR, usages=None, address=None):
+    def __init__(self, name, issuer=None, *, ca=None, path_length=None, until=NEXT_YEAR, usages=None, addresses=()):
         """`ca` is CA:TRUE or CA:FALSE, or nothing is said of it; without `issuer` it signs itself."""
         self.name, self.issuer = name, issuer
         self.private_key = ec.generate_private_key(ec.SECP256R1())
@@ -48,8 +48,8 @@ class Signed:
             builder = builder.add_extension(constraints, critical=True)
         if usages:
             builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-        if address:
-            names = [x509.IPAddress(ipaddress.ip_address(address))]
+        if addresses:
+            names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         self.certificate = builder.sign(signer.private_key, hashes.SHA256())
 
@@ -89,8 +89,10 @@ def for_servers_only(registration_id, issuer):
     return Signed(registration_id, issuer, usages=[ExtendedKeyUsageOID.SERVER_AUTH])
 
 
-def for_host(address, issuer):
-    return Signed(address, issuer, ca=False, usages=[ExtendedKeyUsageOID.SERVER_AUTH], address=address)
+def for_host(address, issuer, *others):
+    """A server's, which may have other addresses as well."""
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH]
+    return Signed(address, issuer, ca=False, usages=usages, addresses=[address, *others])
 
 
 def for_clients(registration_id, issuer):

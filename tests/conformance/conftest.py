@@ -52,6 +52,9 @@ def pytest_sessionfinish(session):
 
 
 def pytest_terminal_summary(terminalreporter, config):
+    passed = terminalreporter.stats.get("passed", [])
+    for counted in [text for report in passed for name, text in report.user_properties if name == "counted"]:
+        terminalreporter.line(counted)
     if complaints := getattr(config, "leaks", []):
         terminalreporter.section("secrets where no secret may be", red=True)
         for complaint in complaints:
