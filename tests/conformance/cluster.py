@@ -12,7 +12,7 @@ import leaks
 from credentials import fresh_key
 from instances import OWNER
 from postgres import Postgres
-from service import HTTPS_PORT, MQTT_PORT, Process, free_address, is_free
+from service import BINARY, HTTPS_PORT, MQTT_PORT, Process, free_address, is_free
 
 DIST = Path(__file__).parents[2] / "dist/nodes"
 ID_SCOPE = "0ne00C0FFEE"
@@ -25,9 +25,9 @@ class Cluster:
 
     id_scope, port, https_port = ID_SCOPE, MQTT_PORT, HTTPS_PORT
 
-    def __init__(self, folder):
+    def __init__(self, folder, binary=BINARY):
         folder.mkdir(parents=True)
-        self.folder, self._open = folder, ExitStack()
+        self.folder, self._binary, self._open = folder, binary, ExitStack()
         self.address, *self.node_addresses = self.addresses = [free_address() for _ in range(4)]
         self.owner_key = fresh_key()
         self.nodes = []
@@ -38,7 +38,7 @@ class Cluster:
             # Not below the folder that is searched for secrets.
             self.credentials = Path(self._open.enter_context(tempfile.TemporaryDirectory()))
             self._write_files()
-            self.nodes = [ServingNode(self, number) for number in range(3)]
+            self.nodes = [ServingNode(self, number, self._binary) for number in range(3)]
             for node in self.nodes:
                 node.ready()
             self._open.enter_context(self._balancer())
@@ -68,9 +68,9 @@ class Cluster:
         """SIGKILL: nothing can be finished."""
         self.nodes[number].kill()
 
-    def start_node(self, number):
-        """Starts one that was killed; returns when it accepts."""
-        self.nodes[number] = ServingNode(self, number).ready()
+    def start_node(self, number, binary=BINARY):
+        """Starts one that has ended; returns when it accepts."""
+        self.nodes[number] = ServingNode(self, number, binary).ready()
 
     def _write_files(self):
         authority = certificates.authority(f"authority of {self.address}")
@@ -128,11 +128,11 @@ class ServingNode(Process):
 
     id_scope, port, https_port = ID_SCOPE, MQTT_PORT, HTTPS_PORT
 
-    def __init__(self, cluster, number):
+    def __init__(self, cluster, number, binary):
         self.cluster, self.address = cluster, cluster.node_addresses[number]
         command = ["serve", "--output", "json", "--config", cluster.folder / f"node-{number}.toml"]
         environment = {"CREDENTIALS_DIRECTORY": str(cluster.credentials)}
-        super().__init__(cluster.folder / f"log-{number}", command, environment)
+        super().__init__(cluster.folder / f"log-{number}", command, environment, binary)
 
     @property
     def ca_file(self):

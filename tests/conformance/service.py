@@ -16,6 +16,8 @@ from pathlib import Path
 import leaks
 
 BINARY = os.environ.get("HARBORMASTER_BINARY", "")
+# Of a version beside which nodes of this one have to run.
+EARLIER_BINARY = os.environ.get("HARBORMASTER_EARLIER_BINARY", "")
 MQTT_PORT = 8883
 HTTPS_PORT = 443
 READY_WITHIN = 60.0
@@ -60,12 +62,12 @@ def may_bind(port):
 class Process:
     """A running `harbormaster` whose first line on standard output, its contract, says where it is."""
 
-    def __init__(self, folder, command, environment=None):
+    def __init__(self, folder, command, environment=None, binary=BINARY):
         folder.mkdir(parents=True, exist_ok=True)
         self.log_path = folder / f"stderr-{len(list(folder.iterdir()))}.log"
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(
-                [BINARY, *(str(argument) for argument in command)],
+                [binary, *(str(argument) for argument in command)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

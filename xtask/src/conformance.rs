@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::earlier;
 use crate::packages;
 use crate::step::{self, Failure};
 use crate::workspace::Workspace;
@@ -21,6 +22,9 @@ const BINARY: &str = "HARBORMASTER_BINARY";
 
 /// Names the registry that stands in for an IoT Hub.
 const HUB_REGISTRY: &str = "HUB_REGISTRY_BINARY";
+
+/// Names the binary of an earlier version.
+const EARLIER: &str = "HARBORMASTER_EARLIER_BINARY";
 
 /// Names the folder whose `node_modules` the suite uses.
 const NODE_FOLDER: &str = "HARBORMASTER_NODE_FOLDER";
@@ -71,6 +75,8 @@ const NEEDS: [Need; 12] = [
 /// The step that does not pass.
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
     let given = env::var_os(BINARY).map(PathBuf::from);
+    // Before this version, whose binary takes its place.
+    earlier::provide(workspace)?;
     let mut build = workspace.cargo();
     match &given {
         Some(_) => build.args(["build", "--package", "hub-registry"]),
@@ -103,6 +109,7 @@ pub(crate) fn run_against(workspace: &Workspace, binary: &Path, arguments: &[Str
     pytest.args(arguments).current_dir(&suite);
     pytest
         .env(BINARY, binary)
+        .env(EARLIER, earlier::provide(workspace)?)
         .env(HUB_REGISTRY, workspace.target.join("debug/hub-registry"))
         .env(NODE_FOLDER, node)
         .env("CARGO_TARGET_DIR", &workspace.target)

@@ -8,6 +8,7 @@ mod borders;
 mod check;
 mod citations;
 mod conformance;
+mod earlier;
 mod fuzz;
 mod licences;
 mod packages;

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the tests of every crate, then the conformance suite.
 
 use crate::conformance;
+use crate::earlier;
 use crate::step::{self, Failure};
 use crate::workspace::Workspace;
 
@@ -11,6 +12,8 @@ use crate::workspace::Workspace;
 pub(crate) fn run(workspace: &Workspace, arguments: &[String]) -> Result<(), Failure> {
     // Tests of chains need openssl: better to know before everything is built than after.
     conformance::provide_tools()?;
+    // Before this version, whose binary takes its place.
+    earlier::provide(workspace)?;
     // All targets at once: features are then resolved once for binaries and tests, and nothing is built twice.
     let mut build = workspace.cargo();
     build.args(["build", "--workspace", "--all-targets"]);

@@ -41,7 +41,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode, Failure> {
         let versions = SqliteStore::versions(&store)
             .map_err(|why| Failure { code: exit::UNAVAILABLE, why: at(&store)(why) })?;
         writeln!(out, "{}: {}", store.display(), to_be_done(versions))?;
-        let is_done = versions.found == versions.newest;
+        let is_done = versions.found >= versions.newest;
         return Ok(if is_done { ExitCode::SUCCESS } else { exit::FAILED.into() });
     }
     let data_dir = store_place::lock(&data_dir)?;
@@ -62,7 +62,7 @@ async fn run_on_postgres(file: &Path, postgres: &Postgres, check: bool) -> Resul
             Failure { code: exit::UNAVAILABLE, ..refused }
         })?;
         writeln!(std::io::stdout(), "{name}: {}", to_be_done(versions))?;
-        let is_done = versions.found == versions.newest;
+        let is_done = versions.found >= versions.newest;
         return Ok(if is_done { ExitCode::SUCCESS } else { exit::FAILED.into() });
     }
     let versions = PostgresStore::migrate(&options).await.map_err(refused)?;
@@ -80,6 +80,9 @@ fn to_be_done(versions: Versions) -> String {
             format!("there is no store yet: `migrate` makes one of version {newest}")
         }
         Versions { found, newest } if found == newest => format!("version {found}, which is the newest"),
+        Versions { found, newest } if found > newest => {
+            format!("version {found}, of a later Harbormaster, which this one (version {newest}) works with")
+        }
         Versions { found, newest } => format!("version {found}: `migrate` brings it to version {newest}"),
     }
 }
@@ -87,8 +90,8 @@ fn to_be_done(versions: Versions) -> String {
 fn was_done(versions: Versions) -> String {
     match versions {
         Versions { found: 0, newest } => format!("made, of version {newest}"),
-        Versions { found, newest } if found == newest => {
-            format!("version {found}, which is the newest: nothing was to be done")
+        versions if versions.found >= versions.newest => {
+            format!("{}: nothing was to be done", to_be_done(versions))
         }
         Versions { found, newest } => format!("brought from version {found} to version {newest}"),
     }
@@ -105,6 +108,10 @@ mod tests {
         assert_eq!(was_done(versions(9)), "brought from version 9 to version 11");
         assert_eq!(to_be_done(versions(9)), "version 9: `migrate` brings it to version 11");
         assert!(was_done(versions(0)).starts_with("made"));
-        assert!(was_done(versions(11)).contains("nothing was to be done"));
+        assert_eq!(was_done(versions(11)), "version 11, which is the newest: nothing was to be done");
+        assert_eq!(
+            was_done(versions(12)),
+            "version 12, of a later Harbormaster, which this one (version 11) works with: nothing was to be done"
+        );
     }
 }

@@ -28,6 +28,10 @@ const MIGRATIONS: &[Migration] =
 const LEASE: Duration = Duration::from_secs(60);
 /// How long it is waited before somebody else's lease is looked at again.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long a migration waits for a table that nodes of the version before use. All that they ask of it comes after the migration then.
+const LOCKED_WITHIN: Duration = Duration::from_secs(1);
+/// How long nodes have the tables for themselves before the migration tries again.
+const CONTENDED_PAUSE: Duration = Duration::from_secs(1);
 
 /// One step to a newer version.
 #[derive(Clone, Copy)]
@@ -73,6 +77,15 @@ pub(super) async fn run(
             Ok(true) => {}
             // Another node had taken this step between the look at the version and the lease.
             Ok(false) => give_lease_back(client, holder).await?,
+            Err(error) if is_contended(&error) => {
+                give_lease_back(client, holder).await?;
+                tracing::info!(
+                    migration = version + 1,
+                    reason = %text_of(&error),
+                    "other nodes are using the tables; the migration is tried again"
+                );
+                sleep(CONTENDED_PAUSE).await;
+            }
             Err(error) => {
                 give_lease_back(client, holder).await?;
                 return Err(PostgresOpenError::Migration { version: version + 1, why: text_of(&error) });
@@ -179,6 +192,11 @@ async fn give_lease_back(client: &Client, holder: Uuid) -> Result<(), PostgresOp
     Ok(())
 }
 
+/// Whether nodes that go on had a table, or each of the two had one that the other wanted. Nothing has changed.
+fn is_contended(error: &Error) -> bool {
+    matches!(error.code(), Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED))
+}
+
 /// One migration, and the lease given back; whether it was done. It is not where the lease is not this node's any more, or another
 /// node has done it.
 pub(super) async fn step(
@@ -189,7 +207,9 @@ pub(super) async fn step(
 ) -> Result<bool, Error> {
     let transaction = client.transaction().await?;
     // It may take longer than other statements do.
-    transaction.batch_execute(&format!("SET LOCAL statement_timeout TO {}", LEASE.as_millis())).await?;
+    let (lease, locked_within) = (LEASE.as_millis(), LOCKED_WITHIN.as_millis());
+    let limits = format!("SET LOCAL statement_timeout TO {lease}; SET LOCAL lock_timeout TO {locked_within}");
+    transaction.batch_execute(&limits).await?;
     if !is_held(&transaction, holder, version).await? {
         return Ok(false);
     }

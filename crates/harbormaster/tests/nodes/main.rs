@@ -17,6 +17,7 @@ mod device;
 #[path = "../fleet/mod.rs"]
 mod fleet;
 mod load;
+mod newer_tables;
 
 use std::io::ErrorKind;
 use std::process::Stdio;

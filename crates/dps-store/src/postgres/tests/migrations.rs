@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_postgres::Client;
 
 use super::shell;
@@ -110,6 +111,46 @@ async fn a_migration_that_fails_leaves_nothing_behind_and_is_named() {
     let shell = shell(&options).await;
     assert_eq!(version(&shell).await, (1, 1));
     run(&options, &[broken[0], works_from(1, "CREATE TABLE second (a integer)")], SECONDS(20)).await.unwrap();
+}
+
+/// DPS-STORE-16: devices do not wait behind a migration that waits for one of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_that_finds_a_table_in_use_steps_back_and_tries_again() {
+    let options = server::shared().options();
+    let all = [
+        works_from(1, "CREATE TABLE first (a integer); CREATE TABLE second (a integer)"),
+        works_from(1, "ALTER TABLE first ADD COLUMN b integer; ALTER TABLE second ADD COLUMN b integer"),
+    ];
+    run(&options, &all[..1], SECONDS(20)).await.unwrap();
+    let (mut slow, other) = (shell(&options).await, shell(&options).await);
+    let in_use = slow.transaction().await.unwrap();
+    in_use.batch_execute("LOCK TABLE second IN ROW EXCLUSIVE MODE").await.unwrap();
+    let migration = tokio::spawn({
+        let options = options.clone();
+        async move { run(&options, &all, SECONDS(60)).await }
+    });
+    // It has the first table, wants the second one, and gives up the first: more than once.
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'second'::regclass";
+    for _ in 0..2 {
+        while other.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+        other.batch_execute("INSERT INTO first VALUES (1)").await.unwrap();
+        assert!(!migration.is_finished());
+    }
+    // Each has what the other wants.
+    while other.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    let of_both = async {
+        in_use.batch_execute("LOCK TABLE first IN ROW EXCLUSIVE MODE").await?;
+        in_use.commit().await
+    };
+    // The server chooses which of the two it ends.
+    let _ = of_both.await;
+    migration.await.unwrap().unwrap();
+    other.batch_execute("SELECT first.b, second.b FROM first, second").await.unwrap();
+    assert_eq!(version(&other).await, (2, 1));
 }
 
 /// DPS-STORE-16: a lease that was taken when another node had just done the step would else keep the next one waiting for a minute.
