@@ -18,6 +18,7 @@ mod deployment;
 mod device;
 #[path = "../fleet/mod.rs"]
 mod fleet;
+mod frozen;
 mod load;
 mod service_api;
 
