@@ -16,6 +16,7 @@ mod cutter;
 mod database;
 mod deployment;
 mod device;
+mod failover;
 #[path = "../fleet/mod.rs"]
 mod fleet;
 mod frozen;
