@@ -62,6 +62,9 @@ const BODY_BYTES_MAX: usize = 64 * 1_024;
 /// Time for the store to show that it reads and writes. Spec: DPS-METRICS-4.
 const READY_WITHIN: Duration = Duration::from_secs(5);
 
+/// When to ask again, in seconds, where the store does not answer. Spec: DPS-NODE-6.
+const RETRY_AFTER_S: &str = "3";
+
 /// What the admin listener shows.
 pub struct Admin {
     store: Arc<dyn Store>,
@@ -291,8 +294,15 @@ fn listed<'n>(names: impl ExactSizeIterator<Item = &'n str>) -> String {
     }
 }
 
+/// Spec: DPS-DEV-14, DPS-NODE-6.
 fn problem(status: StatusCode, why: &str) -> Response {
-    (status, Json(json!({"status": status.as_u16(), "message": why}))).into_response()
+    let body = Json(json!({"status": status.as_u16(), "message": why}));
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => {
+            (status, [(header::RETRY_AFTER, RETRY_AFTER_S)], body).into_response()
+        }
+        _ => (status, body).into_response(),
+    }
 }
 
 #[cfg(test)]

@@ -85,10 +85,11 @@ fn instance(scope: &str, has_hub: bool) -> ServiceInstance {
 impl Service {
     async fn new(instances: Vec<ServiceInstance>) -> Self {
         let store = Arc::new(MemoryStore::new());
+        let scope = SCOPE.parse().unwrap();
+        store.open_instance(&scope, InstanceSecret::new([7; 32])).await.unwrap();
         for group in
             [group("fleet", ProvisioningStatus::Enabled), group("retired", ProvisioningStatus::Disabled)]
         {
-            let scope = SCOPE.parse().unwrap();
             store.put_enrollment_group(&scope, group, Condition::Always.into()).await.unwrap();
         }
         let pool = Arc::new(SearchThreads::start(1, SearchThreads::SIGNATURES_DEFAULT).unwrap());

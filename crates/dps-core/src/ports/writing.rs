@@ -122,7 +122,8 @@ pub enum WriteError {
     /// A service host is that of another instance. Spec: DPS-INST-3.
     #[error("serviceHosts: {0} belongs to the service instance {1}")]
     ServiceHostTaken(ServiceHost, IdScope),
-    /// An instance of that ID scope was deleted, and not all of it is gone. Spec: DPS-INST-8.
+    /// An instance of that ID scope was deleted, and not all of it is gone; or all of it is, to whom it was served until now. Spec:
+    /// DPS-INST-8, DPS-STORE-24.
     #[error("the service instance {0} is being deleted; it can be made again when nothing is left of it")]
     InstanceBeingDeleted(IdScope),
     /// The store failed.

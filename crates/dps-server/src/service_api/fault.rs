@@ -1,4 +1,4 @@
-//! Refusals, as clients of the service API read them. Spec: DPS-SERVICE-5, DPS-SERVICE-13, DPS-SERVICE-18.
+//! Refusals, as clients of the service API read them. Spec: DPS-SERVICE-5, DPS-SERVICE-13, DPS-SERVICE-18, DPS-NODE-6.
 
 use std::borrow::Cow;
 

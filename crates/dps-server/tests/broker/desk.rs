@@ -110,6 +110,8 @@ impl Desk {
         tls: Option<Arc<ServerConfig>>,
     ) -> Self {
         let store = Arc::new(MemoryStore::new());
+        let secret = InstanceSecret::new([7; 32]);
+        store.open_instance(&SCOPE.parse().unwrap(), secret).await.unwrap();
         let instances = Instances::of(Origin::Configuration, [instance()]);
         let registrar = Arc::new(Registrar::new(Arc::clone(&store) as _, Arc::new(Pool), instances));
         let front_end = Arc::new(FrontEnd::new(registrar, Arc::new(SystemMoments), limits));

@@ -22,6 +22,7 @@ use dps_server::limits::Limits;
 use dps_server::moments::SystemMoments;
 use dps_server::service_api::ServiceApi;
 use dps_store::MemoryStore;
+use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Method, Request, Response};
 use jiff::Timestamp;
@@ -95,7 +96,11 @@ impl Client {
     }
 
     pub(crate) fn with_limits(limits: Limits) -> Self {
-        Self::on(Arc::new(MemoryStore::default()), limits)
+        let (store, scope) = (MemoryStore::default(), SCOPE.parse().unwrap());
+        // It never waits.
+        let opened = store.open_instance(&scope, InstanceSecret::new([7; 32])).now_or_never();
+        assert!(opened.unwrap().is_ok());
+        Self::on(Arc::new(store), limits)
     }
 
     pub(crate) fn on(store: Arc<dyn Store>, limits: Limits) -> Self {

@@ -4,7 +4,6 @@ use std::future::pending;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,6 +30,7 @@ use dps_server::moments::SystemMoments;
 use dps_server::mqtt::connection;
 use dps_server::service_api::ServiceApi;
 use dps_store::MemoryStore;
+use futures_util::FutureExt as _;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use tokio::io::{DuplexStream, duplex};
@@ -166,12 +166,12 @@ impl Service {
             attestation: certificates::attestation(),
             ..group(GROUPS, status)
         };
+        // The memory store never waits.
+        let opened = store.open_instance(&scope, InstanceSecret::new([7; 32])).now_or_never();
+        assert!(opened.unwrap().is_ok());
         for group in with_keys.chain([plant]) {
-            let put = store.put_enrollment_group(&scope, group, Condition::Always.into());
-            // The memory store never waits.
-            let mut put = std::pin::pin!(put);
-            let polled = put.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            assert!(matches!(polled, Poll::Ready(Ok(()))));
+            let put = store.put_enrollment_group(&scope, group, Condition::Always.into()).now_or_never();
+            assert!(put.unwrap().is_ok());
         }
         let linked = |hub| LinkedHub {
             name: "hub.localhost".parse().unwrap(),

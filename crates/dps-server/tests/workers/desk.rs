@@ -73,8 +73,9 @@ pub(crate) fn linked(name: &str, hub: Arc<dyn Hub>) -> LinkedHub {
 impl Desk {
     pub(crate) async fn new(groups: Vec<EnrollmentGroup>, hubs: Vec<LinkedHub>, limits: Limits) -> Self {
         let store = Arc::new(MemoryStore::new());
+        let scope = SCOPE.parse().unwrap();
+        store.open_instance(&scope, InstanceSecret::new([7; 32])).await.unwrap();
         for group in groups {
-            let scope = SCOPE.parse().unwrap();
             store.put_enrollment_group(&scope, group, Condition::Always.into()).await.unwrap();
         }
         let instance = ServiceInstance {

@@ -17,7 +17,7 @@ use dps_core::registration::{
     Assignment, HubCredential, JsonText, Operation, Placing, Registration, State, Substatus, Waiting,
 };
 use dps_core::x509::Certificate;
-use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, RegistrationId};
+use dps_proto::ids::{DeviceId, ETag, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
 use dps_proto::key::{KeyPair, SymmetricKey};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -28,6 +28,13 @@ pub(crate) fn scope() -> IdScope {
 
 pub(crate) fn other_scope() -> IdScope {
     "0ne000000A2".parse().unwrap()
+}
+
+/// Without them nothing is written to their ID scopes. Spec: DPS-STORE-24.
+pub(crate) async fn open_instances(store: &dyn Store) {
+    for (number, scope) in [(1, scope()), (2, other_scope())] {
+        store.open_instance(&scope, InstanceSecret::new([number; 32])).await.unwrap();
+    }
 }
 
 pub(crate) fn device(text: &str) -> RegistrationId {

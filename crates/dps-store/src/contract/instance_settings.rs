@@ -8,7 +8,10 @@ use dps_core::enrollment::{AllocationPolicy, Signers};
 use dps_core::entry_filter::EntryFilter;
 use dps_core::instance::{ClaimAcrossGroups, HubKind, WhenSourceUnavailable};
 use dps_core::instance_settings::{HubSettings, INSTANCES_MAX, InstanceSettings, StoredInstance};
-use dps_core::ports::{ChainWanted, CleanUp, Condition, HubWrite, Store, Sweep, WriteError, WriteOrder};
+use dps_core::ports::{
+    ChainWanted, CleanUp, Commit, Condition, HubWrite, RegistrationWrite, Store, Sweep, WriteError,
+    WriteOrder,
+};
 use dps_core::x509::{CaLeaf, ChainRules};
 use dps_proto::connection_string::ServiceConnectionString;
 use dps_proto::ids::{IdScope, InstanceSecret};
@@ -17,6 +20,7 @@ use dps_proto::key::{KeyPair, SymmetricKey};
 use super::fixtures::*;
 
 super::on_every_store!(
+    empty:
     settings_are_kept_as_they_were_written_and_the_secret_as_it_was_first,
     an_instance_is_written_on_its_condition_alone,
     a_service_host_belongs_to_one_instance,
@@ -24,6 +28,7 @@ super::on_every_store!(
     each_change_is_recorded_for_itself,
     a_deleted_instance_leaves_nothing_but_its_audit,
     what_is_being_deleted_is_made_again_only_when_nothing_is_left,
+    nothing_is_written_to_an_instance_that_is_not_there,
 );
 
 fn key(byte: u8) -> SymmetricKey {
@@ -299,4 +304,40 @@ async fn what_is_being_deleted_is_made_again_only_when_nothing_is_left(store: Ar
     assert!(refused.to_string().contains("is being deleted"), "{refused}");
     while store.sweep_deleted_instances(None, 100).await.unwrap() == Sweep::More {}
     put(&*store, instance(&scope(), 2)).await;
+}
+
+/// DPS-STORE-24
+async fn nothing_is_written_to_an_instance_that_is_not_there(store: Arc<dyn Store>) {
+    refuses_writes(&*store).await;
+    put(&*store, instance(&scope(), 1)).await;
+    fill(&*store, &scope()).await;
+    store.delete_service_instance(&scope(), Condition::Always.into()).await.unwrap();
+    refuses_writes(&*store).await;
+    while store.sweep_deleted_instances(None, 100).await.unwrap() == Sweep::More {}
+    let told = store.audit_records(&scope(), &AuditFilter::default(), 99).await.unwrap().len();
+    refuses_writes(&*store).await;
+    assert_eq!(found(&*store, &scope()).await, 0);
+    assert_eq!(store.audit_records(&scope(), &AuditFilter::default(), 99).await.unwrap().len(), told);
+    put(&*store, instance(&scope(), 2)).await;
+    assert_eq!(found(&*store, &scope()).await, 0);
+    fill(&*store, &scope()).await;
+}
+
+/// As a request does that was taken while the instance was served.
+async fn refuses_writes(store: &dyn Store) {
+    let author = Author { principal: Principal::Admin, address: None, tracking_id: None, at: time(7) };
+    let always = || WriteOrder::by(author.clone(), Condition::Always);
+    let write = RegistrationWrite { decided_on: None, ..first(record("late", 1)) };
+    assert_eq!(store.commit(write).await.unwrap(), Commit::Outdated);
+    assert_eq!(store.clean_up_stray(clean_up("late", "old.example", 1)).await.unwrap(), Commit::Outdated);
+    for refused in [
+        store.put_individual_enrollment(&scope(), enrollment("late", 1), always()).await,
+        store.put_enrollment_group(&scope(), group("late", 1), always()).await,
+        store.put_ca_certificate(&scope(), ca("late", &certificate("late"), 4), always()).await,
+    ] {
+        assert!(
+            matches!(&refused, Err(WriteError::InstanceBeingDeleted(of)) if *of == scope()),
+            "{refused:?}"
+        );
+    }
 }

@@ -8,6 +8,7 @@ use dps_proto::ids::{IdScope, InstanceSecret};
 use super::fixtures::{other_scope, scope};
 
 super::on_every_store!(
+    empty:
     an_instance_keeps_the_secret_that_it_was_first_opened_with,
     each_instance_has_a_secret_of_its_own,
     id_scopes_come_in_the_order_of_their_creation,

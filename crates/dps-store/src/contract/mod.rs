@@ -49,46 +49,61 @@ pub(crate) fn sqlite(options: SqliteOptions) -> Opened {
 
 /// A store in a schema of its own.
 pub(crate) async fn postgres() -> Opened {
-    let store = server::open(&server::shared().options()).await;
+    let store = server::open_empty(&server::shared().options()).await;
     Opened { store: Arc::new(store), _directory: None }
 }
 
 /// Three nodes on one database, each call to another one. Spec: DPS-STORE-14.
 pub(crate) async fn postgres_nodes() -> Opened {
     let options = server::shared().options();
-    let (one, two, three) =
-        tokio::join!(server::open(&options), server::open(&options), server::open(&options));
+    let (one, two, three) = tokio::join!(
+        server::open_empty(&options),
+        server::open_empty(&options),
+        server::open_empty(&options)
+    );
     Opened { store: Arc::new(Nodes::new(vec![one, two, three])), _directory: None }
 }
 
+/// The store once it has the instances that most tests write to. Spec: DPS-STORE-24.
+async fn with_instances(store: &Arc<dyn Store>) -> Arc<dyn Store> {
+    fixtures::open_instances(&**store).await;
+    Arc::clone(store)
+}
+
+/// The store as it is when it is new.
+async fn empty(store: &Arc<dyn Store>) -> Arc<dyn Store> {
+    Arc::clone(store)
+}
+
 macro_rules! on_every_store {
-    ($($test:ident),* $(,)?) => {
+    ($($test:ident),* $(,)?) => { crate::contract::on_every_store!(with_instances: $($test),*); };
+    ($filled:ident: $($test:ident),* $(,)?) => {
         mod memory {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 let opened = crate::contract::memory();
-                super::$test(std::sync::Arc::clone(&opened.store)).await;
+                super::$test(crate::contract::$filled(&opened.store).await).await;
             })*
         }
         mod sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 let opened = crate::contract::sqlite(Default::default());
-                super::$test(std::sync::Arc::clone(&opened.store)).await;
+                super::$test(crate::contract::$filled(&opened.store).await).await;
             })*
         }
         mod postgres {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 let opened = crate::contract::postgres().await;
-                super::$test(std::sync::Arc::clone(&opened.store)).await;
+                super::$test(crate::contract::$filled(&opened.store).await).await;
             })*
         }
         mod postgres_nodes {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
                 let opened = crate::contract::postgres_nodes().await;
-                super::$test(std::sync::Arc::clone(&opened.store)).await;
+                super::$test(crate::contract::$filled(&opened.store).await).await;
             })*
         }
     };

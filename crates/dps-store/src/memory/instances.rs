@@ -46,6 +46,16 @@ impl Instances {
         Ok(fresh)
     }
 
+    /// Refuses what would write to an instance that is being deleted or gone. Spec: DPS-INST-8, DPS-STORE-24.
+    pub(super) fn check_stays(&self, scope: &IdScope) -> Result<(), WriteError> {
+        match self.find(scope) {
+            Some(Instance { kept: Kept::Nothing | Kept::Settings(_), .. }) => Ok(()),
+            Some(Instance { kept: Kept::Deleted, .. }) | None => {
+                Err(WriteError::InstanceBeingDeleted(scope.clone()))
+            }
+        }
+    }
+
     pub(super) fn id_scopes(&self) -> Vec<IdScope> {
         let there = self.0.iter().filter(|instance| !matches!(instance.kept, Kept::Deleted));
         there.map(|instance| instance.scope.clone()).collect()

@@ -100,8 +100,8 @@ impl Work for Batch<'_> {
 
 /// What a batch is decided on, as it is until the transaction has ended.
 struct Seen {
-    /// ID scopes of instances that are being deleted.
-    deleted: HashSet<String>,
+    /// ID scopes of instances that are being deleted, or gone.
+    gone: HashSet<String>,
     /// By kind, ID scope and id.
     entry_etags: HashMap<(&'static str, String, String), String>,
     /// Etag and newest claim, by ID scope and id.
@@ -145,16 +145,16 @@ impl Batch<'_> {
         // Sent together, and carried out one after the other.
         let scopes: Vec<&str> = scopes.into_iter().collect();
         let of_scopes: [&(dyn ToSql + Sync); 1] = [&scopes];
-        let (deleted, enrollments, groups, records, devices) = tokio::try_join!(
-            query(transaction, instance::BEING_DELETED, &of_scopes),
+        let (gone, enrollments, groups, records, devices) = tokio::try_join!(
+            query(transaction, instance::NOT_THERE, &of_scopes),
             lock(transaction, LOCK_ENROLLMENTS, enrollments),
             lock(transaction, LOCK_GROUPS, groups),
             lock(transaction, LOCK_RECORDS, records),
             StoredDevices::lock(transaction, &writes),
         )?;
-        let deleted = deleted.iter().map(|row| Columns::of(row).value());
-        let deleted = deleted.collect::<Result<_, _>>()?;
-        let mut seen = Seen { deleted, entry_etags: HashMap::new(), records: HashMap::new(), devices };
+        let gone = gone.iter().map(|row| Columns::of(row).value());
+        let gone = gone.collect::<Result<_, _>>()?;
+        let mut seen = Seen { gone, entry_etags: HashMap::new(), records: HashMap::new(), devices };
         for (kind, rows) in [("individual", enrollments), ("group", groups)] {
             for row in &rows {
                 let mut columns = Columns::of(row);
@@ -189,7 +189,7 @@ async fn lock(
 }
 
 impl Seen {
-    /// Whether a write is still about what it was decided on. Spec: DPS-INST-8, DPS-STORE-4, DPS-REG-13, DPS-REG-32.
+    /// Whether a write is still about what it was decided on. Spec: DPS-INST-8, DPS-STORE-4, DPS-STORE-24, DPS-REG-13, DPS-REG-32.
     fn judge(&self, write: &RegistrationWrite) -> Commit {
         let record = &write.registration;
         let key = |id: &str| (record.id_scope.folded().to_owned(), id.to_owned());
@@ -206,7 +206,7 @@ impl Seen {
             stored.map(|(etag, _)| etag.as_str()) == write.replaces.as_ref().map(ETag::as_str);
         let newest_claim = stored.and_then(|(_, tries)| *tries);
         let is_claim_the_newest = write.under_claim.is_none() || write.under_claim == newest_claim;
-        let stays = !self.deleted.contains(record.id_scope.folded());
+        let stays = !self.gone.contains(record.id_scope.folded());
         match stays && is_entry_the_same && is_record_the_same && is_claim_the_newest {
             true => Commit::Done,
             false => Commit::Outdated,

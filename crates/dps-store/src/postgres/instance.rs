@@ -233,7 +233,7 @@ impl Work for Delete<'_> {
     async fn run(&self, transaction: &Transaction<'_>) -> Result<Self::Outcome, Fault> {
         let Self { scope, order } = self;
         lock_all(transaction).await?;
-        // Waits for those who write to any instance, and holds up those who begin to: see BEING_DELETED.
+        // Waits for those who write to any instance, and holds up those who begin to: see NOT_THERE.
         transaction.batch_execute("LOCK TABLE instance IN EXCLUSIVE MODE").await?;
         let select = "SELECT etag FROM instance WHERE id_scope = $1 AND etag IS NOT NULL FOR UPDATE";
         let row = query_opt(transaction, select, &[&scope.folded()]).await?;
@@ -282,17 +282,21 @@ pub(super) async fn settings_version(on: &impl GenericClient) -> Result<i64, Fau
     Columns::of(&row).value()
 }
 
-/// Those of the ID scopes `$1` that are being deleted. It holds no row of another, and yet lets none be deleted before the transaction
-/// has ended: whoever locks rows holds the table too, and [`Delete`] waits for that.
-pub(super) const BEING_DELETED: &str =
-    "SELECT id_scope FROM instance WHERE is_deleted AND id_scope = ANY ($1::text[]) FOR KEY SHARE";
+/// Those of the ID scopes `$1` that no instance has, or one that is being deleted. It holds no row of another, and yet lets none be
+/// deleted before the transaction has ended: whoever locks rows holds the table too, and [`Delete`] waits for that.
+pub(super) const NOT_THERE: &str = "WITH being_deleted AS (
+         SELECT id_scope FROM instance WHERE is_deleted AND id_scope = ANY ($1::text[]) FOR KEY SHARE)
+     SELECT wanted.id_scope FROM unnest($1::text[]) AS wanted (id_scope)
+     WHERE wanted.id_scope IN (SELECT id_scope FROM being_deleted)
+         OR (SELECT true FROM instance i WHERE i.id_scope = wanted.id_scope AND NOT i.is_deleted) IS NULL";
 
-/// Refuses what would write to an instance that is being deleted: another node may serve it for a moment more. Spec: DPS-INST-8, DPS-STORE-23.
+/// Refuses what would write to an instance that is being deleted or gone: a node may serve it for a moment more, and a request that
+/// it took may be late. Spec: DPS-INST-8, DPS-STORE-23, DPS-STORE-24.
 pub(super) async fn check_stays(
     transaction: &Transaction<'_>,
     scope: &IdScope,
 ) -> Result<Result<(), WriteError>, Fault> {
-    let found = query_opt(transaction, BEING_DELETED, &[&[scope.folded()].as_slice()]).await?;
+    let found = query_opt(transaction, NOT_THERE, &[&[scope.folded()].as_slice()]).await?;
     Ok(match found {
         Some(_) => Err(WriteError::InstanceBeingDeleted(scope.clone())),
         None => Ok(()),

@@ -1,4 +1,4 @@
-//! The store that several nodes share: PostgreSQL, 15 or newer. Spec: DPS-STORE-14 to DPS-STORE-23, DPS-NODE-1, DPS-NODE-5.
+//! The store that several nodes share: PostgreSQL, 15 or newer. Spec: DPS-STORE-14 to DPS-STORE-25, DPS-NODE-1, DPS-NODE-5.
 //!
 //! One task writes registrations, many in a transaction ([`writer`], [`batch`]); every other write is a transaction of its own
 //! ([`transaction`]). What is known of one device is one statement ([`look_up`]). The shape of the tables is in `migrations/`, the rows of

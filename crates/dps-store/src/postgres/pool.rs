@@ -155,7 +155,7 @@ fn config(options: &PostgresOptions) -> Config {
     config.connect_timeout(options.connect_timeout);
     config.ssl_mode(if options.target.needs_tls() { SslMode::Require } else { SslMode::Disable });
     if config.get_target_session_attrs() == TargetSessionAttrs::Any {
-        // Of several servers, the one that may be written to, whichever that is after a failure.
+        // Of several servers, the one that may be written to, whichever that is after a failure. Spec: DPS-STORE-25.
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     if config.get_application_name().is_none() {

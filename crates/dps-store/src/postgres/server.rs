@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 use super::{PostgresOptions, PostgresStore};
+use crate::contract::fixtures::open_instances;
 use crate::{Sealer, SealingKey};
 
 const SUPERVISE: &str = include_str!("supervise.sh");
@@ -103,8 +104,15 @@ impl Drop for Server {
     }
 }
 
-/// A store with these options, sealed with the key that all tests have.
+/// A store with these options, sealed with the key that all tests have, and with the instances that they write to.
 pub(crate) async fn open(options: &PostgresOptions) -> PostgresStore {
+    let store = open_empty(options).await;
+    open_instances(&store).await;
+    store
+}
+
+/// The same with no instance, where nobody has made one before.
+pub(crate) async fn open_empty(options: &PostgresOptions) -> PostgresStore {
     PostgresStore::open(options, sealer()).await.unwrap()
 }
 

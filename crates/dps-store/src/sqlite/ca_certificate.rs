@@ -12,6 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::columns::Columns;
 use super::conditional::Conditional;
 use super::fault::Fault;
+use super::instance;
 use super::remembered::Versioned;
 use crate::condition::{permits_deletion, permits_put};
 use crate::sealing::Sealer;
@@ -40,6 +41,9 @@ pub(super) fn put(
     ca: &CaCertificate,
     condition: &Condition,
 ) -> Result<Result<(), WriteError>, Fault> {
+    if let Err(refused) = instance::check_stays(connection, scope)? {
+        return Ok(Err(refused));
+    }
     let scope = scope.folded();
     let stored = TABLE.etag(connection, scope, ca.name.folded())?;
     if let Err(refused) = permits_put(condition, stored.as_deref()) {
@@ -86,6 +90,9 @@ pub(super) fn delete(
     name: &CaName,
     condition: &Condition,
 ) -> Result<Result<(), WriteError>, Fault> {
+    if let Err(refused) = instance::check_stays(connection, scope)? {
+        return Ok(Err(refused));
+    }
     let scope = scope.folded();
     let stored = TABLE.etag(connection, scope, name.folded())?;
     if let Err(refused) = permits_deletion(condition, stored.as_deref()) {

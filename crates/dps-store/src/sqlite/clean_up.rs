@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::claim::WaitingRows;
 use super::columns::Columns;
 use super::fault::Fault;
-use super::registration;
+use super::{instance, registration};
 use crate::condition::has_device_there;
 use crate::times::nanoseconds;
 
@@ -104,7 +104,8 @@ pub(super) fn keep(
 
 /// Orders one, unless the record has the device there. Spec: DPS-REG-44.
 pub(super) fn put_stray(connection: &Connection, clean_up: &CleanUp) -> Result<Commit, Fault> {
-    if is_wanted(connection, clean_up)? {
+    let stays = instance::check_stays(connection, &clean_up.id_scope)?.is_ok();
+    if !stays || is_wanted(connection, clean_up)? {
         return Ok(Commit::Outdated);
     }
     put(connection, clean_up)?;

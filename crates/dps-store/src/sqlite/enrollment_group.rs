@@ -20,7 +20,7 @@ use super::entry_clause::EntryClause;
 use super::fault::Fault;
 use super::remembered::Versioned;
 use super::settings::{self, SealedEntry, SettingsColumns};
-use super::signers;
+use super::{instance, signers};
 use crate::condition::permits_put;
 use crate::remembered_certificates;
 use crate::sealed_keys::{open_keys, seal_keys};
@@ -75,6 +75,9 @@ pub(super) fn put(
     sealed: &SealedEntry,
     condition: &Condition,
 ) -> Result<Result<(), WriteError>, Fault> {
+    if let Err(refused) = instance::check_stays(connection, scope)? {
+        return Ok(Err(refused));
+    }
     let (scope, id) = (scope.folded(), &group.id);
     if let Err(refused) = permits_put(condition, TABLE.etag(connection, scope, id.folded())?.as_deref()) {
         return Ok(Err(refused));

@@ -258,6 +258,16 @@ fn is_deleted(connection: &Connection, scope: &IdScope) -> Result<bool, Fault> {
     Ok(statement.query_row([scope.folded()], |row| row.get(0)).optional()?.unwrap_or(false))
 }
 
+/// Refuses what would write to an instance that is being deleted or gone: a request may be late. Spec: DPS-INST-8, DPS-STORE-24.
+pub(super) fn check_stays(connection: &Connection, scope: &IdScope) -> Result<Result<(), WriteError>, Fault> {
+    let select = "SELECT 1 FROM instance WHERE id_scope = ?1 AND is_deleted = 0";
+    let mut statement = connection.prepare_cached(select)?;
+    Ok(match statement.exists([scope.folded()])? {
+        true => Ok(()),
+        false => Err(WriteError::InstanceBeingDeleted(scope.clone())),
+    })
+}
+
 /// The other instance that has this service host. Spec: DPS-INST-3.
 fn owner_of(connection: &Connection, host: &ServiceHost, but: &IdScope) -> Result<Option<IdScope>, Fault> {
     let mut statement = connection.prepare_cached(

@@ -24,7 +24,7 @@ pub(super) const TABLE: Conditional = Conditional {
 };
 
 /// Writes the record and what its hub wants, or nothing. `sealed_keys` is what [`super::hub_device::seal`] gave for each
-/// of the hub's writes. Spec: DPS-STORE-4, DPS-STORE-5, DPS-REG-13.
+/// of the hub's writes. Spec: DPS-STORE-4, DPS-STORE-5, DPS-STORE-24, DPS-REG-13.
 pub(super) fn commit(
     connection: &Connection,
     write: &RegistrationWrite,
@@ -37,7 +37,8 @@ pub(super) fn commit(
     {
         return Ok(Commit::Outdated);
     }
-    if TABLE.etag(connection, scope, id)?.as_deref() != write.replaces.as_ref().map(ETag::as_str) {
+    let (stays, stored) = stands(connection, scope, id)?;
+    if !stays || stored.as_deref() != write.replaces.as_ref().map(ETag::as_str) {
         return Ok(Commit::Outdated);
     }
     if let Some(claim) = write.under_claim
@@ -48,6 +49,14 @@ pub(super) fn commit(
     put(connection, record)?;
     hub_write::all(connection, &write.hub_writes, sealed_keys, nanoseconds(record.updated_at)?)?;
     Ok(Commit::Done)
+}
+
+/// Whether the instance is there, and the etag of the record.
+fn stands(connection: &Connection, scope: &str, id: &str) -> Result<(bool, Option<String>), Fault> {
+    let select = "SELECT EXISTS (SELECT 1 FROM instance WHERE id_scope = ?1 AND is_deleted = 0),
+            (SELECT etag FROM registration WHERE id_scope = ?1 AND registration_id = ?2)";
+    let mut statement = connection.prepare_cached(select)?;
+    Ok(statement.query_row([scope, id], |row| Ok((row.get(0)?, row.get(1)?)))?)
 }
 
 /// The number of the newest claim of an operation that waits.

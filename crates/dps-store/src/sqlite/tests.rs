@@ -201,6 +201,7 @@ async fn closing_leaves_one_file_that_holds_everything() {
 async fn many_clients_share_commits() {
     let directory = tempfile::tempdir().unwrap();
     let store = Arc::new(open(&directory.path().join("store.db")));
+    open_instances(&*store).await;
     let before = store.write_statistics();
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..64 {
@@ -270,6 +271,7 @@ async fn a_sealed_value_moved_to_another_row_is_unreadable() {
     let path = directory.path().join("store.db");
     let store = open(&path);
     fill(&store).await;
+    open_instances(&store).await;
     put_group(&store, group("Other", 9)).await;
     store
         .put_individual_enrollment(&other_scope(), enrollment("Device-1", 9), Condition::Always.into())
@@ -410,6 +412,7 @@ async fn the_oldest_of_too_many_audit_records_go() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.db");
     let store = open(&path);
+    open_instances(&store).await;
     let insert = "INSERT INTO audit (number, id_scope, at, action, subject_kind, subject, spelling)
                   VALUES (?1, '0ne000000a1', 0, 'deleted', 'enrollment', 'd', 'd')";
     // The next one has a number at which the store looks.
@@ -489,6 +492,7 @@ async fn open_groups_are_read_again_only_after_a_write_to_one_of_them() {
 async fn what_is_remembered_of_a_deleted_instance_is_forgotten() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&directory.path().join("db"));
+    open_instances(&store).await;
     let group = group("Press", 1);
     store.put_enrollment_group(&scope(), group, Condition::Always.into()).await.unwrap();
     let remembered = Arc::downgrade(&store.candidate_groups(&scope(), &device("d")).await.unwrap().open);

@@ -6,11 +6,16 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// The same as for the tests of the store.
 const SUPERVISE: &str = include_str!("../../../dps-store/src/postgres/supervise.sh");
 
 const INSTALL: &str = "these tests need Debian's package postgresql, version 15 or newer";
+
+/// How long a standby may take to be one that is waited for.
+const SYNCHRONOUS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A running server.
 pub(crate) struct Database {
@@ -21,6 +26,25 @@ pub(crate) struct Database {
 
 impl Database {
     pub(crate) fn start() -> Self {
+        Self::standing_by(None)
+    }
+
+    /// Another server, which has all that this one confirms from now on: it confirms nothing before.
+    pub(crate) fn start_standby(&self) -> Self {
+        let standby = Self::standing_by(Some(self));
+        // Not in the copy, which is to confirm alone once it takes writes.
+        self.sql("ALTER SYSTEM SET synchronous_standby_names = 'standby'");
+        self.sql("SELECT pg_reload_conf()");
+        let is_waited_for = || self.sql("SELECT sync_state FROM pg_stat_replication") == "sync";
+        let until = Instant::now() + SYNCHRONOUS_WITHIN;
+        while !is_waited_for() {
+            assert!(Instant::now() < until, "{}", self.sql("SELECT * FROM pg_stat_replication"));
+            sleep(Duration::from_millis(50));
+        }
+        standby
+    }
+
+    fn standing_by(primary: Option<&Self>) -> Self {
         let mut command = Command::new("/bin/sh");
         if let Some(user) = id(&["-u"]).filter(|user| *user == 0).and_then(|_| id(&["-u", "postgres"])) {
             command.uid(user).gid(id(&["-g", "postgres"]).expect(INSTALL));
@@ -32,6 +56,7 @@ impl Database {
             command.args(["-c", setting]);
         }
         command.env("SERVER_CERTIFICATE", "").env("PGPORT", "5432");
+        command.env("STANDBY_OF", primary.map_or("".as_ref(), |primary| primary.directory.as_os_str()));
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut shell = command.spawn().unwrap();
         let orders = shell.stdin.take().unwrap();
@@ -55,6 +80,11 @@ impl Database {
     /// Starts it again; returns when it answers.
     pub(crate) fn start_again(&self) {
         self.order("start");
+    }
+
+    /// Makes a standby take writes; returns when it does.
+    pub(crate) fn promote(&self) {
+        self.order("promote");
     }
 
     /// The server and all that it has started.

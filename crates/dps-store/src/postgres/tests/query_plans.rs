@@ -45,7 +45,7 @@ async fn no_statement_of_a_register_scans_a_table() {
         (hub_writes::DISABLE_ALL, &["hub_device_pkey"]),
         (clean_up::DELETE_ALL, &["clean_up_pkey"]),
         (clean_up::STANDS, &["clean_up_pkey", "registration_pkey"]),
-        (instance::BEING_DELETED, &["instance_pkey"]),
+        (instance::NOT_THERE, &["instance_pkey"]),
     ] {
         let plan = plan(&store, statement).await;
         assert!(!plan.contains("Seq Scan"), "{statement}\n{plan}");

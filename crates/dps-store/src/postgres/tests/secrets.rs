@@ -13,8 +13,9 @@ use crate::{Sealer, SealingKey};
 /// One row of each kind that has a secret.
 async fn filled() -> (PostgresOptions, PostgresStore) {
     let options = server::shared().options();
-    let store = server::open(&options).await;
+    let store = server::open_empty(&options).await;
     store.open_instance(&scope(), InstanceSecret::new([0xA1; 32])).await.unwrap();
+    open_instances(&store).await;
     put(&store, enrollment("Device-1", 0xA2)).await;
     put_group(&store, group("Line", 0xA3)).await;
     put_group(&store, prefixed_group("Press", "p", 0xA4)).await;
