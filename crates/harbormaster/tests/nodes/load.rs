@@ -1,6 +1,7 @@
 //! Devices that register without a pause while something goes wrong, and what has to be true of them afterwards.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use crate::cluster::{Cluster, HUB, ID_SCOPE};
 use crate::device::{Notes, provision};
 
 /// Devices that are on their way at one time.
-const AT_ONCE: usize = 24;
+pub(crate) const AT_ONCE: usize = 24;
 
 /// By when a device is assigned, whatever goes wrong; on a machine that does much else.
 const WITHIN: Duration = Duration::from_secs(180);
@@ -64,25 +65,34 @@ impl Load {
     }
 }
 
-/// How many new devices register by the balancer in that time.
-pub(crate) async fn register_more(cluster: &Cluster, during: Duration) -> u32 {
-    let mut devices = JoinSet::new();
-    let until = Instant::now() + during;
-    for line in 0..AT_ONCE {
-        let (tls, at) = (Arc::clone(&cluster.tls), cluster.balancer());
+/// Devices with such names that register, as many at one time as in a [`Load`], each line of them one after the other: how many of each
+/// line did, of at most as many as `most` says, until then.
+pub(crate) async fn register(
+    cluster: &Cluster,
+    doors: &[SocketAddr],
+    name: &str,
+    most: [usize; AT_ONCE],
+    until: Instant,
+) -> [usize; AT_ONCE] {
+    let mut lines = Vec::new();
+    for ((line, most), at) in most.into_iter().enumerate().zip(doors.iter().cycle()) {
+        let (tls, at) = (Arc::clone(&cluster.tls), *at);
         let identities: Vec<_> =
-            (0..2_000).map(|number| cluster.device(&format!("more-{line}-{number}"))).collect();
-        devices.spawn(async move {
+            (0..most).map(|number| cluster.device(&format!("{name}-{line}-{number}"))).collect();
+        lines.push(tokio::spawn(async move {
             let mut count = 0;
             for who in identities.iter().take_while(|_| Instant::now() < until) {
-                let notes = provision(at, &tls, who, WITHIN).await;
-                assert_eq!(notes.setbacks, 0);
+                provision(at, &tls, who, WITHIN).await;
                 count += 1;
             }
             count
-        });
+        }));
     }
-    devices.join_all().await.into_iter().sum()
+    let mut counts = [0; AT_ONCE];
+    for (count, line) in counts.iter_mut().zip(lines) {
+        *count = line.await.unwrap();
+    }
+    counts
 }
 
 /// In the tables: as many records and devices as there should be, and no others.

@@ -12,6 +12,7 @@
 
 mod asked;
 mod cluster;
+mod costs;
 mod cutter;
 mod database;
 mod deployment;
@@ -168,29 +169,6 @@ async fn tables_are_looked_at_and_made_while_nodes_run() {
     let (code, told) = cluster.migrate("", &["--check"]);
     assert!(code == 69 && told.contains("cannot be reached"), "{code} {told}");
     cluster.database.start_again();
-}
-
-/// What docs/scale.md goes by. The bounds are those of a change that should be thought about, and not of noise.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_registration_costs() {
-    let cluster = Cluster::start().await;
-    let wal = || cluster.database.sql("SELECT pg_current_wal_insert_lsn() - '0/0'").parse::<f64>().unwrap();
-    // The pages are in the log whole, and what is planned once is planned.
-    let warm = Load::begin(&cluster);
-    sleep(A_WHILE).await;
-    warm.end("beforehand", &cluster).await;
-    let (wal_before, cpu_before) = (wal(), cluster.cpu_s());
-    let began = Instant::now();
-    let registered = load::register_more(&cluster, 3 * A_WHILE).await;
-    let (took, wal_after, cpu_after) = (began.elapsed(), wal(), cluster.cpu_s());
-    let each = |before: f64, after: f64| (after - before) / f64::from(registered);
-    let wal = each(wal_before, wal_after);
-    println!(
-        "each of {registered} registrations in {took:?}: {wal:.0} bytes of WAL, {:.2} ms CPU in nodes, {:.2} ms in the database",
-        1_000.0 * each(cpu_before.nodes, cpu_after.nodes),
-        1_000.0 * each(cpu_before.database, cpu_after.database),
-    );
-    assert!((500.0..8_000.0).contains(&wal), "{wal}");
 }
 
 /// DPS-NODE-3, DPS-REG-13
