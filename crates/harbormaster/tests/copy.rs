@@ -279,13 +279,22 @@ async fn what_cannot_be_copied_is_refused_by_its_code_and_changes_nothing() {
     let to_sqlite =
         harbormaster().args(["copy", "--config", &on_sqlite, "--from", &backup]).output().unwrap();
     failed(&to_sqlite, 64, "store.data_dir");
+    let key = harbor.path("data/sealing.key");
+    let spoilt = harbor.path("spoilt.db");
+    let from_spoilt = ["--from", &spoilt, "--from-sealing-key-file", &key];
+    let mut bytes = fs::read(&backup).unwrap();
+    // Where SQLite keeps the version of the tables.
+    bytes[60..64].copy_from_slice(&10_u32.to_be_bytes());
+    fs::write(&spoilt, &bytes).unwrap();
+    failed(&harbor.copy(&from_spoilt), 64, "run `migrate` on it first");
+    fs::write(&spoilt, &bytes[..bytes.len() - 8_192]).unwrap();
+    failed(&harbor.copy(&from_spoilt), 1, "what is to be copied is not sound");
     let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'harbormaster'";
     assert_eq!(harbor.database.sql(schemas), "0", "nothing was made");
 
     harbor.database.kill();
     failed(&harbor.copy(&["--from-data-dir", &data]), 69, "cannot be reached");
     harbor.database.start_again();
-    let key = harbor.path("data/sealing.key");
     let copied = harbor.copy(&[&from_backup[..], &["--from-sealing-key-file", &key]].concat());
     let told = String::from_utf8(copied.stdout.clone()).unwrap();
     assert!(copied.status.success(), "{copied:?}");
