@@ -53,6 +53,11 @@ impl DataDir {
         Ok(Self { path, _lock: lock })
     }
 
+    /// Whether the directory was used as one, and may be now.
+    pub fn is_one(path: &Path) -> bool {
+        path.join(LOCK_FILE).exists()
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -6,6 +6,9 @@ pub(crate) const FAILED: u8 = 1;
 /// Options or configuration that cannot be used: nothing was begun (EX_USAGE).
 pub(crate) const USAGE: u8 = 64;
 
+/// Two things that are to be the same are not (EX_DATAERR).
+pub(crate) const DIFFERS: u8 = 65;
+
 /// The service knows nothing of that name (EX_NOINPUT).
 pub(crate) const NOT_FOUND: u8 = 66;
 

@@ -13,6 +13,7 @@ mod completions;
 mod config;
 mod configuration;
 mod connection;
+mod copy;
 mod declared;
 mod dev;
 mod device;
@@ -76,6 +77,8 @@ enum Command {
     Restore(restore::Options),
     /// Bring the tables of a store to the newest version, and serve nothing.
     Migrate(migrate::Options),
+    /// Copy a store from SQLite to PostgreSQL, for several nodes to go on with.
+    Copy(copy::Options),
     /// Be a device.
     #[command(subcommand)]
     Device(device::Command),
@@ -158,6 +161,7 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Backup(options) => backup::run(options),
         Command::Restore(options) => restore::run(options),
         Command::Migrate(options) => migrate::run(options),
+        Command::Copy(options) => copy::run(options),
         Command::Device(command) => device::run(command),
         Command::DeviceKey(command) => device_key::run(command),
         Command::Enrollment(command) => manage::enrollment::run(command),

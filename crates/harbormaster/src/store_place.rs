@@ -75,20 +75,29 @@ impl PlaceOptions {
             Named::ByDirectory(data_dir) => {
                 let kept = data_dir.join(DEV_SEALING_KEY);
                 let file = key_file.unwrap_or(&kept);
-                let key = sealing_key(file).map_err(Failure::usage)?;
+                let key = sealing_key("--sealing-key-file", file).map_err(Failure::usage)?;
                 Ok((data_dir, Sealer::new(&key)))
             }
         }
     }
 }
 
-fn sealing_key(file: &Path) -> anyhow::Result<dps_store::SealingKey> {
-    const OPTION: &str = "--sealing-key-file";
-    let bytes = file_option::read(OPTION, file).with_context(
+/// The sealing key in a file, which `option` names.
+pub(crate) fn sealing_key(option: &'static str, file: &Path) -> anyhow::Result<dps_store::SealingKey> {
+    let bytes = file_option::read(option, file).with_context(
         || "the sealing key that the store was made with is needed, and is in no backup: name its file",
     )?;
     warn_if_open_to_others(file).with_context(|| file.display().to_string())?;
-    configuration::sealing_key(&bytes).with_context(|| format!("{OPTION} {}", file.display()))
+    configuration::sealing_key(&bytes).with_context(|| format!("{option} {}", file.display()))
+}
+
+/// The data directory that the file is the store of, where it is one: a server may be using it. A backup lies elsewhere, or has
+/// another name.
+pub(crate) fn data_dir_of(file: &Path) -> Option<PathBuf> {
+    let file = file.canonicalize().ok()?;
+    let directory = file.parent()?;
+    let is_store = file.file_name().is_some_and(|name| name == STORE_FILE) && DataDir::is_one(directory);
+    is_store.then(|| directory.to_owned())
 }
 
 /// Opens and locks a data directory that no server may be using.

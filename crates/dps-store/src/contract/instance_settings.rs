@@ -54,36 +54,10 @@ pub(crate) fn instance(scope: &IdScope, number: u32) -> StoredInstance {
     }
 }
 
-fn connection_string(host: &str, byte: u8) -> ServiceConnectionString {
-    let key = key(byte).expose_base64();
-    let text = format!("HostName={host};SharedAccessKeyName=Registry a=b;SharedAccessKey={}", *key);
-    text.parse().unwrap()
-}
-
-async fn put(store: &dyn Store, instance: StoredInstance) {
-    store.put_service_instance(instance, Condition::Always.into()).await.unwrap();
-}
-
-/// Everything of an instance, with the bytes of its keys.
-fn told(stored: &StoredInstance) -> String {
-    let keys = stored
-        .settings
-        .shared_access_policies
-        .iter()
-        .map(|policy| (policy.keys.primary.expose().to_vec(), policy.keys.secondary.expose().to_vec()));
-    let connection_strings =
-        stored.settings.linked_hubs.iter().filter_map(|hub| hub.connection_string.as_ref());
-    let connection_strings: Vec<_> = connection_strings.map(ServiceConnectionString::expose).collect();
-    let keys: Vec<_> = keys.collect();
-    format!("{stored:?} {:?} {keys:?} {connection_strings:?}", stored.secret.expose())
-}
-
-/// DPS-INST-1, DPS-INST-6, DPS-STORE-6, DPS-REG-42, DPS-REG-46, DPS-REG-47, DPS-HUB-10
-async fn settings_are_kept_as_they_were_written_and_the_secret_as_it_was_first(store: Arc<dyn Store>) {
-    store.open_instance(&other_scope(), InstanceSecret::new([9; 32])).await.unwrap();
-    assert!(store.service_instances().await.unwrap().is_empty(), "a configuration has its settings");
-    let mut first = instance(&scope(), 1);
-    first.settings = InstanceSettings {
+/// An instance in which every setting has a value of its own.
+pub(crate) fn full_instance(scope: &IdScope, number: u32) -> StoredInstance {
+    let mut full = instance(scope, number);
+    full.settings = InstanceSettings {
         service_hosts: vec!["a.example".parse().unwrap(), "::1".parse().unwrap()],
         default_allocation_policy: AllocationPolicy::Static,
         claim_across_groups: ClaimAcrossGroups::Refuse,
@@ -113,8 +87,40 @@ async fn settings_are_kept_as_they_were_written_and_the_secret_as_it_was_first(s
             policy("owner", 1, &Right::ALL),
             policy("nothing", 3, &[]),
         ],
-        ..first.settings
+        ..full.settings
     };
+    full
+}
+
+fn connection_string(host: &str, byte: u8) -> ServiceConnectionString {
+    let key = key(byte).expose_base64();
+    let text = format!("HostName={host};SharedAccessKeyName=Registry a=b;SharedAccessKey={}", *key);
+    text.parse().unwrap()
+}
+
+async fn put(store: &dyn Store, instance: StoredInstance) {
+    store.put_service_instance(instance, Condition::Always.into()).await.unwrap();
+}
+
+/// Everything of an instance, with the bytes of its keys.
+pub(crate) fn told(stored: &StoredInstance) -> String {
+    let keys = stored
+        .settings
+        .shared_access_policies
+        .iter()
+        .map(|policy| (policy.keys.primary.expose().to_vec(), policy.keys.secondary.expose().to_vec()));
+    let connection_strings =
+        stored.settings.linked_hubs.iter().filter_map(|hub| hub.connection_string.as_ref());
+    let connection_strings: Vec<_> = connection_strings.map(ServiceConnectionString::expose).collect();
+    let keys: Vec<_> = keys.collect();
+    format!("{stored:?} {:?} {keys:?} {connection_strings:?}", stored.secret.expose())
+}
+
+/// DPS-INST-1, DPS-INST-6, DPS-STORE-6, DPS-REG-42, DPS-REG-46, DPS-REG-47, DPS-HUB-10
+async fn settings_are_kept_as_they_were_written_and_the_secret_as_it_was_first(store: Arc<dyn Store>) {
+    store.open_instance(&other_scope(), InstanceSecret::new([9; 32])).await.unwrap();
+    assert!(store.service_instances().await.unwrap().is_empty(), "a configuration has its settings");
+    let first = full_instance(&scope(), 1);
     put(&*store, first.clone()).await;
     put(&*store, instance(&other_scope(), 2)).await;
     let kept = store.service_instances().await.unwrap();

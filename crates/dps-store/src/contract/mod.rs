@@ -19,7 +19,7 @@ mod lists;
 mod load;
 mod model;
 mod placing;
-mod registrations;
+pub(crate) mod registrations;
 mod waiting;
 
 use std::sync::Arc;

@@ -55,8 +55,8 @@ async fn an_unknown_device_has_nothing(store: Arc<dyn Store>) {
     assert!(found.registration_group.is_none());
 }
 
-/// DPS-REG-11, DPS-REG-27, DPS-REG-40, DPS-REG-45
-async fn every_state_comes_back_as_it_was_written(store: Arc<dyn Store>) {
+/// Records in each state, with each thing that one may carry, and with each place where the device may have lived before.
+pub(crate) fn every_state() -> Vec<State> {
     let with_keys = |credential| Assignment {
         hub: hub("Other-Hub.Localhost"),
         device_id: device_id("Press#1"),
@@ -129,6 +129,12 @@ async fn every_state_comes_back_as_it_was_written(store: Arc<dyn Store>) {
             states.extend(last.clone().map(|assignment| State::Assigned { assignment, substatus }));
         }
     }
+    states
+}
+
+/// DPS-REG-11, DPS-REG-27, DPS-REG-40, DPS-REG-45
+async fn every_state_comes_back_as_it_was_written(store: Arc<dyn Store>) {
+    let states = every_state();
     // All of one device, so that each is also written over the one before, which had other members.
     committed(store.commit(first(record("Device-1", 0))).await);
     let mut replaces = 0;

@@ -24,6 +24,7 @@ on_every_store!(
     those_of_all_id_scopes_are_claimed,
     many_peers_are_gone_through_in_turn,
     what_waits_for_a_webhook_is_no_work_for_hubs,
+    what_waits_for_nobody_by_name_is_claimed,
 );
 
 /// A test runs on both kinds in turn, in one store: what is left of the first is nothing to the second.
@@ -286,4 +287,18 @@ async fn what_waits_for_a_webhook_is_no_work_for_hubs(store: Arc<dyn Store>) {
     let claimed = hub.claim(order(9)).await;
     assert_eq!(ids(&claimed), ["chooses"]);
     assert_eq!(claimed.operations[0].tries, 1, "counted anew");
+}
+
+/// DPS-REG-32: an entry that a webhook is to choose for, and that names none, comes to an end only under a claim.
+async fn what_waits_for_nobody_by_name_is_claimed(store: Arc<dyn Store>) {
+    for whom in BOTH {
+        let line = Line { store: &*store, whom };
+        line.put("nobody", "", 1).await;
+        line.put("somebody", "peer.example", 2).await;
+        assert_eq!(ids(&line.claim(order(9)).await), ["nobody", "somebody"]);
+        let after_nobody = ClaimOrder { after_peer: Some("".into()), ..order(99) };
+        assert_eq!(ids(&line.claim(after_nobody).await), ["somebody"]);
+        let after_somebody = ClaimOrder { after_peer: Some("peer.example".into()), ..order(999) };
+        assert_eq!(ids(&line.claim(after_somebody).await), [""; 0]);
+    }
 }

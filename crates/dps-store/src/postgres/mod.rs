@@ -20,6 +20,7 @@ mod conditional;
 mod enrollment_group;
 mod entry_clause;
 mod fault;
+mod fill;
 mod group_limits;
 mod hub_device;
 mod hub_load;
@@ -64,6 +65,7 @@ use dps_core::registration::Registration;
 use dps_proto::ids::{DeviceId, EnrollmentGroupId, HubName, IdScope, InstanceSecret, RegistrationId};
 use jiff::Timestamp;
 
+pub use self::fill::FillError;
 pub use self::options::{
     BadSchemaName, BadTarget, PostgresOpenError, PostgresOptions, PostgresTarget, SchemaName, Unfit,
 };

@@ -15,12 +15,13 @@ use crate::times::nanoseconds;
 macro_rules! rows_of {
     ($kind:literal) => {
         WaitingRows {
+            // The next text after another has one more character, the first there is; before all is the empty one, which is a peer, too.
             peers: concat!(
                 "WITH RECURSIVE peers (peer, number) AS (
                      (SELECT waiting_peer, 1::bigint FROM registration
                       WHERE waiting_kind = '",
                 $kind,
-                "' AND waiting_due_at IS NOT NULL AND waiting_peer > coalesce($1, '')
+                "' AND waiting_due_at IS NOT NULL AND waiting_peer >= coalesce($1::text || chr(1), '')
                       ORDER BY waiting_peer LIMIT 1)
                      UNION ALL
                      SELECT next.waiting_peer, peers.number + 1

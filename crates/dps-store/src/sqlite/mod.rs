@@ -40,6 +40,7 @@ mod schema;
 mod settings;
 mod shared_access_policy;
 mod signers;
+mod source;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -71,6 +72,7 @@ pub use self::contents::{Contents, Sealed, Unsound};
 pub use self::copy::CopyError;
 pub use self::open::{OpenError, SqliteOptions, Synchronous};
 pub use self::restore::{Occupied, RestoreError, Restored};
+pub use self::source::{SourceError, SqliteSource};
 pub use self::writer::WriteStatistics;
 
 use self::alarm::Alarms;

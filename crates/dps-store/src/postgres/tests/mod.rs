@@ -2,6 +2,9 @@
 
 mod costs;
 mod deadlines;
+mod everything;
+mod fill;
+mod filled;
 mod fit;
 mod migrations;
 mod nodes;
