@@ -151,7 +151,7 @@ impl Store for MemoryStore {
         let mut content = self.content()?;
         let RegistrationWrite { mut registration, replaces, under_claim, decided_on, hub_writes } = write;
         let scope = registration.id_scope.clone();
-        if content.instances.check_stays(&scope).is_err() {
+        if content.instances.check_is_there(&scope).is_err() {
             return Ok(Commit::Outdated);
         }
         if let Some((entry, etag)) = decided_on
@@ -251,7 +251,7 @@ impl Store for MemoryStore {
         order: WriteOrder,
     ) -> Result<(), WriteError> {
         let mut content = self.content()?;
-        content.instances.check_stays(scope)?;
+        content.instances.check_is_there(scope)?;
         let key = (scope.clone(), enrollment.registration_id.clone());
         let stored = content.individual_enrollments.get(&key);
         permits_put(&order.condition, stored.map(|stored| stored.settings.etag.as_str()))?;
@@ -315,7 +315,7 @@ impl Store for MemoryStore {
         order: WriteOrder,
     ) -> Result<(), WriteError> {
         let mut content = self.content()?;
-        content.instances.check_stays(scope)?;
+        content.instances.check_is_there(scope)?;
         let key = (scope.clone(), group.id.clone());
         let stored = content.enrollment_groups.get(&key);
         permits_put(&order.condition, stored.map(|stored| stored.settings.etag.as_str()))?;
@@ -495,7 +495,7 @@ impl Store for MemoryStore {
         order: WriteOrder,
     ) -> Result<(), WriteError> {
         let mut content = self.content()?;
-        content.instances.check_stays(scope)?;
+        content.instances.check_is_there(scope)?;
         let key = (scope.clone(), certificate.name.folded().into());
         let stored = content.ca_certificates.get(&key);
         permits_put(&order.condition, stored.map(|stored| stored.etag.as_str()))?;

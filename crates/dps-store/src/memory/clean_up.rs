@@ -24,7 +24,7 @@ impl Content {
 
     /// Orders one, unless the record has the device there. Spec: DPS-REG-44.
     pub(super) fn put_stray(&mut self, clean_up: CleanUp) -> Commit {
-        if self.instances.check_stays(&clean_up.id_scope).is_err() || self.is_wanted(&clean_up) {
+        if self.instances.check_is_there(&clean_up.id_scope).is_err() || self.is_wanted(&clean_up) {
             return Commit::Outdated;
         }
         self.put_clean_up(clean_up);

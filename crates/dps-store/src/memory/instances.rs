@@ -46,14 +46,9 @@ impl Instances {
         Ok(fresh)
     }
 
-    /// Refuses what would write to an instance that is being deleted or gone. Spec: DPS-INST-8, DPS-STORE-24.
-    pub(super) fn check_stays(&self, scope: &IdScope) -> Result<(), WriteError> {
-        match self.find(scope) {
-            Some(Instance { kept: Kept::Nothing | Kept::Settings(_), .. }) => Ok(()),
-            Some(Instance { kept: Kept::Deleted, .. }) | None => {
-                Err(WriteError::InstanceBeingDeleted(scope.clone()))
-            }
-        }
+    /// Refuses what would write to an instance of which nothing is left. Spec: DPS-INST-8, DPS-STORE-24.
+    pub(super) fn check_is_there(&self, scope: &IdScope) -> Result<(), WriteError> {
+        self.find(scope).map(drop).ok_or_else(|| WriteError::InstanceBeingDeleted(scope.clone()))
     }
 
     pub(super) fn id_scopes(&self) -> Vec<IdScope> {

@@ -41,7 +41,7 @@ pub(super) fn put(
     ca: &CaCertificate,
     condition: &Condition,
 ) -> Result<Result<(), WriteError>, Fault> {
-    if let Err(refused) = instance::check_stays(connection, scope)? {
+    if let Err(refused) = instance::check_is_there(connection, scope)? {
         return Ok(Err(refused));
     }
     let scope = scope.folded();
@@ -90,7 +90,7 @@ pub(super) fn delete(
     name: &CaName,
     condition: &Condition,
 ) -> Result<Result<(), WriteError>, Fault> {
-    if let Err(refused) = instance::check_stays(connection, scope)? {
+    if let Err(refused) = instance::check_is_there(connection, scope)? {
         return Ok(Err(refused));
     }
     let scope = scope.folded();

@@ -104,8 +104,8 @@ pub(super) fn keep(
 
 /// Orders one, unless the record has the device there. Spec: DPS-REG-44.
 pub(super) fn put_stray(connection: &Connection, clean_up: &CleanUp) -> Result<Commit, Fault> {
-    let stays = instance::check_stays(connection, &clean_up.id_scope)?.is_ok();
-    if !stays || is_wanted(connection, clean_up)? {
+    let is_there = instance::check_is_there(connection, &clean_up.id_scope)?.is_ok();
+    if !is_there || is_wanted(connection, clean_up)? {
         return Ok(Commit::Outdated);
     }
     put(connection, clean_up)?;

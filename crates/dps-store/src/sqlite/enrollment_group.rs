@@ -75,7 +75,7 @@ pub(super) fn put(
     sealed: &SealedEntry,
     condition: &Condition,
 ) -> Result<Result<(), WriteError>, Fault> {
-    if let Err(refused) = instance::check_stays(connection, scope)? {
+    if let Err(refused) = instance::check_is_there(connection, scope)? {
         return Ok(Err(refused));
     }
     let (scope, id) = (scope.folded(), &group.id);

@@ -258,10 +258,13 @@ fn is_deleted(connection: &Connection, scope: &IdScope) -> Result<bool, Fault> {
     Ok(statement.query_row([scope.folded()], |row| row.get(0)).optional()?.unwrap_or(false))
 }
 
-/// Refuses what would write to an instance that is being deleted or gone: a request may be late. Spec: DPS-INST-8, DPS-STORE-24.
-pub(super) fn check_stays(connection: &Connection, scope: &IdScope) -> Result<Result<(), WriteError>, Fault> {
-    let select = "SELECT 1 FROM instance WHERE id_scope = ?1 AND is_deleted = 0";
-    let mut statement = connection.prepare_cached(select)?;
+/// Refuses what would write to an instance of which nothing is left. What is written to one that is being deleted goes with the rest of
+/// it. Spec: DPS-INST-8, DPS-STORE-24.
+pub(super) fn check_is_there(
+    connection: &Connection,
+    scope: &IdScope,
+) -> Result<Result<(), WriteError>, Fault> {
+    let mut statement = connection.prepare_cached("SELECT 1 FROM instance WHERE id_scope = ?1")?;
     Ok(match statement.exists([scope.folded()])? {
         true => Ok(()),
         false => Err(WriteError::InstanceBeingDeleted(scope.clone())),

@@ -37,8 +37,8 @@ pub(super) fn commit(
     {
         return Ok(Commit::Outdated);
     }
-    let (stays, stored) = stands(connection, scope, id)?;
-    if !stays || stored.as_deref() != write.replaces.as_ref().map(ETag::as_str) {
+    let (is_instance_there, stored) = stands(connection, scope, id)?;
+    if !is_instance_there || stored.as_deref() != write.replaces.as_ref().map(ETag::as_str) {
         return Ok(Commit::Outdated);
     }
     if let Some(claim) = write.under_claim
@@ -51,9 +51,9 @@ pub(super) fn commit(
     Ok(Commit::Done)
 }
 
-/// Whether the instance is there, and the etag of the record.
+/// Whether something is left of the instance, and the etag of the record.
 fn stands(connection: &Connection, scope: &str, id: &str) -> Result<(bool, Option<String>), Fault> {
-    let select = "SELECT EXISTS (SELECT 1 FROM instance WHERE id_scope = ?1 AND is_deleted = 0),
+    let select = "SELECT EXISTS (SELECT 1 FROM instance WHERE id_scope = ?1),
             (SELECT etag FROM registration WHERE id_scope = ?1 AND registration_id = ?2)";
     let mut statement = connection.prepare_cached(select)?;
     Ok(statement.query_row([scope, id], |row| Ok((row.get(0)?, row.get(1)?)))?)
