@@ -1,4 +1,4 @@
-//! The shape of the tables and how it came to be. Spec: DPS-STORE-7, DPS-STORE-16.
+//! The shape of the tables and how it came to be. Spec: DPS-STORE-7, DPS-STORE-16, DPS-NODE-20.
 //!
 //! Any number of nodes may start at once: who brings the tables to a newer version holds a lease, a row with a name and a time, and the
 //! others wait. A lease whose holder has died runs out. Each migration is a transaction that begins with a look at the lease, under a lock
