@@ -20,8 +20,8 @@ const GIVE_UP_AFTER_S: u64 = 30;
 /// Devices that may give up.
 const GAVE_UP_MAX: f64 = 0.0;
 
-/// The most memory up to a wave, in that up to the first one.
-const MEMORY_RATIO_MAX: f64 = 1.1;
+/// The most memory up to a wave, in that up to the first one: the highest of several peaks is higher than one of them.
+const MEMORY_RATIO_MAX: f64 = 1.25;
 
 /// Key of the group. No secret: it opens nothing but what this program starts.
 const KEY: &str = "DDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDDD";
