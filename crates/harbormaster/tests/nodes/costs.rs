@@ -32,7 +32,7 @@ impl Used {
         let now = Self::now(cluster);
         let each = |before: f64, after: f64| (after - before) / registrations as f64;
         let wal_bytes = each(self.wal_bytes, now.wal_bytes);
-        println!(
+        say!(
             "{what}: each of {registrations} registrations in {:?}: {wal_bytes:.0} bytes of WAL, {:.2} ms CPU in nodes, {:.2} ms in the database",
             now.at - self.at,
             1_000.0 * each(self.cpu.nodes, now.cpu.nodes),
@@ -76,7 +76,7 @@ async fn how_many_register_at_one_two_and_three_nodes() {
         let registrations: usize = counts.iter().sum();
         before.print_since(&cluster, &format!("new devices at {count} of the nodes"), registrations);
         let per_second = registrations as f64 / before.at.elapsed().as_secs_f64();
-        println!("{count} of the nodes: {per_second:.0} registrations/s");
+        say!("{count} of the nodes: {per_second:.0} registrations/s");
         assert!(counts.iter().all(|count| *count > 0), "every node serves devices");
     }
 }

@@ -36,7 +36,7 @@ async fn the_database_fails_over_to_a_synchronous_standby() {
             sleep(Duration::from_millis(100)).await;
         }
     }
-    println!(
+    say!(
         "a standby took over {:?} after the primary was lost; all nodes were ready {:?} later",
         promoted.duration_since(began),
         promoted.elapsed()

@@ -159,7 +159,7 @@ async fn a_node_freezes_for_longer_than_its_claims_while_it_asks_a_hub() {
     }
     let path = format!("/id-scopes/{ID_SCOPE}/clean-ups");
     assert_eq!(cluster.ask_admin(0, "GET", &path, &[], None).await.body, json!([]));
-    println!(
+    say!(
         "a node was frozen for {:.0?} while it asked a hub: {} devices checked, all placed by others",
         taken_over - all_asked,
         devices.len()

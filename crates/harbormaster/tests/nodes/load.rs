@@ -54,7 +54,7 @@ impl Load {
         let all: BTreeMap<String, Notes> = self.devices.join_all().await.into_iter().flatten().collect();
         let setbacks: u32 = all.values().map(|notes| notes.setbacks).sum();
         let operations: usize = all.values().map(|notes| notes.operation_ids.len()).sum();
-        println!(
+        say!(
             "{what}: {} devices checked, {operations} operations told, {setbacks} answers or connections lost",
             all.len()
         );

@@ -128,7 +128,5 @@ async fn clients_are_told_that_the_database_is_gone_and_nothing_is_half_done() {
             assert!(asked.is_done(&answer), "{:?}: {answer:?}", (asked.method, &asked.path));
         }
     }
-    println!(
-        "without a database: {refused} requests of clients and operators refused, and answered afterwards"
-    );
+    say!("without a database: {refused} requests of clients and operators refused, and answered afterwards");
 }
