@@ -53,7 +53,7 @@ pub trait Store: Send + Sync {
     async fn delete_service_instance(&self, scope: &IdScope, order: WriteOrder) -> Result<(), WriteError>;
 
     /// Deletes up to `limit` rows of each kind of what a deleted instance left, the one of this ID scope or any; whether there may
-    /// be more. What is written to it meanwhile, or later, is refused. Spec: DPS-INST-8, DPS-STORE-24.
+    /// be more. What is written to it meanwhile goes with the rest or is refused; what comes later is refused. Spec: DPS-INST-8, DPS-STORE-24.
     async fn sweep_deleted_instances(&self, of: Option<&IdScope>, limit: u32) -> Result<Sweep, StoreError>;
 
     /// Whether a write would be durable now: something is written that changes nothing. Spec: DPS-METRICS-4.
